@@ -1,0 +1,168 @@
+/*
+ * notify.c - notifications as background jobs: publishing, retrying, replaying.
+ *
+ * Called by main() at the start, by the HTTP thread, and by the SendNotification handler
+ * for its system mails.  The table `notification` says what is to be done, the message
+ * only that somebody should do it now: publishing once more is always safe.  The key
+ * "notification:ID" sees to it that no two workers ever have the same notification.
+ */
+#include "notify.h"
+
+#include "app.h"
+#include "db.h"
+#include "notification.h"
+#include "say.h"
+#include <bgmq.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+int notify_register(struct app *app)
+{
+    struct bgmq_type_options notification = {.threads = 4,
+                                             .max_attempts = 10,
+                                             .backoff_base_ms = app->retry_ms,
+                                             .backoff_max_ms = 60000};
+    struct bgmq_type_options system = notification;
+    system.threads = 1;
+    if (app->retry_ms == 0)
+        notification.backoff = system.backoff = BGMQ_BACKOFF_NONE;
+    int err =
+        bgmq_register(app->mq, SEND_NOTIFICATION, send_notification, app, &notification);
+    return err ? err
+               : bgmq_register(app->mq, SEND_SYSTEM_EMAIL, send_system_email, app,
+                               &system);
+}
+
+int notify_publish(struct app *app, int64_t id, int *ret_duplicate)
+{
+    char key[48];
+    struct bgmq_message_options options = {.unique_key = key};
+    struct bgmq_receipt receipt;
+    snprintf(key, sizeof(key), "notification:%" PRId64, id);
+    int err = bgmq_publish_json(app->mq, SEND_NOTIFICATION, &options, &receipt, "{s:I}",
+                                "id", (json_int_t)id);
+    if (err)
+        say("notification %" PRId64 " stays pending: %s", id, bgmq_strerror(err));
+    else
+        *ret_duplicate = receipt.duplicate;
+    return err;
+}
+
+int notify_system_email(struct app *app, const char *key, const char *subject,
+                        const char *text)
+{
+    struct bgmq_message_options options = {.unique_key = key};
+    int err = bgmq_publish_json(app->mq, SEND_SYSTEM_EMAIL, &options, NULL, "{s:s, s:s}",
+                                "subject", subject, "text", text);
+    if (err)
+        say("system mail '%s' is lost: %s", subject, bgmq_strerror(err));
+    return err;
+}
+
+/* ---- the dead -----------------------------------------------------------------------
+ */
+
+static int64_t notification_of(const struct bgmq_message *message)
+{
+    size_t len;
+    const char *body = bgmq_message_body(message, &len);
+    json_t *json = json_loadb(body, len, JSON_REJECT_DUPLICATES, NULL);
+    int64_t id = row_number(json, "id");
+    json_decref(json);
+    return id;
+}
+
+/* A message can die without its handler having said so: it took the process with it too
+ * often, or the database did not work to the last attempt.  Its notification has failed
+ * as well, and must not be published again by itself. */
+static int record_death(void *ctx, const struct bgmq_message *message)
+{
+    struct app *app = ctx;
+    char error[256];
+    const char *code = bgmq_message_error_code(message);
+    const char *text = bgmq_message_error_text(message);
+    snprintf(error, sizeof(error), "%s: %.200s", code ? code : "Dead", text ? text : "");
+    notification_fail(app->db, notification_of(message), error);
+    return 0;
+}
+
+struct search {
+    int64_t notification;
+    uint64_t message; /* 0: not found yet */
+};
+
+static int compare(void *ctx, const struct bgmq_message *message)
+{
+    struct search *search = ctx;
+    if (notification_of(message) != search->notification)
+        return 0;
+    search->message = bgmq_message_id(message);
+    return 1;
+}
+
+/* ---- again --------------------------------------------------------------------------
+ */
+
+static int publish_all(struct app *app, const json_t *rows, json_t *resent,
+                       json_t *queued)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row)
+    {
+        int duplicate;
+        int64_t id = row_number(row, "id");
+        if (notify_publish(app, id, &duplicate))
+            return -1;
+        if (json_array_append_new(duplicate ? queued : resent, json_integer(id)))
+            return -1;
+    }
+    return 0;
+}
+
+int notify_retry_pending(struct app *app, json_t **ret)
+{
+    json_t *rows;
+    bgmq_peek(app->mq, "mq:" SEND_NOTIFICATION ".dlq", 1000, record_death, app);
+    if (notification_pending(app->db, &rows))
+        return -1;
+    json_t *resent = json_array(), *queued = json_array();
+    int err = !resent || !queued ? -1 : publish_all(app, rows, resent, queued);
+    json_decref(rows);
+    json_t *answer =
+        json_pack("{s:o, s:o}", "resent_ids", resent, "already_queued_ids", queued);
+    if (err || !answer) {
+        json_decref(answer);
+        return -1;
+    }
+    *ret = answer;
+    return 0;
+}
+
+/* Gives the message of notification ID a new life when it is in the dlq.  1: so it was.
+ */
+static int revive(struct app *app, int64_t id)
+{
+    struct search search = {.notification = id};
+    bgmq_peek(app->mq, "mq:" SEND_NOTIFICATION ".dlq", 1000, compare, &search);
+    return search.message != 0 &&
+           bgmq_retry_dead(app->mq, SEND_NOTIFICATION, search.message) == 1;
+}
+
+enum replay notify_replay(struct app *app, int64_t id)
+{
+    int duplicate;
+    int changed = notification_reset(app->db, id);
+    if (changed <= 0)
+        return changed == 0 ? REPLAY_NOT_FAILED : REPLAY_ERROR;
+    if (revive(app, id))
+        return REPLAY_DONE;
+    if (notify_publish(app, id, &duplicate))
+        return REPLAY_ERROR;
+    if (!duplicate)
+        return REPLAY_DONE;
+    /* The worker that has just recorded the failure still holds the message, and will put
+     * it into the dlq: nobody would run it again.  Back to failed, for another try. */
+    notification_fail(app->db, id, "its last attempt has not ended yet");
+    return REPLAY_BUSY;
+}

@@ -1,0 +1,484 @@
+/*
+ * bgmq.h - background message queues inside your process.
+ *
+ * Threads.  Every function may be called from any thread at any time unless its comment
+ * says otherwise.  Handlers run on the library's worker threads with no lock held.  A
+ * handler may call everything except what its comment forbids; the functions that take a
+ * struct bgmq_job belong to the thread that runs the handler, for as long as it runs.
+ *
+ * Ownership.  "Copies": the argument is yours again when the call returns.  "Lends": the
+ * result belongs to the library and is good until the moment named.  "Takes": the library
+ * owns the argument from a call that returns 0, and only then.  "Borrows": the library keeps
+ * a pointer to what is yours until the moment named.
+ *
+ * Errors.  Functions return 0 or a count on success and a negative enum bgmq_err on failure.
+ * A failed call changes nothing, writes to no out parameter (a struct bgmq_error apart), and
+ * leaves nothing to release.  Every function that takes a struct bgmq may return
+ * BGMQ_EINVAL, BGMQ_ECLOSED and BGMQ_EFORKED; comments name the other errors that matter.
+ *
+ * Process.  The library starts threads with all asynchronous signals blocked, installs no
+ * signal handler and never calls exit().  In a child of fork() every call returns
+ * BGMQ_EFORKED and touches nothing: open a queue of its own there.
+ *
+ * Time.  Durations are milliseconds, points in time are milliseconds since 1970 UTC.
+ */
+#ifndef BGMQ_H
+#define BGMQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BGMQ_API __attribute__((visibility("default")))
+
+/* API history, newest first.
+ * 0.1: first version. */
+#define BGMQ_VERSION_MAJOR 0
+#define BGMQ_VERSION_MINOR 1
+#define BGMQ_VERSION_PATCH 0
+
+/* Lends the version of the library that runs, "major.minor.patch", good for ever. */
+BGMQ_API const char *bgmq_version(void);
+
+/* ---- errors ------------------------------------------------------------------------- */
+
+enum bgmq_err {
+    BGMQ_OK = 0,
+    BGMQ_EINVAL = -1,      /* an argument is outside its documented range */
+    BGMQ_ENOMEM = -2,      /* out of memory */
+    BGMQ_ECLOSED = -3,     /* the service is closed */
+    BGMQ_EFORKED = -4,     /* called in a child of fork() */
+    BGMQ_EEXIST = -5,      /* the type, or the database, is there already */
+    BGMQ_ENOENT = -6,      /* no such type, queue or message */
+    BGMQ_ETOOBIG = -7,     /* the body is larger than max_body */
+    BGMQ_EFULL = -8,       /* a bound on memory or disk is reached */
+    BGMQ_EBUSY = -9,       /* handlers still run, or the store did not answer in time */
+    BGMQ_ETIMEOUT = -10,   /* nothing came within the time given */
+    BGMQ_EINPROGRESS = -11, /* requested; it goes on in the background */
+    BGMQ_EDEADLK = -12,    /* would wait for the thread that calls */
+    BGMQ_ELOST = -13,      /* the message is not yours any more: settled, or taken back */
+    BGMQ_EUNCERTAIN = -14, /* the store failed while committing: it may or may not be there */
+    BGMQ_ESTORE = -15,     /* the store has failed; it takes nothing until reopened */
+    BGMQ_EOPEN = -16,      /* the database cannot be opened or created */
+    BGMQ_EUNSAFE = -17,    /* the database is a symlink, not a file, not ours, or writable by others */
+    BGMQ_ENOTDB = -18,     /* the file is not a SQLite database */
+    BGMQ_ENOTOURS = -19,   /* the database belongs to another application */
+    BGMQ_EVERSION = -20,   /* the database was written by a newer version of this library */
+    BGMQ_EOWNED = -21,     /* another process owns the database */
+    BGMQ_ETHREAD = -22,    /* a thread could not be started; none was */
+    BGMQ_EJSON = -23,      /* text that is not JSON, or not of the shape asked for */
+    BGMQ_EHTTP = -24       /* the HTTP listener could not be started */
+};
+
+/* Lends a short English text, good for ever.  Never NULL. */
+BGMQ_API const char *bgmq_strerror(int err);
+/* Lends the name of the code, "BGMQ_EINVAL", good for ever; "BGMQ_E?" for no code of ours. */
+BGMQ_API const char *bgmq_errname(int err);
+
+/* Says more about one failed call than its code.  Filled only where a function takes it. */
+struct bgmq_error {
+    char text[256]; /* one line, with the path, the position or the system's words */
+};
+
+/* ---- options ------------------------------------------------------------------------ */
+
+struct bgmq;
+struct bgmq_job;
+struct bgmq_message;
+struct json_t;
+struct MHD_Connection;
+
+/* What an accepted message survives.  Each level includes those before it. */
+enum bgmq_durability {
+    BGMQ_DEFAULT = 0, /* the level of the type, else of the service, else DISK with a database */
+    BGMQ_MEMORY,      /* nothing: lost when the process ends */
+    BGMQ_BEHIND,      /* a process crash later than flush_interval_ms after the publish */
+    BGMQ_COMMIT,      /* the death of this process, at any instruction */
+    BGMQ_DISK         /* crash of the operating system and loss of power as well */
+};
+
+/* What a handler, a filter or an error callback decides about the message it was given. */
+enum bgmq_verdict {
+    BGMQ_DONE = 0,      /* ended well */
+    BGMQ_RETRY = 1,     /* failed; try again while attempts are left */
+    BGMQ_PERMANENT = 2, /* failed for good: to the dlq */
+    BGMQ_SNOOZE = 3,    /* run again after the delay of bgmq_job_snooze; no attempt is used */
+    BGMQ_DISCARD = 4    /* ends here, neither outq nor dlq; counted as failed */
+};
+
+enum bgmq_level { BGMQ_LOG_ERROR, BGMQ_LOG_WARNING, BGMQ_LOG_INFO, BGMQ_LOG_DEBUG };
+
+/* TEXT is one line without a line end, lent for the call.  Called from any thread with no
+ * lock held; must not call back into the library (what it publishes is refused). */
+typedef void bgmq_log_fn(void *ctx, enum bgmq_level level, const char *text);
+
+/* A handler.  Returns an enum bgmq_verdict; a negative enum bgmq_err counts as BGMQ_RETRY
+ * with that error's name as code (BGMQ_EJSON as BGMQ_PERMANENT); any other value is a failed
+ * attempt that is logged. */
+typedef int bgmq_handler_fn(struct bgmq_job *job, void *ctx);
+
+/* Delay in milliseconds before attempt ATTEMPT + 1 (ATTEMPT >= 1 have failed). */
+typedef int64_t bgmq_backoff_fn(unsigned attempt, void *ctx);
+
+enum bgmq_backoff {
+    BGMQ_BACKOFF_EXPONENTIAL = 0, /* random in 0 .. min(max, base * 2^(attempt-1)): "full jitter" */
+    BGMQ_BACKOFF_NONE,            /* at once, at the tail of its queue */
+    BGMQ_BACKOFF_FIXED,           /* backoff_base_ms each time */
+    BGMQ_BACKOFF_CALLBACK         /* backoff_fn decides */
+};
+
+enum bgmq_history { BGMQ_HISTORY_OFF = 0, BGMQ_HISTORY_FAILURES, BGMQ_HISTORY_ALL };
+
+/* Zero in any field means the default in brackets.  Strings are copied. */
+struct bgmq_options {
+    const char *database;        /* SQLite file [none: nothing survives the process] */
+    int share_database;          /* the file may hold tables of your own, which are left alone [0] */
+    enum bgmq_durability durability; /* of types that name none [DISK with a database, else MEMORY] */
+    unsigned flush_interval_ms;  /* longest a BEHIND change waits for its commit [10] */
+    unsigned flush_batch;        /* ... and most changes that wait [4096] */
+    unsigned publish_timeout_ms; /* longest a publish waits for the store [30000] */
+    unsigned stop_grace_ms;      /* see bgmq_stop [10000] */
+    size_t max_body;             /* bytes of one body [1 MiB; at most 64 MiB] */
+    size_t max_bytes;            /* memory for all messages; publish beyond it: EFULL [64 MiB] */
+    size_t stack_size;           /* of every thread, bytes [1 MiB] */
+    unsigned history_keep;       /* rows of history kept, of all types together [100000] */
+    int no_responses;            /* 1: responses without reply_to go nowhere [0] */
+    const char *const *response_types; /* NULL-ended: only these are published [NULL: all] */
+    bgmq_log_fn *log;            /* [NULL: warnings and errors to stderr] */
+    void *log_ctx;
+};
+
+struct bgmq_type_options {
+    unsigned threads;      /* 1..1024 [1] */
+    unsigned max_attempts; /* starts, the first included, 1..1000 [5] */
+    enum bgmq_backoff backoff;
+    unsigned backoff_base_ms; /* [1000] */
+    unsigned backoff_max_ms;  /* [300000] */
+    bgmq_backoff_fn *backoff_fn;
+    enum bgmq_durability durability;
+    unsigned window;         /* bodies kept in memory while more wait in the database [1000] */
+    unsigned outq_limit;     /* messages kept in outq [100] */
+    int no_outq;             /* 1: nothing goes to outq [0] */
+    unsigned priority_share; /* a start is taken from inq after at most this many from priorityq [15] */
+    enum bgmq_history history; /* finished messages kept as rows without body, in the database */
+    bgmq_handler_fn *request_filter;  /* before the handler; anything but DONE skips it */
+    bgmq_handler_fn *response_filter; /* after a handler that returned DONE; sees the response */
+    bgmq_handler_fn *on_error; /* decides in place of the rules: RETRY PERMANENT SNOOZE DISCARD */
+};
+
+struct bgmq_message_options {
+    int priority;            /* > 0: priorityq, higher first; 1..32767 [0: inq] */
+    int64_t delay_ms;        /* not before this long from now; negative is now; < 100 years */
+    int64_t run_at_ms;       /* not before this time; at most one of the two */
+    const char *unique_key;  /* 1..200 bytes; while one of its type is unfinished, no second */
+    const char *reply_to;    /* queue that gets the reply */
+    uint64_t reply_id;       /* id of the request this answers */
+    const char *tag;         /* <= 200 bytes, carried along and copied to the reply */
+    const char *traceparent; /* <= 200 bytes, W3C trace context, likewise */
+    const char *const *meta; /* key, value, key, value, NULL: UTF-8, <= 4 KiB together, likewise */
+    unsigned max_attempts;   /* [the type's] */
+    enum bgmq_durability durability;
+    int no_outq;
+};
+
+struct bgmq_receipt {
+    uint64_t id;                /* of the message; never reused in one database */
+    enum bgmq_durability level; /* reached when the call returned */
+    int duplicate;              /* 1: nothing was added, ID is the message with the same key */
+};
+
+/* ---- open, start, stop, close ------------------------------------------------------- */
+
+/* Opens a service, stopped.  Copies OPTIONS, which may be NULL.  With a database: creates or
+ * checks the file, becomes its owner, and finds every unfinished message again.  Blocks while
+ * it does.  ERROR may be NULL; on failure it says which path and why.
+ * EOPEN, EUNSAFE, ENOTDB, ENOTOURS, EVERSION, EOWNED (another process), EEXIST (open in this
+ * process already), ETHREAD, ENOMEM. */
+BGMQ_API int bgmq_open(struct bgmq **ret, const struct bgmq_options *options,
+                       struct bgmq_error *error);
+
+/* Starts the workers of every type.  No-op when started.  EBUSY in a handler; ETHREAD. */
+BGMQ_API int bgmq_start(struct bgmq *mq);
+
+/* Takes no new work, waits up to GRACE_MS (0: stop_grace_ms) for running handlers, then sets
+ * their cancel flag and waits as long again.  Messages stay where they are; publishing goes
+ * on.  Nothing is killed: EBUSY when handlers still run, their number by bgmq_running().
+ * No-op when stopped.  In a handler it only requests the stop: EINPROGRESS. */
+BGMQ_API int bgmq_stop(struct bgmq *mq, unsigned grace_ms);
+
+/* Requests a stop and returns at once: 0 when nothing runs any more, else EINPROGRESS.  The
+ * cancel flags are set after stop_grace_ms. */
+BGMQ_API int bgmq_request_stop(struct bgmq *mq);
+
+/* 1 while started, 0 while not, or an error. */
+BGMQ_API int bgmq_started(struct bgmq *mq);
+/* Handlers that run now. */
+BGMQ_API int bgmq_running(struct bgmq *mq);
+
+/* Returns when everything accepted before the call has reached the level of its store. */
+BGMQ_API int bgmq_flush(struct bgmq *mq);
+
+/* Stops, writes out everything accepted, ends all threads and releases the database.  Every
+ * later call on MQ but bgmq_close and bgmq_free returns ECLOSED.  Twice is harmless.  EDEADLK
+ * in a handler.  EBUSY when a handler would not end: the service then stays stopped, and the
+ * call may be repeated. */
+BGMQ_API int bgmq_close(struct bgmq *mq);
+
+/* Closes and frees MQ; NULL is allowed.  No other call on MQ may be running or follow.  When a
+ * handler would not end, waits for it. */
+BGMQ_API void bgmq_free(struct bgmq *mq);
+
+/* ---- types -------------------------------------------------------------------------- */
+
+/* Gives the type NAME (1..200 bytes of A-Z a-z 0-9 _ . -) its handler and threads, before or
+ * after start and publish; messages that waited for it are handled.  Copies NAME and OPTIONS
+ * (NULL: defaults), borrows CTX until bgmq_free.  EEXIST: registered already.  ETHREAD. */
+BGMQ_API int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler,
+                           void *ctx, const struct bgmq_type_options *options);
+
+/* Changes the number of threads, 1..1024, at once; a surplus worker ends after the message it
+ * runs.  ENOENT: not registered.  ETHREAD: unchanged. */
+BGMQ_API int bgmq_set_threads(struct bgmq *mq, const char *name, unsigned threads);
+
+/* ---- publishing --------------------------------------------------------------------- */
+
+/* Publishes LEN bytes for TYPE, registered or not.  Copies everything.  OPTIONS and RECEIPT
+ * may be NULL; BODY may be NULL only when LEN is 0 and is then refused too: a message has a
+ * body, if an empty one ("", 0).  Returns when the message has reached its durability.
+ * ETOOBIG; EFULL; EBUSY or EFULL after publish_timeout_ms; EUNCERTAIN; ESTORE. */
+BGMQ_API int bgmq_publish(struct bgmq *mq, const char *type, const void *body, size_t len,
+                          const struct bgmq_message_options *options,
+                          struct bgmq_receipt *receipt);
+
+/* Publishes a JSON body packed by FORMAT and what follows (jansson's json_pack).  EJSON. */
+BGMQ_API int bgmq_publish_json(struct bgmq *mq, const char *type,
+                               const struct bgmq_message_options *options,
+                               struct bgmq_receipt *receipt, const char *format, ...);
+
+struct bgmq_item {
+    const char *type;
+    const void *body;
+    size_t len;
+    const struct bgmq_message_options *options; /* may be NULL */
+};
+
+/* Publishes N messages in one commit: all are accepted or none.  RECEIPTS (N of them) may be
+ * NULL.  Errors as bgmq_publish. */
+BGMQ_API int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, size_t n,
+                               struct bgmq_receipt *receipts);
+
+/* Publishes into a queue by name: mq:T.inq or mq:T.priorityq of a type, or any other name of
+ * 1..255 printable bytes, a queue in memory made on first use.  A temporary queue that was
+ * dropped takes nothing: ENOENT. */
+BGMQ_API int bgmq_publish_to(struct bgmq *mq, const char *queue, const void *body, size_t len,
+                             const struct bgmq_message_options *options,
+                             struct bgmq_receipt *receipt);
+
+/* ---- inside a handler --------------------------------------------------------------- */
+
+BGMQ_API struct bgmq *bgmq_job_service(struct bgmq_job *job);
+BGMQ_API uint64_t bgmq_job_id(const struct bgmq_job *job);
+/* Lends the name of the type, until the handler returns; so do all strings below. */
+BGMQ_API const char *bgmq_job_type(const struct bgmq_job *job);
+/* Lends the bytes of the body; a NUL follows them. */
+BGMQ_API const void *bgmq_job_body(const struct bgmq_job *job, size_t *ret_len);
+BGMQ_API unsigned bgmq_job_attempt(const struct bgmq_job *job); /* 1 at the first */
+BGMQ_API unsigned bgmq_job_max_attempts(const struct bgmq_job *job);
+BGMQ_API int bgmq_job_priority(const struct bgmq_job *job);
+BGMQ_API const char *bgmq_job_tag(const struct bgmq_job *job);         /* or NULL */
+BGMQ_API const char *bgmq_job_traceparent(const struct bgmq_job *job); /* or NULL */
+BGMQ_API const char *bgmq_job_reply_to(const struct bgmq_job *job);    /* or NULL */
+BGMQ_API const char *bgmq_job_meta(const struct bgmq_job *job, const char *key); /* or NULL */
+/* The error noted so far, for filters and on_error: lends, NULL when there is none. */
+BGMQ_API const char *bgmq_job_error_code(const struct bgmq_job *job);
+BGMQ_API const char *bgmq_job_error_text(const struct bgmq_job *job);
+
+/* 1 when the handler is asked to end soon (stop, close). */
+BGMQ_API int bgmq_job_cancelled(const struct bgmq_job *job);
+
+/* Unpacks the body as JSON by FORMAT (jansson's json_unpack; strings are lent until the
+ * handler returns).  EJSON notes position and reason as the job's error: return it. */
+BGMQ_API int bgmq_job_unpack(struct bgmq_job *job, const char *format, ...);
+/* Lends the body as JSON, parsed once; EJSON as above. */
+BGMQ_API int bgmq_job_json(struct bgmq_job *job, struct json_t **ret);
+
+/* Notes an error and returns VERDICT, for `return bgmq_job_fail(...)`.  Copies CODE (cut at 64
+ * bytes) and the formatted text (cut at 1 KiB on a UTF-8 border). */
+BGMQ_API int bgmq_job_fail(struct bgmq_job *job, enum bgmq_verdict verdict, const char *code,
+                           const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Runs the message again after DELAY_MS; returns BGMQ_SNOOZE, for `return`. */
+BGMQ_API int bgmq_job_snooze(struct bgmq_job *job, int64_t delay_ms);
+
+/* Sets the response, sent when the handler returns DONE: to reply_to, else to the inq of
+ * TYPE.  Copies.  A second call replaces the first; a NULL type takes it back. */
+BGMQ_API int bgmq_job_respond(struct bgmq_job *job, const char *type, const void *body,
+                              size_t len);
+BGMQ_API int bgmq_job_respond_json(struct bgmq_job *job, const char *type,
+                                   const char *format, ...);
+
+/* ---- consuming without a handler ---------------------------------------------------- */
+
+/* Takes the next message of QUEUE (names as bgmq_publish_to, and mq:T.outq, mq:T.dlq), waiting
+ * up to TIMEOUT_MS (0: not at all).  The message is yours until bgmq_ack or bgmq_nak, and
+ * unfinished in the database.  ETIMEOUT: nothing came; ECLOSED: closed while it waited. */
+BGMQ_API int bgmq_get(struct bgmq *mq, const char *queue, unsigned timeout_ms,
+                      struct bgmq_message **ret);
+/* Ends a message taken by bgmq_get.  ELOST: settled before. */
+BGMQ_API int bgmq_ack(struct bgmq_message *message);
+/* Puts it back at the tail of its queue (REQUEUE), or into the dlq.  ELOST: settled before. */
+BGMQ_API int bgmq_nak(struct bgmq_message *message, int requeue);
+/* Frees what bgmq_get or bgmq_request gave; NULL is allowed.  Unsettled: as bgmq_nak(m, 1). */
+BGMQ_API void bgmq_message_free(struct bgmq_message *message);
+
+BGMQ_API uint64_t bgmq_message_id(const struct bgmq_message *message);
+/* Lends, until bgmq_message_free; so do all strings below.  The type is that of the body; NULL
+ * when a custom queue was given one by name only. */
+BGMQ_API const char *bgmq_message_type(const struct bgmq_message *message);
+BGMQ_API const void *bgmq_message_body(const struct bgmq_message *message, size_t *ret_len);
+BGMQ_API uint64_t bgmq_message_reply_id(const struct bgmq_message *message); /* 0: none */
+BGMQ_API const char *bgmq_message_reply_to(const struct bgmq_message *message);
+BGMQ_API const char *bgmq_message_tag(const struct bgmq_message *message);
+BGMQ_API const char *bgmq_message_traceparent(const struct bgmq_message *message);
+BGMQ_API const char *bgmq_message_meta(const struct bgmq_message *message, const char *key);
+BGMQ_API unsigned bgmq_message_attempts(const struct bgmq_message *message);
+BGMQ_API int bgmq_message_priority(const struct bgmq_message *message);
+BGMQ_API const char *bgmq_message_error_code(const struct bgmq_message *message);
+BGMQ_API const char *bgmq_message_error_text(const struct bgmq_message *message);
+BGMQ_API int64_t bgmq_message_error_ms(const struct bgmq_message *message); /* 0: none */
+
+/* Called once for each message of a queue, in order; MESSAGE is lent for the call and may not
+ * be settled.  Returning nonzero ends the walk. */
+typedef int bgmq_peek_fn(void *ctx, const struct bgmq_message *message);
+/* Copies up to MAX messages of QUEUE, those in memory, and calls FN for each with no lock
+ * held.  Returns the number of calls. */
+BGMQ_API int bgmq_peek(struct bgmq *mq, const char *queue, size_t max, bgmq_peek_fn *fn,
+                       void *ctx);
+
+/* Writes a new name mq:tmp:{32 hex} to NAME and makes the queue, in memory. */
+BGMQ_API int bgmq_temp_queue(struct bgmq *mq, char name[40]);
+/* Drops a custom or temporary queue and what is in it.  Getters get ENOENT. */
+BGMQ_API int bgmq_drop_queue(struct bgmq *mq, const char *queue);
+
+/* Publishes with a temporary reply queue and waits up to TIMEOUT_MS for the reply, which is
+ * yours to free (it needs no ack).  A reply that comes later is dropped and counted.
+ * EDEADLK in a handler of the same type.  ETIMEOUT. */
+BGMQ_API int bgmq_request(struct bgmq *mq, const char *type, const void *body, size_t len,
+                          const struct bgmq_message_options *options, unsigned timeout_ms,
+                          struct bgmq_message **ret);
+
+/* Gives every message of TYPE's dlq a new life: same id, attempts from 0, error cleared.
+ * ID 0: all of them.  Returns how many.  ENOENT: no such message. */
+BGMQ_API int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id);
+
+/* Re-queues every unfinished message that is neither queued nor running: those that wait out
+ * a back-off run now.  Safe at any time.  *RET_IDS (free() it; NULL when there are none) gets
+ * their ids; may be NULL.  Returns how many.  Open and start replay by themselves. */
+BGMQ_API int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids);
+
+/* ---- inspection --------------------------------------------------------------------- */
+
+/* Counts of one worker, of one type or of all.  Cumulative while the process lives. */
+struct bgmq_stats {
+    char name[208];            /* the type, or "ALL WORKERS" */
+    uint64_t normal_received;  /* attempts taken from inq */
+    uint64_t priority_received; /* ... from priorityq */
+    uint64_t processed;        /* attempts that ended well */
+    uint64_t failed;           /* attempts that failed */
+    uint64_t retries;          /* of those, put back to be tried again */
+    int64_t last_ms;           /* end of the last attempt; 0: none yet */
+};
+
+BGMQ_API int bgmq_stats(struct bgmq *mq, struct bgmq_stats *ret);
+BGMQ_API int bgmq_type_stats(struct bgmq *mq, const char *type, struct bgmq_stats *ret);
+/* Stats of each worker that listens on QUEUE (mq:T.inq), up to MAX; returns their number. */
+BGMQ_API int bgmq_workers(struct bgmq *mq, const char *queue, struct bgmq_stats *ret,
+                          size_t max);
+/* Sums N >= 1 of them: the later last_ms, the first one's name.  EINVAL when N is 0. */
+BGMQ_API int bgmq_stats_combine(const struct bgmq_stats *stats, size_t n,
+                                struct bgmq_stats *ret);
+
+struct bgmq_collection {
+    char name[208];
+    int registered;            /* 0: parked, no handler yet */
+    unsigned threads;
+    uint64_t added;            /* to inq or priorityq, retries included */
+    uint64_t taken;            /* by bgmq_get */
+    uint64_t outq_added, dlq_added;
+    uint64_t inq, priorityq, dlq, outq; /* messages there now, those only in the database too */
+    uint64_t delayed, running;
+};
+
+BGMQ_API int bgmq_collection(struct bgmq *mq, const char *type, struct bgmq_collection *ret);
+
+struct bgmq_entry {
+    char key[216];
+    int64_t value;
+};
+/* The description map of a type: ThreadCount, TotalMessagesAdded, TotalMessagesTaken,
+ * TotalOutQMessagesAdded, TotalDlQMessagesAdded, mq:T.inq, mq:T.priorityq, mq:T.dlq, mq:T.outq */
+BGMQ_API int bgmq_description_map(struct bgmq *mq, const char *type,
+                                  struct bgmq_entry ret[9]);
+
+/* Counts of the service as a whole that no type owns. */
+struct bgmq_counters {
+    uint64_t replayed;        /* unfinished messages found at open */
+    uint64_t replies_dropped; /* replies to a queue that is gone */
+    uint64_t lost;            /* outcomes refused, the message was no longer theirs */
+    uint64_t commits;         /* transactions of the journal */
+    uint64_t journal_waiting; /* changes accepted, not yet committed */
+    int store_state;          /* 0: none, 1: good, 2: retrying, 3: failed */
+};
+BGMQ_API int bgmq_counters(struct bgmq *mq, struct bgmq_counters *ret);
+
+/* *RET gets a new string to free(): the pages of the admin. */
+BGMQ_API int bgmq_status_text(struct bgmq *mq, char **ret);
+BGMQ_API int bgmq_status_json(struct bgmq *mq, char **ret);
+BGMQ_API int bgmq_stats_text(struct bgmq *mq, char **ret);
+BGMQ_API int bgmq_stats_json(struct bgmq *mq, char **ret);
+BGMQ_API int bgmq_description_text(struct bgmq *mq, const char *type, char **ret);
+
+/* ---- admin over HTTP ---------------------------------------------------------------- */
+
+struct bgmq_http;
+
+struct bgmq_http_options {
+    unsigned port;           /* on 127.0.0.1 [0: any free one] */
+    const char *unix_socket; /* path, instead of a port; mode 0600 */
+    const char *token;       /* bearer token that start and stop ask for, >= 16 bytes [none] */
+    const char *const *hosts; /* NULL-ended: Host values allowed beside loopback's names */
+    int strict;              /* 1: GET changes nothing, only POST does [0] */
+};
+
+/* Serves /mq/start /mq/stop /mq/stats /mq/status on loopback from one thread of its own.
+ * Copies OPTIONS.  Borrows MQ until bgmq_http_stop, which must come before bgmq_free.
+ * EHTTP: the port is taken or the path unusable; ERROR, which may be NULL, says why. */
+BGMQ_API int bgmq_http_start(struct bgmq_http **ret, struct bgmq *mq,
+                             const struct bgmq_http_options *options, struct bgmq_error *error);
+/* The port it listens on; 0 on a unix socket. */
+BGMQ_API unsigned bgmq_http_port(const struct bgmq_http *http);
+/* Ends the listener and frees HTTP; NULL is allowed.  Not in a handler, nor on a thread of
+ * libmicrohttpd. */
+BGMQ_API void bgmq_http_stop(struct bgmq_http *http);
+
+/* For an application's own libmicrohttpd daemon: */
+/* Makes the routes without a daemon; bgmq_http_stop frees it.  Port and socket are unused. */
+BGMQ_API int bgmq_http_mount(struct bgmq_http **ret, struct bgmq *mq,
+                             const struct bgmq_http_options *options, struct bgmq_error *error);
+/* Call it first in the access handler, each time, with that handler's arguments.  0: the URL is
+ * not under /mq/, go on yourself.  1: answered or in progress, return *RET_RESULT (an enum
+ * MHD_Result).  The daemon must be started with MHD_OPTION_UNESCAPE_CALLBACK set to
+ * bgmq_http_unescape, so that the URL arrives as it was sent. */
+BGMQ_API int bgmq_http_handle(struct bgmq_http *http, struct MHD_Connection *connection,
+                              const char *url, const char *method, const char *version,
+                              size_t *upload_data_size, void **request_state,
+                              int *ret_result);
+BGMQ_API size_t bgmq_http_unescape(void *cls, struct MHD_Connection *connection, char *text);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,120 @@
+/* http_config.c - checks and copies the options of the admin, in one place.
+ *
+ * Called by http.c on the thread that starts or mounts the admin; afterwards the copy
+ * is read only.  It must never write the token anywhere, an error text included. */
+#include "http_config.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TOKEN_MIN = 16, TOKEN_MAX = 4096, HOST_MAX = 255 };
+
+int bgmqi_http_config_error(struct bgmq_error *error, int err, const char *format, ...)
+{
+    if (!error)
+        return err;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->text, sizeof(error->text), format, args);
+    va_end(args);
+    /* A path may hold anything; the text is one line. */
+    for (char *p = error->text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    return err;
+}
+
+/* 1 when TEXT is MIN..MAX visible ASCII characters: what a header value can carry
+ * unchanged. */
+static int is_visible(const char *text, size_t min, size_t max)
+{
+    size_t len = 0;
+    for (; text[len]; len++)
+        if (len == max || (unsigned char)text[len] <= ' ' ||
+            (unsigned char)text[len] >= 0x7f)
+            return 0;
+    return len >= min;
+}
+
+static int check(const struct bgmq_http_options *o, struct bgmq_error *error)
+{
+    if (o->port > 65535)
+        return bgmqi_http_config_error(error, BGMQ_EINVAL, "no such port: %u", o->port);
+    if (o->port && o->unix_socket)
+        return bgmqi_http_config_error(error, BGMQ_EINVAL,
+                                       "a port and a unix socket: give one of them");
+    if (o->unix_socket && !*o->unix_socket)
+        return bgmqi_http_config_error(error, BGMQ_EINVAL,
+                                       "the path of the socket is empty");
+    if (o->token && !is_visible(o->token, TOKEN_MIN, TOKEN_MAX))
+        return bgmqi_http_config_error(error, BGMQ_EINVAL,
+                                       "the token is not %d..%d visible ASCII characters",
+                                       TOKEN_MIN, TOKEN_MAX);
+    for (size_t i = 0; o->hosts && o->hosts[i]; i++)
+        if (!is_visible(o->hosts[i], 1, HOST_MAX))
+            return bgmqi_http_config_error(
+                error, BGMQ_EINVAL, "host %zu of the list is not a host name", i + 1);
+    return BGMQ_OK;
+}
+
+static int copy_hosts(struct http_config *config, const char *const *hosts)
+{
+    size_t n = 0;
+    while (hosts[n])
+        n++;
+    config->hosts = calloc(n + 1, sizeof(*config->hosts));
+    if (!config->hosts)
+        return BGMQ_ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        config->hosts[i] = strdup(hosts[i]);
+        if (!config->hosts[i])
+            return BGMQ_ENOMEM;
+    }
+    return BGMQ_OK;
+}
+
+static int copy(struct http_config *config, const struct bgmq_http_options *o)
+{
+    config->port = o->port;
+    config->strict = o->strict != 0;
+    if (o->unix_socket && !(config->unix_socket = strdup(o->unix_socket)))
+        return BGMQ_ENOMEM;
+    if (o->token) {
+        config->token = strdup(o->token);
+        if (!config->token)
+            return BGMQ_ENOMEM;
+        config->token_len = strlen(config->token);
+    }
+    return o->hosts ? copy_hosts(config, o->hosts) : BGMQ_OK;
+}
+
+int bgmqi_http_config_init(struct http_config *config,
+                           const struct bgmq_http_options *options,
+                           struct bgmq_error *error)
+{
+    static const struct bgmq_http_options defaults;
+    const struct bgmq_http_options *o = options ? options : &defaults;
+    int r = check(o, error);
+    if (r < 0)
+        return r;
+    r = copy(config, o);
+    if (r < 0) {
+        bgmqi_http_config_fini(config);
+        return bgmqi_http_config_error(error, r, "%s", bgmq_strerror(r));
+    }
+    return BGMQ_OK;
+}
+
+void bgmqi_http_config_fini(struct http_config *config)
+{
+    if (config->token)
+        explicit_bzero(config->token, config->token_len);
+    free(config->token);
+    free(config->unix_socket);
+    for (size_t i = 0; config->hosts && config->hosts[i]; i++)
+        free(config->hosts[i]);
+    free(config->hosts);
+    *config = (struct http_config){0};
+}

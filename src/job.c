@@ -1,0 +1,189 @@
+/* job.c - what a handler asks of its job.  The worker's thread only. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "json.h"
+#include "service.h"
+
+struct bgmq *bgmq_job_service(struct bgmq_job *job)
+{
+    return job->env->service;
+}
+
+uint64_t bgmq_job_id(const struct bgmq_job *job)
+{
+    return job->message->id;
+}
+
+const char *bgmq_job_type(const struct bgmq_job *job)
+{
+    return bgmqi_type_name(job->type);
+}
+
+const void *bgmq_job_body(const struct bgmq_job *job, size_t *ret_len)
+{
+    if (ret_len)
+        *ret_len = job->message->len;
+    return job->message->body;
+}
+
+unsigned bgmq_job_attempt(const struct bgmq_job *job)
+{
+    return job->message->attempt;
+}
+
+unsigned bgmq_job_max_attempts(const struct bgmq_job *job)
+{
+    unsigned most = job->message->max_attempts;
+    return most ? most : bgmqi_type_config(job->type)->max_attempts;
+}
+
+int bgmq_job_priority(const struct bgmq_job *job)
+{
+    return job->message->priority;
+}
+
+const char *bgmq_job_tag(const struct bgmq_job *job)
+{
+    return job->message->ext ? job->message->ext->tag : NULL;
+}
+
+const char *bgmq_job_traceparent(const struct bgmq_job *job)
+{
+    return job->message->ext ? job->message->ext->traceparent : NULL;
+}
+
+const char *bgmq_job_reply_to(const struct bgmq_job *job)
+{
+    return job->message->ext ? job->message->ext->reply_to : NULL;
+}
+
+const char *bgmq_job_meta(const struct bgmq_job *job, const char *key)
+{
+    return bgmqi_message_meta(job->message, key);
+}
+
+const char *bgmq_job_error_code(const struct bgmq_job *job)
+{
+    return job->failure ? job->failure->code : NULL;
+}
+
+const char *bgmq_job_error_text(const struct bgmq_job *job)
+{
+    return job->failure ? job->failure->text : NULL;
+}
+
+int bgmq_job_cancelled(const struct bgmq_job *job)
+{
+    return bgmqi_desk_cancelled(job->desk);
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------- */
+
+int bgmq_job_json(struct bgmq_job *job, json_t **ret)
+{
+    struct bgmq_error error;
+    if (!job->json) {
+        int err = bgmqi_json_parse(job->message->body, job->message->len, &job->json, &error);
+        if (err == BGMQ_EJSON)
+            bgmqi_worker_note(job, "BadJson", error.text);
+        if (err)
+            return err;
+    }
+    *ret = job->json;
+    return 0;
+}
+
+int bgmq_job_unpack(struct bgmq_job *job, const char *format, ...)
+{
+    json_t *root;
+    int err = bgmq_job_json(job, &root);
+    if (err)
+        return err;
+    json_error_t why;
+    va_list args;
+    va_start(args, format);
+    int bad = json_vunpack_ex(root, &why, 0, format, args);
+    va_end(args);
+    if (!bad)
+        return 0;
+    char text[256];
+    snprintf(text, sizeof(text), "the body is not %s: %s", format, why.text);
+    bgmqi_worker_note(job, "BadJson", text);
+    return BGMQ_EJSON;
+}
+
+/* ---- verdicts --------------------------------------------------------------------------------- */
+
+int bgmq_job_fail(struct bgmq_job *job, enum bgmq_verdict verdict, const char *code,
+                  const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    va_list again;
+    va_copy(again, args);
+    int len = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *text = len < 0 ? NULL : malloc((size_t)len + 1);
+    if (text)
+        vsnprintf(text, (size_t)len + 1, format, again);
+    va_end(again);
+    bgmqi_worker_note(job, code ? code : "Failed", text ? text : format);
+    free(text);
+    return verdict;
+}
+
+int bgmq_job_snooze(struct bgmq_job *job, int64_t delay_ms)
+{
+    static const int64_t hundred_years_ms = INT64_C(3155760000000);
+    job->snooze_ms = delay_ms > hundred_years_ms ? hundred_years_ms : delay_ms;
+    return BGMQ_SNOOZE;
+}
+
+/* ---- the response ------------------------------------------------------------------------------- */
+
+int bgmq_job_respond(struct bgmq_job *job, const char *type, const void *body, size_t len)
+{
+    char *name = NULL;
+    void *copy = NULL;
+    if (type) {
+        if (!body || !bgmqi_registry_valid(type))
+            return BGMQ_EINVAL;
+        if (len > job->env->service->config.max_body)
+            return BGMQ_ETOOBIG;
+        name = strdup(type);
+        copy = malloc(len ? len : 1);
+        if (!name || !copy) {
+            free(name);
+            free(copy);
+            return BGMQ_ENOMEM;
+        }
+        memcpy(copy, body, len);
+    }
+    free(job->response_type);
+    free(job->response);
+    job->response_type = name;
+    job->response = copy;
+    job->response_len = len;
+    return 0;
+}
+
+int bgmq_job_respond_json(struct bgmq_job *job, const char *type, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *text;
+    size_t len;
+    struct bgmq_error error;
+    int err = bgmqi_json_pack(&text, &len, &error, format, args);
+    va_end(args);
+    if (err) {
+        bgmqi_worker_note(job, "BadJson", error.text);
+        return err;
+    }
+    err = bgmq_job_respond(job, type, text, len);
+    free(text);
+    return err;
+}

@@ -1,0 +1,22 @@
+/* json.h - JSON in and out by jansson, with limits and positions of our own. */
+#ifndef BGMQI_JSON_H
+#define BGMQI_JSON_H
+
+#include <bgmq.h>
+#include <jansson.h>
+#include <stdarg.h>
+
+enum { JSON_DEPTH_MAX = 64 }; /* arrays and objects within each other */
+
+/* Parses LEN bytes, any JSON value, into *RET, which the caller gives back by
+ * json_decref. EJSON: "line L column C: reason" in ERROR, which may be NULL; columns
+ * count bytes from 1. ENOMEM. */
+int bgmqi_json_parse(const void *text, size_t len, json_t **ret,
+                     struct bgmq_error *error);
+
+/* Packs by FORMAT and writes one compact line, a NUL after it, to *RET_TEXT: free() it.
+ * EJSON: FORMAT does not fit its arguments, or a string is not UTF-8.  ENOMEM. */
+int bgmqi_json_pack(char **ret_text, size_t *ret_len, struct bgmq_error *error,
+                    const char *format, va_list args);
+
+#endif

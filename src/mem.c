@@ -1,0 +1,266 @@
+/* mem.c - magazines and depot (see mem.h).  Any thread.
+ *
+ * After Bonwick and Adams, "Magazines and Vmem" (2001): a thread works on its loaded magazine,
+ * swaps it with its spare when it runs empty or full, and only then goes to the depot. */
+#include "mem.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "lock.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define MEM_PLAIN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MEM_PLAIN 1
+#endif
+#endif
+
+enum { STEP = 32, LARGEST = 1024, CLASSES = LARGEST / STEP, ROUNDS = 64, DEPOT_MAX = 256 };
+
+static size_t class_of(size_t size)
+{
+    return size ? (size - 1) / STEP : 0;
+}
+
+size_t bgmqi_mem_cost(size_t size)
+{
+    size_t block = size > LARGEST ? size : (class_of(size) + 1) * STEP;
+    return block + 2 * sizeof(void *); /* malloc's own header and rounding */
+}
+
+#ifdef MEM_PLAIN
+
+void *bgmqi_mem_alloc(size_t size)
+{
+    return malloc(size);
+}
+
+void bgmqi_mem_free(void *block, size_t size)
+{
+    (void)size;
+    free(block);
+}
+
+#else
+
+struct magazine {
+    struct magazine *next;
+    unsigned rounds;
+    void *round[ROUNDS];
+};
+
+struct depot {
+    struct lock lock;
+    struct magazine *full, *empty;
+    unsigned n_full;
+};
+
+struct cache {
+    struct magazine *loaded[CLASSES], *spare[CLASSES];
+};
+
+static struct depot depots[CLASSES];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t key;
+static _Thread_local struct cache *mine;
+
+static void magazine_free(struct magazine *m)
+{
+    for (unsigned i = 0; m && i < m->rounds; i++)
+        free(m->round[i]);
+    free(m);
+}
+
+/* Gives the depot a magazine with blocks; it keeps no more than its bound. */
+static void depot_give(struct depot *d, struct magazine *m)
+{
+    lock_take(&d->lock);
+    bool keep = d->n_full < DEPOT_MAX && m->rounds == ROUNDS;
+    if (keep) {
+        m->next = d->full;
+        d->full = m;
+        d->n_full++;
+    }
+    lock_drop(&d->lock);
+    if (!keep)
+        magazine_free(m);
+}
+
+/* A thread ends: its full magazines go to the depot, the rest to malloc. */
+static void cache_free(void *arg)
+{
+    struct cache *c = arg;
+    for (size_t i = 0; i < CLASSES; i++) {
+        if (c->loaded[i])
+            depot_give(&depots[i], c->loaded[i]);
+        if (c->spare[i])
+            depot_give(&depots[i], c->spare[i]);
+    }
+    free(c);
+    mine = NULL;
+}
+
+static void init(void)
+{
+    for (size_t i = 0; i < CLASSES; i++)
+        lock_init(&depots[i].lock);
+    PTHREAD_OK(pthread_key_create(&key, cache_free));
+}
+
+static struct cache *cache_get(void)
+{
+    if (mine)
+        return mine;
+    pthread_once(&once, init);
+    struct cache *c = calloc(1, sizeof(*c));
+    if (c && pthread_setspecific(key, c) != 0) {
+        free(c);
+        c = NULL;
+    }
+    return mine = c;
+}
+
+static void swap(struct cache *c, size_t class)
+{
+    struct magazine *m = c->loaded[class];
+    c->loaded[class] = c->spare[class];
+    c->spare[class] = m;
+}
+
+/* Trades an empty magazine for a full one; NULL when the depot has none. */
+static struct magazine *depot_trade_full(struct depot *d, struct magazine **empty)
+{
+    lock_take(&d->lock);
+    struct magazine *m = d->full;
+    if (m) {
+        d->full = m->next;
+        d->n_full--;
+        if (*empty) {
+            (*empty)->next = d->empty;
+            d->empty = *empty;
+            *empty = NULL;
+        }
+    }
+    lock_drop(&d->lock);
+    return m;
+}
+
+void *bgmqi_mem_alloc(size_t size)
+{
+    struct cache *c = size <= LARGEST ? cache_get() : NULL;
+    if (!c)
+        return malloc(size);
+    size_t class = class_of(size);
+    struct magazine *m = c->loaded[class];
+    if (m && m->rounds)
+        return m->round[--m->rounds];
+    if (c->spare[class] && c->spare[class]->rounds) {
+        swap(c, class);
+    } else {
+        struct magazine *full = depot_trade_full(&depots[class], &c->loaded[class]);
+        if (!full)
+            return malloc((class + 1) * STEP);
+        c->loaded[class] = full;
+    }
+    m = c->loaded[class];
+    return m->round[--m->rounds];
+}
+
+/* An empty magazine from the depot, or a new one; NULL: out of memory. */
+static struct magazine *depot_take_empty(struct depot *d)
+{
+    lock_take(&d->lock);
+    struct magazine *m = d->empty;
+    if (m)
+        d->empty = m->next;
+    lock_drop(&d->lock);
+    if (!m) {
+        m = malloc(sizeof(*m));
+        if (m)
+            m->rounds = 0;
+    }
+    return m;
+}
+
+void bgmqi_mem_free(void *block, size_t size)
+{
+    struct cache *c = block && size <= LARGEST ? cache_get() : NULL;
+    if (!c) {
+        free(block);
+        return;
+    }
+    size_t class = class_of(size);
+    struct magazine *m = c->loaded[class];
+    if (!m || m->rounds == ROUNDS) {
+        if (c->spare[class] && c->spare[class]->rounds < ROUNDS) {
+            swap(c, class);
+        } else {
+            struct magazine *empty = depot_take_empty(&depots[class]);
+            if (!empty) {
+                free(block);
+                return;
+            }
+            if (c->spare[class])
+                depot_give(&depots[class], c->spare[class]);
+            c->spare[class] = m;
+            c->loaded[class] = empty;
+        }
+        m = c->loaded[class];
+    }
+    m->round[m->rounds++] = block;
+}
+
+#endif
+
+static int reserve(struct budget *b, size_t bytes, bool always)
+{
+    size_t used = atomic_load_explicit(&b->used, memory_order_relaxed);
+    do {
+        if (!always && (used >= b->max || bytes > b->max - used))
+            return -1;
+    } while (!atomic_compare_exchange_weak_explicit(
+        &b->used, &used, used + bytes, memory_order_relaxed, memory_order_relaxed));
+    return 0;
+}
+
+static int charge(struct allowance *a, size_t bytes, bool always)
+{
+    if (a->reserved - a->used < bytes) {
+        size_t want = bytes > ALLOWANCE_CHUNK ? bytes : ALLOWANCE_CHUNK;
+        if (reserve(a->from, want, always) != 0) {
+            want = bytes; /* near the bound: no more than needed */
+            if (reserve(a->from, want, always) != 0)
+                return -1;
+        }
+        a->reserved += want;
+    }
+    a->used += bytes;
+    return 0;
+}
+
+int bgmqi_mem_charge(struct allowance *a, size_t bytes)
+{
+    return charge(a, bytes, false);
+}
+
+void bgmqi_mem_charge_always(struct allowance *a, size_t bytes)
+{
+    charge(a, bytes, true);
+}
+
+void bgmqi_mem_refund(struct allowance *a, size_t bytes)
+{
+    assert(a->used >= bytes);
+    a->used -= bytes;
+    size_t idle = a->reserved - a->used;
+    if (idle > 2 * ALLOWANCE_CHUNK || a->used == 0) {
+        size_t back = a->used ? idle - ALLOWANCE_CHUNK : idle;
+        a->reserved -= back;
+        atomic_fetch_sub_explicit(&a->from->used, back, memory_order_relaxed);
+    }
+}

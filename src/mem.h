@@ -1,0 +1,38 @@
+/* mem.h - memory of messages and journal entries: made on one thread, freed on another.
+ *
+ * malloc's arenas fight over such blocks (a free on a foreign thread costs 100 ns and more), so
+ * each thread keeps two magazines of blocks per size class and trades whole magazines with a
+ * shared depot, one lock for 64 blocks.  What the depot holds beyond its bound goes back to
+ * malloc.  Under AddressSanitizer every block is malloc's own, so that misuse is seen. */
+#ifndef BGMQI_MEM_H
+#define BGMQI_MEM_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+/* SIZE bytes, not cleared; NULL: out of memory.  Any thread. */
+void *bgmqi_mem_alloc(size_t size);
+/* SIZE as it was asked for; NULL is allowed.  Any thread. */
+void bgmqi_mem_free(void *block, size_t size);
+/* Bytes a block of SIZE occupies. */
+size_t bgmqi_mem_cost(size_t size);
+
+/* The bound on the memory of all messages of a service.  A holder reserves in chunks and
+ * accounts within its chunk under its own lock, so that publishing touches no shared word. */
+struct budget {
+    _Atomic size_t used;
+    size_t max;
+};
+struct allowance {
+    struct budget *from;
+    size_t reserved, used;
+};
+enum { ALLOWANCE_CHUNK = 64 * 1024 };
+
+/* 0, or -1 when the budget has not BYTES left.  The lock of the allowance's owner is held. */
+int bgmqi_mem_charge(struct allowance *a, size_t bytes);
+/* Charges in any case: for what was accepted before. */
+void bgmqi_mem_charge_always(struct allowance *a, size_t bytes);
+void bgmqi_mem_refund(struct allowance *a, size_t bytes);
+
+#endif

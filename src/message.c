@@ -1,0 +1,196 @@
+/* message.c - makes, counts and frees messages (see message.h).  Any thread; takes no lock. */
+#include "message.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mem.h"
+#include "utf8.h"
+
+enum { KEY_MAX = 200, NAME_MAX_BYTES = 255, META_MAX = 4096, CODE_MAX = 64, TEXT_MAX = 1024 };
+
+static size_t size_of(uint32_t len)
+{
+    return offsetof(struct message, body) + len + 1;
+}
+
+struct message *bgmqi_message_new(const void *body, size_t len)
+{
+    assert(len <= UINT32_MAX - sizeof(struct message) - 1);
+    struct message *m = bgmqi_mem_alloc(size_of((uint32_t)len));
+    if (!m)
+        return NULL;
+    memset(m, 0, offsetof(struct message, body));
+    atomic_init(&m->refs, 1);
+    m->len = (uint32_t)len;
+    if (len)
+        memcpy(m->body, body, len);
+    m->body[len] = '\0';
+    return m;
+}
+
+void bgmqi_message_ref(struct message *m)
+{
+    atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
+}
+
+void bgmqi_message_unref(struct message *m)
+{
+    if (!m)
+        return;
+    /* The only holder needs no atomic read-modify-write: nobody else can add a reference. */
+    if (atomic_load_explicit(&m->refs, memory_order_acquire) != 1 &&
+        atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (m->ext)
+        bgmqi_message_ext_free(m->ext);
+    if (m->failure)
+        bgmqi_failure_unref(m->failure);
+    bgmqi_mem_free(m, size_of(m->len));
+}
+
+size_t bgmqi_message_cost(const struct message *m)
+{
+    return bgmqi_mem_cost(size_of(m->len));
+}
+
+/* ---- what most messages do not have -------------------------------------------------- */
+
+/* 0 when S is absent or fit to be kept. */
+static int check(const char *s, size_t min, size_t max)
+{
+    if (!s)
+        return 0;
+    size_t len = strnlen(s, max + 1);
+    return len >= min && len <= max && bgmqi_utf8_valid(s, len) ? 0 : BGMQ_EINVAL;
+}
+
+/* Bytes META takes when packed; a key or value may not be missing.  SIZE_MAX: not valid. */
+static size_t meta_size(const char *const *meta)
+{
+    size_t size = 0;
+    for (size_t i = 0; meta && meta[i]; i += 2) {
+        if (!meta[i + 1] || !meta[i][0])
+            return SIZE_MAX;
+        for (size_t k = i; k < i + 2; k++) {
+            size_t len = strnlen(meta[k], META_MAX + 1);
+            if (len > META_MAX || !bgmqi_utf8_valid(meta[k], len))
+                return SIZE_MAX;
+            size += len + 1;
+        }
+        if (size > META_MAX)
+            return SIZE_MAX;
+    }
+    return size;
+}
+
+static const char *keep(char **at, const char *s)
+{
+    if (!s)
+        return NULL;
+    char *copy = *at;
+    size_t size = strlen(s) + 1;
+    memcpy(copy, s, size);
+    *at += size;
+    return copy;
+}
+
+static size_t need(const char *s)
+{
+    return s ? strlen(s) + 1 : 0;
+}
+
+int bgmqi_message_ext_new(const struct bgmq_message_options *o, const char *type,
+                          const char *meta_packed, size_t meta_len,
+                          struct message_ext **ret)
+{
+    static const struct bgmq_message_options none;
+    if (!o)
+        o = &none;
+    if (check(o->reply_to, 1, NAME_MAX_BYTES) || check(o->unique_key, 1, KEY_MAX) ||
+        check(o->tag, 0, KEY_MAX) || check(o->traceparent, 0, KEY_MAX))
+        return BGMQ_EINVAL;
+    if (!meta_packed && (meta_len = meta_size(o->meta)) == SIZE_MAX)
+        return BGMQ_EINVAL;
+    size_t size = need(o->reply_to) + need(o->unique_key) + need(o->tag) +
+                  need(o->traceparent) + need(type) + meta_len;
+    if (size == 0 && o->reply_id == 0) {
+        *ret = NULL;
+        return 0;
+    }
+    struct message_ext *ext = malloc(sizeof(*ext) + size);
+    if (!ext)
+        return BGMQ_ENOMEM;
+    char *at = (char *)(ext + 1);
+    ext->reply_id = o->reply_id;
+    ext->reply_to = keep(&at, o->reply_to);
+    ext->unique_key = keep(&at, o->unique_key);
+    ext->tag = keep(&at, o->tag);
+    ext->traceparent = keep(&at, o->traceparent);
+    ext->type = keep(&at, type);
+    ext->meta = meta_len ? at : NULL;
+    ext->meta_len = meta_len;
+    if (meta_packed && meta_len)
+        memcpy(at, meta_packed, meta_len);
+    else
+        for (size_t i = 0; o->meta && o->meta[i]; i++)
+            keep(&at, o->meta[i]);
+    *ret = ext;
+    return 0;
+}
+
+void bgmqi_message_ext_free(struct message_ext *ext)
+{
+    free(ext);
+}
+
+const char *bgmqi_message_meta(const struct message *m, const char *key)
+{
+    if (!m->ext || !m->ext->meta || !key)
+        return NULL;
+    const char *end = m->ext->meta + m->ext->meta_len;
+    for (const char *p = m->ext->meta; p < end;) {
+        const char *value = p + strlen(p) + 1;
+        if (strcmp(p, key) == 0)
+            return value;
+        p = value + strlen(value) + 1;
+    }
+    return NULL;
+}
+
+/* ---- failures ------------------------------------------------------------------------ */
+
+struct failure *bgmqi_failure_new(const char *code, const char *text, int64_t at_ms)
+{
+    size_t code_len = bgmqi_utf8_cut(code, strnlen(code, CODE_MAX + 4), CODE_MAX);
+    size_t text_len = bgmqi_utf8_cut(text, strnlen(text, TEXT_MAX + 4), TEXT_MAX);
+    struct failure *f = malloc(sizeof(*f) + code_len + text_len + 2);
+    if (!f)
+        return NULL;
+    char *c = (char *)(f + 1), *t = c + code_len + 1;
+    memcpy(c, code, code_len);
+    c[code_len] = '\0';
+    memcpy(t, text, text_len);
+    t[text_len] = '\0';
+    atomic_init(&f->refs, 1);
+    f->at_ms = at_ms;
+    f->code = c;
+    f->text = t;
+    return f;
+}
+
+struct failure *bgmqi_failure_ref(struct failure *f)
+{
+    if (f)
+        atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
+    return f;
+}
+
+void bgmqi_failure_unref(struct failure *f)
+{
+    if (f && atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) == 1)
+        free(f);
+}

@@ -1,0 +1,104 @@
+/* message.h - one message: the record that is stored, and what only memory knows of it.
+ *
+ * Ownership.  A message is reference-counted: its place (a queue, a worker, a taker) holds one
+ * reference, each entry of the journal that still needs the body another, each peeker another.
+ * Everything under "set once" is immutable and may be read by any holder of a reference;
+ * the rest belongs to the lock of the type or custom queue the message is in. */
+#ifndef BGMQI_MESSAGE_H
+#define BGMQI_MESSAGE_H
+
+#include <bgmq.h>
+#include <stdatomic.h>
+
+/* Where a message is.  One function moves it: bgmqi_type_* in type.c. */
+enum place {
+    PLACE_NONE, /* being published, or spilled: the body is in the database only */
+    PLACE_INQ,
+    PLACE_PRIORITYQ,
+    PLACE_DELAYED,
+    PLACE_RUNNING, /* claimed by a worker */
+    PLACE_TAKEN,   /* by bgmq_get */
+    PLACE_OUTQ,
+    PLACE_DLQ
+};
+
+/* Which table holds its row. */
+enum row { ROW_NONE, ROW_JOB, ROW_BACKLOG };
+
+/* Where the INSERT of its row stands (atomic; journal.c tells). */
+enum insert_state { INSERT_NONE, INSERT_QUEUED, INSERT_WRITING, INSERT_CANCELLED };
+
+/* The error of the last failed attempt: immutable, reference-counted. */
+struct failure {
+    _Atomic unsigned refs;
+    int64_t at_ms;
+    const char *code; /* both inside this allocation, never NULL */
+    const char *text;
+};
+
+/* What most messages do not have.  One allocation with its strings; immutable. */
+struct message_ext {
+    uint64_t reply_id;       /* 0: none */
+    const char *reply_to;    /* each NULL when absent */
+    const char *tag;
+    const char *traceparent;
+    const char *unique_key;
+    const char *type;        /* type of the body, in a custom queue */
+    const char *meta;        /* key NUL value NUL ... */
+    size_t meta_len;
+};
+
+enum {
+    MESSAGE_NO_OUTQ = 1 /* other bits are kept as stored */
+};
+
+struct message {
+    struct message *next, *prev; /* of the list or heap it is in */
+    struct message *child;       /* in a heap: the first of those below it */
+    uint64_t id;
+    /* set once, then read only */
+    int64_t created_ms;
+    struct message_ext *ext; /* NULL: nothing of it */
+    /* protected by the lock of its type or queue */
+    struct failure *failure; /* NULL: no attempt failed */
+    int64_t due_ms;          /* in delayed: when; else 0 */
+    uint64_t seq;            /* order of acceptance within its lane */
+    _Atomic uint32_t refs;
+    uint32_t len;          /* set once */
+    uint32_t run;          /* starts so far, in all lives; only grows: the fence */
+    int16_t priority;      /* set once */
+    uint16_t attempt;      /* starts of this life that counted */
+    uint16_t max_attempts; /* set once; 0: the type's */
+    uint8_t crashes;       /* starts that ended with the process */
+    uint8_t flags;         /* set once */
+    uint8_t place;         /* enum place */
+    uint8_t row;           /* enum row */
+    uint8_t level;         /* enum bgmq_durability; set once */
+    _Atomic uint8_t insert; /* enum insert_state */
+    char body[];           /* LEN bytes and a NUL */
+};
+
+/* Makes a message with one reference, its body copied, place NONE.  NULL: out of memory. */
+struct message *bgmqi_message_new(const void *body, size_t len);
+void bgmqi_message_ref(struct message *m);
+/* Gives back a reference; the last frees the message, its ext and failure.  NULL is allowed. */
+void bgmqi_message_unref(struct message *m);
+/* Bytes it occupies, for the bound on memory. */
+size_t bgmqi_message_cost(const struct message *m);
+
+/* Builds the ext of OPTIONS in *RET; NULL when there is nothing to keep.  TYPE may be NULL.
+ * META_PACKED, when not NULL, replaces OPTIONS->meta.  EINVAL: a string too long or not UTF-8,
+ * meta odd or over 4 KiB.  ENOMEM. */
+int bgmqi_message_ext_new(const struct bgmq_message_options *options, const char *type,
+                          const char *meta_packed, size_t meta_len,
+                          struct message_ext **ret);
+void bgmqi_message_ext_free(struct message_ext *ext);
+/* Lends the value of KEY, or NULL. */
+const char *bgmqi_message_meta(const struct message *m, const char *key);
+
+/* CODE is cut at 64 bytes, TEXT at 1 KiB, both on a UTF-8 border.  NULL: out of memory. */
+struct failure *bgmqi_failure_new(const char *code, const char *text, int64_t at_ms);
+struct failure *bgmqi_failure_ref(struct failure *f);
+void bgmqi_failure_unref(struct failure *f);
+
+#endif

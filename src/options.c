@@ -1,0 +1,142 @@
+/* options.c - checks options and fills in defaults (see options.h).  Pure but for its copies. */
+#include "options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "err.h"
+#include "registry.h"
+
+enum {
+    THREADS_MAX = 1024,
+    ATTEMPTS_MAX = 1000,
+    PRIORITY_MAX = 32767,
+    STACK_MIN = 256 * 1024,
+    BODY_MAX = 64 << 20
+};
+#define HUNDRED_YEARS_MS INT64_C(3155760000000)
+
+static int copy_list(char ***ret, const char *const *list)
+{
+    size_t n = 0;
+    while (list[n])
+        n++;
+    char **copy = calloc(n + 1, sizeof(*copy));
+    if (!copy)
+        return BGMQ_ENOMEM;
+    *ret = copy;
+    for (size_t i = 0; i < n; i++)
+        if (!(copy[i] = strdup(list[i])))
+            return BGMQ_ENOMEM;
+    return 0;
+}
+
+static size_t or_size(size_t value, size_t by_default)
+{
+    return value ? value : by_default;
+}
+
+static unsigned or_default(unsigned value, unsigned by_default)
+{
+    return value ? value : by_default;
+}
+
+int bgmqi_options_service(struct service_config *ret, const struct bgmq_options *options,
+                          struct bgmq_error *error)
+{
+    static const struct bgmq_options none;
+    const struct bgmq_options *o = options ? options : &none;
+    struct service_config c = {
+        .database = o->database,
+        .persistent = o->database != NULL,
+        .share_database = o->share_database != 0,
+        .durability = o->durability      ? o->durability
+                      : o->database != NULL ? BGMQ_DISK
+                                         : BGMQ_MEMORY,
+        .flush_interval_ms = or_default(o->flush_interval_ms, 10),
+        .flush_batch = or_default(o->flush_batch, 4096),
+        .publish_timeout_ms = or_default(o->publish_timeout_ms, 30000),
+        .stop_grace_ms = or_default(o->stop_grace_ms, 10000),
+        .max_body = or_size(o->max_body, 1 << 20),
+        .max_bytes = or_size(o->max_bytes, 64 << 20),
+        .stack_size = or_size(o->stack_size, 1 << 20),
+        .history_keep = or_default(o->history_keep, 100000),
+        .no_responses = o->no_responses != 0,
+        .log = {.fn = o->log, .ctx = o->log_ctx},
+    };
+    if (c.durability < BGMQ_MEMORY || c.durability > BGMQ_DISK)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "durability %d is none", (int)c.durability);
+    if (c.durability > BGMQ_MEMORY && !c.database)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "durability needs a database");
+    if (c.max_body > BODY_MAX)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "max_body is over 64 MiB");
+    if (c.stack_size < STACK_MIN)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "stack_size is under 256 KiB");
+    if (o->response_types && copy_list(&c.response_types, o->response_types) != 0) {
+        bgmqi_options_fini(&c);
+        return bgmqi_err_set(error, BGMQ_ENOMEM, "out of memory");
+    }
+    *ret = c;
+    return 0;
+}
+
+void bgmqi_options_fini(struct service_config *c)
+{
+    for (size_t i = 0; c->response_types && c->response_types[i]; i++)
+        free(c->response_types[i]);
+    free(c->response_types);
+    c->response_types = NULL;
+}
+
+int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
+                       const struct bgmq_type_options *options,
+                       const struct service_config *service)
+{
+    static const struct bgmq_type_options none;
+    const struct bgmq_type_options *o = options ? options : &none;
+    struct type_config c = {
+        .max_attempts = or_default(o->max_attempts, 5),
+        .retry = {.kind = o->backoff,
+                  .base_ms = or_default(o->backoff_base_ms, 1000),
+                  .max_ms = or_default(o->backoff_max_ms, 300000),
+                  .fn = o->backoff_fn},
+        .durability = o->durability ? o->durability : service->durability,
+        .window = or_default(o->window, 1000),
+        .outq_limit = or_default(o->outq_limit, 100),
+        .priority_share = or_default(o->priority_share, 15),
+        .no_outq = o->no_outq != 0,
+        .history = o->history,
+        .request_filter = o->request_filter,
+        .response_filter = o->response_filter,
+        .on_error = o->on_error,
+    };
+    *ret_threads = or_default(o->threads, 1);
+    bool bad = *ret_threads > THREADS_MAX || c.max_attempts > ATTEMPTS_MAX ||
+               o->backoff < BGMQ_BACKOFF_EXPONENTIAL || o->backoff > BGMQ_BACKOFF_CALLBACK ||
+               (o->backoff == BGMQ_BACKOFF_CALLBACK && !o->backoff_fn) ||
+               c.durability < BGMQ_MEMORY || c.durability > BGMQ_DISK ||
+               (c.durability > BGMQ_MEMORY && !service->persistent) ||
+               o->history < BGMQ_HISTORY_OFF || o->history > BGMQ_HISTORY_ALL;
+    if (bad)
+        return BGMQ_EINVAL;
+    *ret = c;
+    return 0;
+}
+
+int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
+                          int64_t *ret_due_ms)
+{
+    *ret_due_ms = 0;
+    if (!o)
+        return 0;
+    if (o->priority < 0 || o->priority > PRIORITY_MAX || o->max_attempts > ATTEMPTS_MAX ||
+        o->durability < BGMQ_DEFAULT || o->durability > BGMQ_DISK ||
+        (o->delay_ms && o->run_at_ms) || o->run_at_ms < 0)
+        return BGMQ_EINVAL;
+    int64_t delay = o->run_at_ms ? o->run_at_ms - now_ms : o->delay_ms;
+    if (delay > HUNDRED_YEARS_MS)
+        return BGMQ_EINVAL;
+    if (delay > 0)
+        *ret_due_ms = now_ms + delay;
+    return 0;
+}

@@ -1,0 +1,35 @@
+/* options.h - from the user's options to final values; the one place where defaults live. */
+#ifndef BGMQI_OPTIONS_H
+#define BGMQI_OPTIONS_H
+
+#include "type.h"
+
+/* struct bgmq_options with every default filled in. */
+struct service_config {
+    const char *database; /* lent for the time of bgmq_open */
+    bool persistent;      /* there is a database */
+    bool share_database;
+    enum bgmq_durability durability;
+    unsigned flush_interval_ms, flush_batch, publish_timeout_ms, stop_grace_ms;
+    size_t max_body, max_bytes, stack_size;
+    uint64_t history_keep;
+    bool no_responses;
+    char **response_types; /* a copy, NULL-ended; NULL: all */
+    struct log log;
+};
+
+/* EINVAL with ERROR, ENOMEM. */
+int bgmqi_options_service(struct service_config *ret, const struct bgmq_options *options,
+                          struct bgmq_error *error);
+void bgmqi_options_fini(struct service_config *c);
+
+/* THREADS apart.  EINVAL. */
+int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
+                       const struct bgmq_type_options *options,
+                       const struct service_config *service);
+
+/* Checks OPTIONS of a message and says when it is due (0: at once).  EINVAL. */
+int bgmqi_options_message(const struct bgmq_message_options *options, int64_t now_ms,
+                          int64_t *ret_due_ms);
+
+#endif

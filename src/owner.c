@@ -1,0 +1,107 @@
+/* owner.c - the owner lock (see owner.h).  The opener's and the closer's thread.
+ *
+ * A classic POSIX lock: unlike an open-file-description lock it is not carried into a child of
+ * fork, where it would keep a dead owner alive.  Its two weaknesses are dealt with here: it does
+ * not conflict within one process, so a list of what this process owns is kept; and any close
+ * of the file drops it, so nothing else may ever open it. */
+#include "owner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "err.h"
+#include "lock.h"
+
+struct owner {
+    struct owner *next;
+    int fd;
+    dev_t dev;
+    ino_t ino;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct owner *owned; /* protected by mutex */
+
+/* The mutex is held.  A file that is locked by this process must not be opened again. */
+static bool owned_here(const char *lock_path)
+{
+    struct stat st;
+    if (lstat(lock_path, &st) != 0)
+        return false;
+    for (const struct owner *o = owned; o; o = o->next)
+        if (o->dev == st.st_dev && o->ino == st.st_ino)
+            return true;
+    return false;
+}
+
+/* The mutex is held. */
+static int take(struct owner *o, const char *lock_path, struct bgmq_error *error)
+{
+    o->fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (o->fd < 0)
+        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", lock_path, strerror(errno));
+    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(o->fd, F_SETLK, &all) != 0) {
+        struct flock holder = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        long pid = fcntl(o->fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK
+                       ? (long)holder.l_pid
+                       : 0;
+        close(o->fd);
+        return bgmqi_err_set(error, BGMQ_EOWNED, "%s: owned by process %ld", lock_path, pid);
+    }
+    struct stat st;
+    if (fstat(o->fd, &st) != 0) {
+        int err = bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", lock_path, strerror(errno));
+        close(o->fd);
+        return err;
+    }
+    o->dev = st.st_dev;
+    o->ino = st.st_ino;
+    o->next = owned;
+    owned = o;
+    return 0;
+}
+
+int bgmqi_owner_take(struct owner **ret, const char *path, struct bgmq_error *error)
+{
+    size_t size = strlen(path) + sizeof("-lock");
+    char *lock_path = malloc(size);
+    struct owner *o = calloc(1, sizeof(*o));
+    int err = lock_path && o ? 0 : BGMQ_ENOMEM;
+    if (!err) {
+        snprintf(lock_path, size, "%s-lock", path);
+        PTHREAD_OK(pthread_mutex_lock(&mutex));
+        if (owned_here(lock_path))
+            err = bgmqi_err_set(error, BGMQ_EEXIST, "%s: open in this process already", path);
+        else
+            err = take(o, lock_path, error);
+        PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    }
+    free(lock_path);
+    if (err)
+        free(o);
+    else
+        *ret = o;
+    return err;
+}
+
+void bgmqi_owner_release(struct owner *o)
+{
+    if (!o)
+        return;
+    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    for (struct owner **p = &owned; *p; p = &(*p)->next)
+        if (*p == o) {
+            *p = o->next;
+            break;
+        }
+    close(o->fd);
+    PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    free(o);
+}

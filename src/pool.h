@@ -1,0 +1,21 @@
+/* pool.h - the workers of one type, as many as were asked for.  The owner's lock is held. */
+#ifndef BGMQI_POOL_H
+#define BGMQI_POOL_H
+
+#include "worker.h"
+
+struct pool;
+
+/* Starts N workers of T, all or none.  Borrows ENV.  ETHREAD, ENOMEM. */
+int bgmqi_pool_new(struct pool **ret, struct type *t, const struct worker_env *env,
+                   unsigned n);
+/* Changes their number at once, all or none; a surplus worker ends after what it runs. */
+int bgmqi_pool_resize(struct pool *p, unsigned n);
+/* Frees the workers that have ended by now. */
+void bgmqi_pool_reap(struct pool *p);
+/* Asks all to end. */
+void bgmqi_pool_quit(struct pool *p);
+/* Waits for all to end, and frees P; they were asked to. */
+void bgmqi_pool_join(struct pool *p);
+
+#endif

@@ -1,0 +1,365 @@
+/* publish.c - bgmq_publish and its kin: from arguments to an admission (see type.h).
+ *
+ * Runs on the publisher's thread.  Everything that can fail is done before the type's lock is
+ * taken: an admission that is let in is in its place, or in the journal. */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "json.h"
+#include "service.h"
+
+enum { MANY_MAX = 4096 };
+
+/* ---- one message, ready to be admitted --------------------------------------------------------- */
+
+struct draft {
+    struct type *type;
+    struct admission a;
+    bool waits; /* the publisher has to wait for the commit */
+};
+
+static void draft_fini(struct draft *d)
+{
+    if (d->a.entry) {
+        d->a.entry->op.msg = NULL; /* the draft's own */
+        bgmqi_journal_entry_free(d->a.entry);
+    }
+    bgmqi_message_unref(d->a.m);
+}
+
+static int check_body(const struct bgmq *mq, const struct publication *p)
+{
+    if (!p->body)
+        return BGMQ_EINVAL;
+    return p->len > mq->config.max_body ? BGMQ_ETOOBIG : 0;
+}
+
+/* Makes the message of P, due at *DUE_MS, with no level yet. */
+static int make_message(struct bgmq *mq, const struct publication *p, struct message **ret)
+{
+    static const struct bgmq_message_options none;
+    const struct bgmq_message_options *o = p->options ? p->options : &none;
+    int64_t now = clock_wall_ms(mq->clock), due = 0;
+    int err = check_body(mq, p);
+    if (!err && p->options)
+        err = bgmqi_options_message(o, now, &due);
+    if (err)
+        return err;
+    struct message *m = bgmqi_message_new(p->body, p->len);
+    if (!m)
+        return BGMQ_ENOMEM;
+    if (p->options || p->body_type)
+        err = bgmqi_message_ext_new(o, p->body_type, p->meta_packed, p->meta_len, &m->ext);
+    if (err) {
+        bgmqi_message_unref(m);
+        return err;
+    }
+    m->created_ms = now;
+    m->due_ms = due;
+    m->priority = (int16_t)o->priority;
+    m->max_attempts = (uint16_t)o->max_attempts;
+    if (o->no_outq)
+        m->flags |= MESSAGE_NO_OUTQ;
+    *ret = m;
+    return 0;
+}
+
+/* The level a message of T gets.  A unique key is decided by the database alone, so keyed
+ * messages wait for their commit. */
+static enum bgmq_durability level_of(const struct bgmq *mq, const struct type *t,
+                                     const struct publication *p)
+{
+    enum bgmq_durability level = p->options ? p->options->durability : BGMQ_DEFAULT;
+    if (level == BGMQ_DEFAULT)
+        level = bgmqi_type_config(t)->durability;
+    if (mq->journal && p->options && p->options->unique_key && level < BGMQ_COMMIT)
+        level = BGMQ_COMMIT;
+    if (mq->journal && p->behind && level > BGMQ_BEHIND)
+        level = BGMQ_BEHIND;
+    return level;
+}
+
+static int draft_init(struct bgmq *mq, struct type *t, const struct publication *p,
+                      struct draft *ret)
+{
+    struct draft d = {.type = t};
+    enum bgmq_durability level = level_of(mq, t, p);
+    if (level > BGMQ_MEMORY && !mq->journal)
+        return BGMQ_EINVAL;
+    if (level > BGMQ_MEMORY && bgmqi_journal_failed(mq->journal))
+        return BGMQ_ESTORE;
+    int err = make_message(mq, p, &d.a.m);
+    if (err)
+        return err;
+    d.a.m->level = (uint8_t)level;
+    if (level > BGMQ_MEMORY && !(d.a.entry = bgmqi_journal_entry_new())) {
+        draft_fini(&d);
+        return BGMQ_ENOMEM;
+    }
+    /* Who comes faster than the disk waits with the others, but never a worker. */
+    d.waits = level >= BGMQ_COMMIT ||
+              (level == BGMQ_BEHIND && !bgmqi_worker_job() && bgmqi_journal_crowded(mq->journal));
+    *ret = d;
+    return 0;
+}
+
+/* Waits for TICKET's group and releases it. */
+static int await(struct bgmq *mq, struct ticket *ticket, struct bgmq_receipt *receipts,
+                 size_t n)
+{
+    int err = bgmqi_ticket_wait(ticket, mq->config.publish_timeout_ms * INT64_C(1000000));
+    for (size_t i = 0; !err && i < n; i++) {
+        uint64_t id;
+        if (bgmqi_ticket_result(ticket, i, &id) == BGMQ_EEXIST) {
+            receipts[i].id = id;
+            receipts[i].duplicate = 1;
+        }
+    }
+    bgmqi_ticket_release(ticket);
+    return err == BGMQ_ETIMEOUT ? bgmqi_journal_timeout_err(mq->journal) : err;
+}
+
+static int publish_to_type(struct bgmq *mq, struct type *t, const struct publication *p,
+                           struct bgmq_receipt *receipt)
+{
+    struct draft d;
+    int err = draft_init(mq, t, p, &d);
+    if (err)
+        return err;
+    struct ticket *ticket = NULL;
+    if (d.waits && !(ticket = d.a.ticket = bgmqi_ticket_new(1))) {
+        draft_fini(&d);
+        return BGMQ_ENOMEM;
+    }
+    struct bgmq_receipt r = {.level = (enum bgmq_durability)d.a.m->level};
+    err = bgmqi_type_admit(t, &d.a);
+    if (err) {
+        bgmqi_ticket_discard(ticket);
+        draft_fini(&d);
+        return err;
+    }
+    r.id = d.a.id;
+    r.duplicate = d.a.duplicate;
+    if (ticket)
+        err = await(mq, ticket, &r, 1);
+    if (!err && receipt)
+        *receipt = r;
+    return err;
+}
+
+static int publish_to_custom(struct bgmq *mq, struct custom *q, const struct publication *p,
+                             struct bgmq_receipt *receipt)
+{
+    struct message *m;
+    int err = make_message(mq, p, &m);
+    if (err)
+        return err;
+    m->level = BGMQ_MEMORY;
+    m->due_ms = 0;
+    m->id = mq->journal ? bgmqi_journal_next_id(mq->journal)
+                        : atomic_fetch_add(&mq->types.ids, 1);
+    if (p->failure)
+        m->failure = bgmqi_failure_ref((struct failure *)p->failure);
+    struct bgmq_receipt r = {.id = m->id, .level = BGMQ_MEMORY};
+    err = bgmqi_custom_put(q, m);
+    if (err)
+        bgmqi_message_unref(m);
+    else if (receipt)
+        *receipt = r;
+    return err;
+}
+
+int bgmqi_publish(struct bgmq *mq, const struct publication *p, struct bgmq_receipt *receipt)
+{
+    struct address a = {.place = PLACE_INQ};
+    int err = check_body(mq, p);
+    if (!err && p->queue)
+        err = bgmqi_registry_resolve(mq->registry, p->queue, &a);
+    else if (!err)
+        err = bgmqi_registry_type(mq->registry, p->type, &a.type);
+    if (err)
+        return err;
+    if (a.custom) {
+        err = publish_to_custom(mq, a.custom, p, receipt);
+        bgmqi_custom_unref(a.custom);
+        return err;
+    }
+    if (a.place != PLACE_INQ && a.place != PLACE_PRIORITYQ)
+        return BGMQ_EINVAL;
+    struct publication q = *p;
+    struct bgmq_message_options o = {.priority = 0};
+    if (a.place == PLACE_PRIORITYQ && !(p->options && p->options->priority)) {
+        o = p->options ? *p->options : o;
+        o.priority = 1;
+        q.options = &o;
+    }
+    return publish_to_type(mq, a.type, &q, receipt);
+}
+
+/* ---- public ------------------------------------------------------------------------------------- */
+
+int bgmq_publish(struct bgmq *mq, const char *type, const void *body, size_t len,
+                 const struct bgmq_message_options *options, struct bgmq_receipt *receipt)
+{
+    int err = bgmqi_service_enter(mq);
+    struct publication p = {.type = type, .body = body, .len = len, .options = options};
+    return err ? err : bgmqi_publish(mq, &p, receipt);
+}
+
+int bgmq_publish_to(struct bgmq *mq, const char *queue, const void *body, size_t len,
+                    const struct bgmq_message_options *options, struct bgmq_receipt *receipt)
+{
+    int err = bgmqi_service_enter(mq);
+    struct publication p = {.queue = queue, .body = body, .len = len, .options = options};
+    if (!err && !queue)
+        err = BGMQ_EINVAL;
+    return err ? err : bgmqi_publish(mq, &p, receipt);
+}
+
+int bgmq_publish_json(struct bgmq *mq, const char *type,
+                      const struct bgmq_message_options *options, struct bgmq_receipt *receipt,
+                      const char *format, ...)
+{
+    int err = bgmqi_service_enter(mq);
+    if (err)
+        return err;
+    if (!format)
+        return BGMQ_EINVAL;
+    va_list args;
+    va_start(args, format);
+    char *text;
+    size_t len;
+    struct bgmq_error error;
+    err = bgmqi_json_pack(&text, &len, &error, format, args);
+    va_end(args);
+    if (err) {
+        bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR, "bgmq_publish_json: %s", error.text);
+        return err;
+    }
+    err = bgmq_publish(mq, type, text, len, options, receipt);
+    free(text);
+    return err;
+}
+
+/* ---- many in one commit --------------------------------------------------------------------------- */
+
+/* One call of bgmq_publish_many. */
+struct many {
+    struct bgmq *mq;
+    struct draft *drafts;
+    struct bgmq_receipt *receipts;
+    size_t n, made, admitted, stored;
+    struct ticket *ticket;
+};
+
+static int many_draft(struct many *w, const struct bgmq_item *items)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        struct publication p = {.type = items[i].type,
+                                .body = items[i].body,
+                                .len = items[i].len,
+                                .options = items[i].options};
+        struct type *t;
+        int err = check_body(w->mq, &p);
+        if (!err)
+            err = bgmqi_registry_type(w->mq->registry, p.type, &t);
+        if (!err)
+            err = draft_init(w->mq, t, &p, &w->drafts[i]);
+        if (err)
+            return err;
+        w->made++;
+        w->stored += w->drafts[i].a.entry != NULL;
+    }
+    return 0;
+}
+
+/* Every message is let in, and none placed. */
+static int many_admit(struct many *w)
+{
+    for (; w->admitted < w->n; w->admitted++) {
+        struct draft *d = &w->drafts[w->admitted];
+        struct bgmq_receipt *r = &w->receipts[w->admitted];
+        r->level = (enum bgmq_durability)d->a.m->level;
+        d->a.ticket = d->a.entry ? w->ticket : NULL;
+        d->a.slot = (uint32_t)w->admitted;
+        d->a.chained = true;
+        int err = bgmqi_type_admit(d->type, &d->a);
+        if (err)
+            return err;
+        r->id = d->a.id;
+        r->duplicate = d->a.duplicate;
+    }
+    return 0;
+}
+
+static void many_undo(struct many *w)
+{
+    for (size_t i = 0; i < w->admitted; i++)
+        bgmqi_type_dismiss(w->drafts[i].type, &w->drafts[i].a);
+    for (size_t i = 0; i < w->made; i++)
+        draft_fini(&w->drafts[i]);
+    bgmqi_ticket_discard(w->ticket);
+}
+
+/* Adds the entries of all that are to have a row as one group, and waits for its commit. */
+static int many_commit(struct many *w)
+{
+    struct journal_entry *first = NULL, *last = NULL;
+    for (size_t i = 0; i < w->n; i++) {
+        struct journal_entry *e = w->drafts[i].a.entry;
+        if (e && last)
+            last->next = e;
+        else if (e)
+            first = e;
+        last = e ? e : last;
+    }
+    bgmqi_journal_add(w->mq->journal, first, last);
+    return await(w->mq, w->ticket, w->receipts, w->n);
+}
+
+static int many_run(struct many *w, const struct bgmq_item *items)
+{
+    int err = many_draft(w, items);
+    if (!err && w->stored && !(w->ticket = bgmqi_ticket_new(w->n)))
+        err = BGMQ_ENOMEM;
+    if (!err)
+        err = many_admit(w);
+    if (err) {
+        many_undo(w);
+        return err;
+    }
+    if (w->stored)
+        err = many_commit(w);
+    for (size_t i = 0; i < w->n; i++) {
+        struct draft *d = &w->drafts[i];
+        if (!err)
+            bgmqi_type_confirm(d->type, &d->a);
+        else if (!d->a.entry)
+            bgmqi_type_dismiss(d->type, &d->a);
+        if (err && !d->a.entry)
+            bgmqi_message_unref(d->a.m);
+    }
+    return err;
+}
+
+int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, size_t n,
+                      struct bgmq_receipt *receipts)
+{
+    int err = bgmqi_service_enter(mq);
+    if (err)
+        return err;
+    if ((n && !items) || n > MANY_MAX)
+        return BGMQ_EINVAL;
+    if (n == 0)
+        return 0;
+    struct many w = {.mq = mq, .n = n};
+    w.drafts = calloc(n, sizeof(*w.drafts));
+    w.receipts = calloc(n, sizeof(*w.receipts));
+    err = w.drafts && w.receipts ? many_run(&w, items) : BGMQ_ENOMEM;
+    if (!err && receipts)
+        memcpy(receipts, w.receipts, n * sizeof(*receipts));
+    free(w.drafts);
+    free(w.receipts);
+    return err;
+}

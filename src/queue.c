@@ -1,0 +1,164 @@
+/* queue.c - intrusive list and pairing heap (see queue.h).  Caller locks. */
+#include "queue.h"
+
+#include <assert.h>
+
+void bgmqi_queue_push(struct queue *q, struct message *m)
+{
+    assert(!m->next && !m->prev);
+    m->prev = q->tail;
+    if (q->tail)
+        q->tail->next = m;
+    else
+        q->head = m;
+    q->tail = m;
+    q->len++;
+}
+
+void bgmqi_queue_push_front(struct queue *q, struct message *m)
+{
+    assert(!m->next && !m->prev);
+    m->next = q->head;
+    if (q->head)
+        q->head->prev = m;
+    else
+        q->tail = m;
+    q->head = m;
+    q->len++;
+}
+
+void bgmqi_queue_remove(struct queue *q, struct message *m)
+{
+    assert(q->len > 0);
+    if (m->prev)
+        m->prev->next = m->next;
+    else
+        q->head = m->next;
+    if (m->next)
+        m->next->prev = m->prev;
+    else
+        q->tail = m->prev;
+    m->next = m->prev = NULL;
+    q->len--;
+}
+
+struct message *bgmqi_queue_pop(struct queue *q)
+{
+    struct message *m = q->head;
+    if (m)
+        bgmqi_queue_remove(q, m);
+    return m;
+}
+
+void bgmqi_queue_clear(struct queue *q)
+{
+    for (struct message *m; (m = bgmqi_queue_pop(q)) != NULL;)
+        bgmqi_message_unref(m);
+}
+
+/* ---- heap ------------------------------------------------------------------------------
+ * In a heap, CHILD is the first of the messages below, NEXT the next on the same level, PREV
+ * the one before it or, for the first, the one above. */
+
+/* Puts the greater of two tops below the lesser.  Either may be NULL. */
+static struct message *meld(const struct heap *h, struct message *a, struct message *b)
+{
+    if (!a)
+        return b;
+    if (!b)
+        return a;
+    if (h->less(b, a)) {
+        struct message *t = a;
+        a = b;
+        b = t;
+    }
+    b->prev = a;
+    b->next = a->child;
+    if (b->next)
+        b->next->prev = b;
+    a->child = b;
+    return a;
+}
+
+/* Melds a row of siblings in pairs, then the pairs from the last to the first. */
+static struct message *meld_row(const struct heap *h, struct message *row)
+{
+    struct message *pairs = NULL;
+    while (row) {
+        struct message *a = row, *b = row->next;
+        row = b ? b->next : NULL;
+        a->next = a->prev = NULL;
+        if (b)
+            b->next = b->prev = NULL;
+        a = meld(h, a, b);
+        a->next = pairs;
+        pairs = a;
+    }
+    struct message *top = NULL;
+    while (pairs) {
+        struct message *a = pairs;
+        pairs = a->next;
+        a->next = NULL;
+        top = meld(h, top, a);
+    }
+    return top;
+}
+
+void bgmqi_heap_push(struct heap *h, struct message *m)
+{
+    assert(!m->next && !m->prev && !m->child);
+    h->top = meld(h, h->top, m);
+    h->len++;
+}
+
+struct message *bgmqi_heap_pop(struct heap *h)
+{
+    struct message *m = h->top;
+    if (!m)
+        return NULL;
+    h->top = meld_row(h, m->child);
+    m->child = NULL;
+    h->len--;
+    return m;
+}
+
+void bgmqi_heap_remove(struct heap *h, struct message *m)
+{
+    if (m == h->top) {
+        bgmqi_heap_pop(h);
+        return;
+    }
+    assert(m->prev && h->len > 0);
+    if (m->prev->child == m)
+        m->prev->child = m->next;
+    else
+        m->prev->next = m->next;
+    if (m->next)
+        m->next->prev = m->prev;
+    struct message *below = meld_row(h, m->child);
+    m->next = m->prev = m->child = NULL;
+    h->top = meld(h, h->top, below);
+    h->len--;
+}
+
+void bgmqi_heap_clear(struct heap *h)
+{
+    for (struct message *m; (m = bgmqi_heap_pop(h)) != NULL;)
+        bgmqi_message_unref(m);
+}
+
+struct message *bgmqi_heap_walk(const struct heap *h, const struct message *m)
+{
+    if (!m)
+        return h->top;
+    if (m->child)
+        return m->child;
+    while (!m->next) {
+        while (m->prev && m->prev->child != m)
+            m = m->prev; /* to the first of its row */
+        m = m->prev;     /* to the one above */
+        if (!m)
+            return NULL;
+    }
+    return m->next;
+}

@@ -1,0 +1,85 @@
+/* reply.c - where a response goes, and what an answer to a failed request says.
+ *
+ * Runs on the worker's thread, after the handler and before the request is settled: a crash in
+ * between repeats the request and its reply, and loses neither.  A reply that cannot be
+ * delivered is logged and counted; the work is done all the same. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "service.h"
+
+static bool response_wanted(const struct bgmq *mq, const char *type)
+{
+    if (mq->config.no_responses)
+        return false;
+    if (!mq->config.response_types)
+        return true;
+    for (char **t = mq->config.response_types; *t; t++)
+        if (strcmp(*t, type) == 0)
+            return true;
+    return false;
+}
+
+/* {"error":{"code":..,"message":..}}, to be freed; NULL: no memory. */
+static char *error_body(const struct failure *f)
+{
+    json_t *root = json_pack("{s:{s:s, s:s}}", "error", "code", f ? f->code : "Failed",
+                             "message", f ? f->text : "");
+    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    json_decref(root);
+    return text;
+}
+
+static bool send_reply(struct bgmq *mq, struct bgmq_job *job, struct publication *p)
+{
+    int err = bgmqi_publish(mq, p, NULL);
+    if (!err)
+        return true;
+    atomic_fetch_add(&mq->replies_dropped, 1);
+    bgmqi_log(&mq->config.log, err == BGMQ_ENOENT ? BGMQ_LOG_DEBUG : BGMQ_LOG_WARNING,
+              "%s: the reply of message %llu to %s was dropped: %s",
+              bgmqi_type_name(job->type), (unsigned long long)job->message->id,
+              p->queue ? p->queue : p->type, bgmq_strerror(err));
+    return true;
+}
+
+bool bgmqi_publish_reply(void *ctx, struct bgmq_job *job, bool failed)
+{
+    struct bgmq *mq = ctx;
+    const struct message *m = job->message;
+    const struct message_ext *x = m->ext;
+    const char *reply_to = x ? x->reply_to : NULL;
+    struct bgmq_message_options o = {.reply_id = m->id,
+                                     .tag = x ? x->tag : NULL,
+                                     .traceparent = x ? x->traceparent : NULL};
+    struct publication p = {.queue = reply_to,
+                            .options = &o,
+                            .meta_packed = x ? x->meta : NULL,
+                            .meta_len = x ? x->meta_len : 0,
+                            .behind = m->row != ROW_NONE};
+    if (failed) {
+        char *body = error_body(job->failure);
+        if (!body)
+            return false;
+        p.body = body;
+        p.len = strlen(body);
+        p.body_type = "Error";
+        p.failure = job->failure;
+        bool sent = send_reply(mq, job, &p);
+        free(body);
+        return sent;
+    }
+    if (job->response_type) {
+        p.body = job->response;
+        p.len = job->response_len;
+        p.body_type = job->response_type;
+        if (!reply_to && !response_wanted(mq, job->response_type))
+            return true; /* it had a response, so it is not one for outq */
+        p.type = reply_to ? NULL : job->response_type;
+    } else {
+        p.body = m->body;
+        p.len = m->len;
+        p.body_type = bgmqi_type_name(job->type);
+    }
+    return send_reply(mq, job, &p);
+}

@@ -1,0 +1,343 @@
+/* store_open.c - the database file: whether it may be used, and the connections to it.
+ *
+ * Called by store_sqlite.c on the thread that opens the service.  The order matters: the
+ * file is looked at from outside (lstat), then through a connection that has changed
+ * nothing, and only then written to.  The file is never opened but by SQLite: closing any
+ * other descriptor of it would drop the locks that SQLite holds for the whole process.
+ * The one exception is the moment of its making, when nobody can hold a lock on it.
+ *
+ * Why the settings.  No connection check-points by itself, because the SQLite of many
+ * systems loses committed rows when a check-point meets a commit that restarts the log
+ * (3.7.0 to 3.51.2): bgmqi_store_sqlite check-points under the write lock.  The cache
+ * never spills, because a rollback after a spill leaves frames without a valid checksum
+ * (up to 3.50.1).  The log outlives its last connection, because another process may be
+ * wrong about being last. */
+#include "store_open.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "err.h"
+#include "store_schema.h"
+
+enum {
+    PATH_GIVEN_MAX = 480,
+    PATH_FULL_MAX = 500, /* SQLite adds "-journal" and stops at 512 */
+    OPEN_PATIENCE_MS = 2000,
+    WAL_LIMIT = 64 << 20,
+    CACHE_KIB = 16384,
+    BODY_MOST = 64 << 20 /* the bound of bgmq_options.max_body */
+};
+#define BYTES_MOST (INT64_C(16) << 30)
+
+/* ---- the file from outside ----------------------------------------------------------- */
+
+/* S->path becomes the real directory of PATH and its last part. */
+static int find_path(struct sqlite_store *s, const char *path, struct bgmq_error *error)
+{
+    size_t len = path ? strnlen(path, PATH_GIVEN_MAX + 1) : 0;
+    if (len == 0 || len > PATH_GIVEN_MAX)
+        return bgmqi_err_set(error, BGMQ_EINVAL,
+                             "a database needs a name of 1 to %d bytes", PATH_GIVEN_MAX);
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    if (strcmp(path, ":memory:") == 0 || strncmp(path, "file:", 5) == 0 || !*base)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "%s: not the name of a file", path);
+    char dir[PATH_GIVEN_MAX + 4]; /* "/." has realpath refuse what is no directory */
+    snprintf(dir, sizeof(dir), "%.*s/.", slash ? (int)(slash - path) : 1,
+             slash ? path : ".");
+    char *real = realpath(dir, NULL);
+    if (!real)
+        return bgmqi_err_set(error, errno == ENOMEM ? BGMQ_ENOMEM : BGMQ_EOPEN,
+                             "%s: the directory: %s", path, strerror(errno));
+    if (faccessat(AT_FDCWD, real, W_OK | X_OK, AT_EACCESS) != 0) {
+        int why = errno;
+        free(real);
+        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: the directory: %s", path,
+                             strerror(why));
+    }
+    size_t size = strlen(real) + strlen(base) + 2;
+    s->path = size <= PATH_FULL_MAX ? malloc(size) : NULL;
+    if (s->path)
+        snprintf(s->path, size, "%s/%s", strcmp(real, "/") == 0 ? "" : real, base);
+    free(real);
+    if (!s->path)
+        return size > PATH_FULL_MAX
+                   ? bgmqi_err_set(error, BGMQ_EINVAL, "%s: the full path is too long",
+                                   path)
+                   : bgmqi_err_set(error, BGMQ_ENOMEM, "%s: no memory", path);
+    return 0;
+}
+
+static int unsafe(const char *path, const char *why, struct bgmq_error *error)
+{
+    return bgmqi_err_set(error, BGMQ_EUNSAFE, "%s: %s", path, why);
+}
+
+/* A file that somebody else can change, or that has a second name, is not safe: a second
+ * name means a second log, and each would be lost on the other. */
+static int check_file(const char *path, const struct stat *st, struct bgmq_error *error)
+{
+    if (S_ISLNK(st->st_mode))
+        return unsafe(path, "is a symbolic link", error);
+    if (!S_ISREG(st->st_mode))
+        return unsafe(path, "is not a regular file", error);
+    if (st->st_uid != geteuid())
+        return unsafe(path, "belongs to another user", error);
+    if (st->st_mode & S_IWOTH)
+        return unsafe(path, "can be written by everybody", error);
+    if (st->st_nlink != 1)
+        return unsafe(path, "has more than one name", error);
+    return 0;
+}
+
+/* The log of PATH, its index and its journal; one that is not there is fine. */
+static int check_companions(const char *path, struct bgmq_error *error)
+{
+    static const char *const ends[] = {"-wal", "-shm", "-journal"};
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        char name[PATH_FULL_MAX + 16];
+        snprintf(name, sizeof(name), "%s%s", path, ends[i]);
+        struct stat st;
+        if (lstat(name, &st) != 0)
+            continue;
+        int err = check_file(name, &st, error);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+static int make_file(const char *path, struct bgmq_error *error)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
+    close(fd);
+    return 0;
+}
+
+static int check_path(const char *path, struct bgmq_error *error)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0) {
+        if (errno != ENOENT)
+            return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
+        int err = make_file(path, error);
+        if (err)
+            return err;
+        if (lstat(path, &st) != 0)
+            return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
+    }
+    int err = check_file(path, &st, error);
+    if (err)
+        return err;
+    /* Root may write what is marked read-only; whoever marked it meant something. */
+    if (!(st.st_mode & S_IWUSR) ||
+        faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) != 0)
+        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(EACCES));
+    if (st.st_size == 1) /* SQLite would take it for an empty file, and write over it */
+        return bgmqi_err_set(error, BGMQ_ENOTDB, "%s: file is not a database", path);
+    return check_companions(path, error);
+}
+
+static int log_is_there(const char *path)
+{
+    char name[PATH_FULL_MAX + 16];
+    snprintf(name, sizeof(name), "%s-wal", path);
+    struct stat st;
+    return lstat(name, &st) == 0;
+}
+
+/* ---- connections --------------------------------------------------------------------- */
+
+/* W's busy handler: waits a little, never longer in all than S->patience_ms. */
+static int wait_for_lock(void *ctx, int tries)
+{
+    struct sqlite_store *s = ctx;
+    int64_t now = clock_mono_ns(&bgmqi_clock_system);
+    if (tries == 0)
+        s->give_up_ns = now + (int64_t)s->patience_ms * 1000000;
+    if (now >= s->give_up_ns)
+        return 0;
+    s->jitter = s->jitter * 1664525 + 1013904223;
+    uint32_t ms = 1 + (s->jitter >> 16) % (uint32_t)(tries < 15 ? tries + 1 : 16);
+    nanosleep(&(struct timespec){.tv_nsec = (long)ms * 1000000}, NULL);
+    return 1;
+}
+
+static int connect_to(const char *path, sqlite3 **ret)
+{
+    int rc = sqlite3_open_v2(path, ret,
+                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW |
+                                 SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_FULLMUTEX,
+                             NULL);
+    if (rc != SQLITE_OK)
+        return rc;
+    static const struct {
+        int option, value;
+    } settings[] = {
+        {SQLITE_DBCONFIG_DEFENSIVE, 1},
+        {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
+        {SQLITE_DBCONFIG_ENABLE_TRIGGER, 0},
+        {SQLITE_DBCONFIG_ENABLE_VIEW, 0},
+        {SQLITE_DBCONFIG_DQS_DML, 0},
+        {SQLITE_DBCONFIG_DQS_DDL, 0},
+        {SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0},
+    };
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+        rc = sqlite3_db_config(*ret, settings[i].option, settings[i].value, NULL);
+        if (rc != SQLITE_OK)
+            return rc;
+    }
+    sqlite3_limit(*ret, SQLITE_LIMIT_ATTACHED, 0);
+    /* The bound of all bodies, not of this service's: what was stored with a greater
+     * max_body has to be readable with a smaller one. */
+    sqlite3_limit(*ret, SQLITE_LIMIT_LENGTH, BODY_MOST + (64 << 10));
+    sqlite3_wal_autocheckpoint(*ret, 0);
+    return SQLITE_OK;
+}
+
+/* From here on a close of DB leaves the log alone. */
+static int keep_log(sqlite3 *db)
+{
+    int on = 1;
+    int rc = sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &on);
+    return rc;
+}
+
+/* Runs SQL and compares the text of its first column with WANT (NULL: any). */
+static int set(sqlite3 *db, const char *sql, const char *want)
+{
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &q, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(q);
+    if (rc == SQLITE_ROW) {
+        const char *got = (const char *)sqlite3_column_text(q, 0);
+        rc = !want || (got && strcmp(got, want) == 0) ? SQLITE_OK : SQLITE_CANTOPEN;
+    } else if (rc == SQLITE_DONE) {
+        rc = want ? SQLITE_CANTOPEN : SQLITE_OK;
+    }
+    sqlite3_finalize(q);
+    return rc;
+}
+
+static int set_up(sqlite3 *db, const struct store_options *options)
+{
+    static const struct {
+        const char *sql, *want;
+    } settings[] = {
+        {"PRAGMA main.journal_mode = WAL", "wal"},
+        {"PRAGMA main.synchronous = FULL", NULL},
+        {"PRAGMA cache_spill = OFF", NULL},
+        {"PRAGMA cache_spill", "0"},
+        {"PRAGMA main.mmap_size = 0", NULL},
+        {"PRAGMA temp_store = MEMORY", NULL},
+        {"PRAGMA cell_size_check = ON", NULL},
+        {"PRAGMA recursive_triggers = OFF", NULL},
+    };
+    int rc = keep_log(db);
+    for (size_t i = 0; rc == SQLITE_OK && i < sizeof(settings) / sizeof(settings[0]); i++)
+        rc = set(db, settings[i].sql, settings[i].want);
+    sqlite3_stmt *q = NULL;
+    int64_t page_size = 4096;
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(db, "PRAGMA main.page_size", -1, &q, NULL);
+    if (rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
+        page_size = sqlite3_column_int64(q, 0);
+    sqlite3_finalize(q);
+    uint64_t pages = options->max_pages;
+    if (pages == 0 || pages > 0x40000000)
+        pages = (uint64_t)(BYTES_MOST / page_size);
+    char sql[160];
+    snprintf(sql, sizeof(sql),
+             "PRAGMA main.max_page_count = %llu; PRAGMA main.journal_size_limit = %d;"
+             " PRAGMA main.cache_size = -%d; %s",
+             (unsigned long long)pages, WAL_LIMIT, CACHE_KIB,
+             options->share ? "" : "PRAGMA main.secure_delete = OFF");
+    return rc == SQLITE_OK ? sqlite3_exec(db, sql, NULL, NULL, NULL) : rc;
+}
+
+static int refuse(int state, const struct store_options *options, const char *path,
+                  struct bgmq_error *error)
+{
+    if (state < 0)
+        return state; /* said already */
+    if (state == SCHEMA_EMPTY || state == SCHEMA_OURS || options->share)
+        return 0;
+    return bgmqi_err_set(error, BGMQ_ENOTOURS,
+                         state == SCHEMA_FOREIGN
+                             ? "%s: has tables of others, and is not opened as shared"
+                             : "%s: is marked as another application's",
+                         path);
+}
+
+/* W, its checks, and the tables. */
+static int open_writer(struct sqlite_store *s, const struct store_options *options,
+                       struct bgmq_error *error)
+{
+    int had_log = log_is_there(s->path);
+    int rc = connect_to(s->path, &s->w);
+    if (rc != SQLITE_OK)
+        return bgmqi_store_schema_error(s->w, rc, s->path, "opening it", error);
+    sqlite3_busy_handler(s->w, wait_for_lock, s);
+    s->patience_ms = OPEN_PATIENCE_MS;
+    /* A log that was there is somebody's data; one that this look makes is removed again.
+     */
+    if (had_log && (rc = keep_log(s->w)) != SQLITE_OK)
+        return bgmqi_store_schema_error(s->w, rc, s->path, "setting it up", error);
+    int state = bgmqi_store_schema_look(s->w, s->path, error);
+    int err = refuse(state, options, s->path, error);
+    if (err)
+        return err;
+    if (sqlite3_db_readonly(s->w, "main") == 1)
+        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: can only be read", s->path);
+    rc = set_up(s->w, options);
+    if (rc != SQLITE_OK)
+        return bgmqi_store_schema_error(s->w, rc, s->path, "setting it up", error);
+    return bgmqi_store_schema_make(s->w, s->path,
+                                   state == SCHEMA_EMPTY && !options->share, error);
+}
+
+static int open_checkpointer(struct sqlite_store *s, const struct store_options *options,
+                             struct bgmq_error *error)
+{
+    int rc = connect_to(s->path, &s->c);
+    if (rc == SQLITE_OK)
+        rc = set_up(s->c, options);
+    if (rc != SQLITE_OK)
+        return bgmqi_store_schema_error(s->c, rc, s->path, "opening it again", error);
+    return 0;
+}
+
+int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *options,
+                          struct bgmq_error *error)
+{
+    int err = find_path(s, options->path, error);
+    if (err == 0)
+        err = check_path(s->path, error);
+    if (err == 0)
+        err = open_writer(s, options, error);
+    if (err == 0)
+        err = open_checkpointer(s, options, error);
+    return err;
+}
+
+void bgmqi_store_open_close(sqlite3 **db)
+{
+    if (!*db)
+        return;
+    int rc = sqlite3_close(*db);
+    (void)rc; /* not OK only when a statement was forgotten, which tests look for */
+    *db = NULL;
+}

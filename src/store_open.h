@@ -1,0 +1,16 @@
+/* store_open.h - from a path to two connections that are safe to use. */
+#ifndef BGMQI_STORE_OPEN_H
+#define BGMQI_STORE_OPEN_H
+
+#include "store_sqlite.h"
+
+/* Sets S->path, S->w and S->c: the file checked or created, its tables there, both
+ * connections set up.  The errors of bgmq_open; what was opened is closed by the caller,
+ * as on success. */
+int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *options,
+                          struct bgmq_error *error);
+
+/* Closes a connection and forgets it; NULL is allowed. */
+void bgmqi_store_open_close(sqlite3 **db);
+
+#endif

@@ -1,0 +1,96 @@
+/* store_recover.c - after an open: what the last owner had in memory waits again.
+ *
+ * Called once by the opener, before the journal's thread starts.  A process that dies in
+ * the middle has moved some rows and not others; recovering again moves the rest.  The
+ * crashes are charged in the last transaction, so that dying before it charges nobody. */
+#include "store_sqlite.h"
+
+/* Nothing is written before a commit, so a chunk has to fit into memory. */
+enum { CHUNK_ROWS = 50000, CHUNK_BYTES = 32 << 20 };
+
+/* The id up to which the next chunk goes; INT64_MAX: it is the last one. */
+static int find_chunk(struct sqlite_store *s, int64_t *up_to)
+{
+    sqlite3_stmt *q = s->q[Q_RECOVER_SCAN];
+    int64_t rows = 0, bytes = 0, id = 0;
+    int rc;
+    *up_to = INT64_MAX;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        if (rows >= CHUNK_ROWS || bytes >= CHUNK_BYTES) {
+            *up_to = id;
+            break;
+        }
+        id = sqlite3_column_int64(q, 0);
+        bytes += sqlite3_column_int64(q, 1);
+        rows++;
+    }
+    sqlite3_reset(q);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int charge(struct sqlite_store *s, uint64_t id, uint32_t attempt)
+{
+    enum statement tables[] = {Q_CHARGE_JOB, Q_CHARGE_BACKLOG};
+    for (int i = 0; i < 2; i++) {
+        sqlite3_bind_int64(s->q[tables[i]], 1, (int64_t)id);
+        sqlite3_bind_int64(s->q[tables[i]], 2, attempt);
+        int rc = bgmqi_store_sqlite_run(s, tables[i]);
+        if (rc != SQLITE_OK || sqlite3_changes64(s->w) > 0)
+            return rc;
+    }
+    return SQLITE_OK; /* it ended before the process did */
+}
+
+static int move(struct sqlite_store *s, int64_t up_to)
+{
+    sqlite3_bind_int64(s->q[Q_RECOVER_MOVE], 1, up_to);
+    int rc = bgmqi_store_sqlite_run(s, Q_RECOVER_MOVE);
+    if (rc != SQLITE_OK)
+        return rc;
+    sqlite3_bind_int64(s->q[Q_RECOVER_CLEAR], 1, up_to);
+    return bgmqi_store_sqlite_run(s, Q_RECOVER_CLEAR);
+}
+
+/* One transaction; *LAST: nothing is left. */
+static int recover_chunk(struct sqlite_store *s, const uint64_t *ids,
+                         const uint32_t *attempts, size_t n, bool *last)
+{
+    int64_t up_to = 0;
+    enum stage stage = STAGE_BEGIN;
+    int rc = bgmqi_store_sqlite_begin(s, STORE_SYNC_FULL);
+    if (rc == SQLITE_OK) {
+        stage = STAGE_BODY;
+        rc = find_chunk(s, &up_to);
+    }
+    *last = up_to == INT64_MAX;
+    for (size_t i = 0; *last && rc == SQLITE_OK && i < n; i++)
+        rc = charge(s, ids[i], attempts[i]);
+    if (rc == SQLITE_OK)
+        rc = move(s, up_to);
+    if (rc == SQLITE_OK) {
+        stage = STAGE_COMMIT;
+        rc = bgmqi_store_sqlite_commit(s);
+    }
+    if (rc != SQLITE_OK)
+        return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, stage, NULL));
+    return 0;
+}
+
+int64_t bgmqi_store_recover_all(struct store *store, const uint64_t *ids,
+                                const uint32_t *attempts, size_t n)
+{
+    struct sqlite_store *s = (struct sqlite_store *)store;
+    if (s->dead)
+        return BGMQ_ESTORE;
+    for (bool last = false; !last;) {
+        int err = recover_chunk(s, ids, attempts, n, &last);
+        if (err)
+            return err;
+        store->ops->checkpoint(store, 0);
+    }
+    sqlite3_stmt *q = s->q[Q_UNFINISHED];
+    int rc = sqlite3_step(q);
+    int64_t unfinished = rc == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
+    sqlite3_reset(q);
+    return rc == SQLITE_ROW ? unfinished : bgmqi_store_sqlite_read_failed(s, rc);
+}

@@ -1,0 +1,132 @@
+/* store_sqlite.h - what the files of the SQLite store share: the object, its statements,
+ * and the one way in which transactions begin, end and fail.
+ *
+ *   store_open.c    the file and the connections: checks, recipe
+ *   store_schema.c  the tables: whose they are, creation, migration
+ *   store_sqlite.c  statements, transactions and their failures, the table of functions
+ *   store_bind.c    parameters of statements
+ *   store_write.c   apply
+ *   store_batch.c   gathers rows of a batch
+ *   store_upkeep.c  ids, check-points
+ *   store_load.c    load, types
+ *   store_recover.c recover
+ *
+ * Two connections: W writes and reads, C only copies the log into the file. */
+#ifndef BGMQI_STORE_SQLITE_H
+#define BGMQI_STORE_SQLITE_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+
+#include "store.h"
+
+/* Every statement of the store, prepared once.  Text and order: store_sqlite.c. */
+enum statement {
+    Q_BEGIN,
+    Q_COMMIT,
+    Q_ROLLBACK,
+    Q_JOB_INSERT,      /* a message without ext */
+    Q_JOB_INSERT_MANY, /* MANY_ROWS of them */
+    Q_JOB_INSERT_EXT,
+    Q_JOB_DELETE,
+    Q_JOB_DELETE_RUN,
+    Q_BACKLOG_INSERT,
+    Q_BACKLOG_UPDATE,
+    Q_BACKLOG_DELETE,
+    Q_BACKLOG_DELETE_RUN,
+    Q_UNIQUE_TAKE,
+    Q_UNIQUE_OWNER,
+    Q_UNIQUE_GIVE,
+    Q_UNIQUE_DROP,
+    Q_TYPE_INSERT,
+    Q_HISTORY_INSERT,
+    Q_HISTORY_INSERT_MANY,
+    Q_HISTORY_PRUNE,
+    Q_TOUCH,
+    Q_LOAD,
+    Q_TYPES,
+    Q_IDS_RESERVE,
+    Q_IDS_RETURN,
+    Q_CHARGE_JOB,
+    Q_CHARGE_BACKLOG,
+    Q_RECOVER_SCAN,
+    Q_RECOVER_MOVE,
+    Q_RECOVER_CLEAR,
+    Q_UNFINISHED,
+    STATEMENTS
+};
+
+enum { MANY_ROWS = 32 };
+
+/* Parameters of Q_JOB_INSERT and Q_HISTORY_INSERT: one row of their MANY_ROWS forms. */
+enum { JOB_PARAMS = 12, HISTORY_PARAMS = 9 };
+
+struct sqlite_store {
+    struct store base;
+    sqlite3 *w, *c;
+    sqlite3_stmt *q[STATEMENTS];
+    char *path; /* absolute */
+    uint64_t history_keep;
+    int64_t history_first,
+        history_last; /* seq of the oldest and newest row; last < first: none */
+    int sync;         /* enum store_sync W is set to; -1: not known */
+    bool unsynced;    /* something was committed that no sync has covered */
+    bool dead; /* the file cannot be trusted any more: nothing is written, for ever */
+    struct bgmq_error why_dead;
+
+    /* waiting for a lock that somebody else holds */
+    unsigned patience_ms;
+    int64_t give_up_ns;
+    uint32_t jitter;
+
+    /* check-points */
+    int wal_pages;     /* in the log after the last commit */
+    int checkpoint_at; /* pages that make the next one worth its while */
+    bool log_used;     /* something may be in the log that is not in the file */
+
+    /* room for one batch; see store_batch.h */
+    struct batch_room *room;
+    size_t room_ops;
+    char *meta; /* one row's meta, packed; see store_load.c */
+    size_t meta_size;
+};
+
+/* ---- transactions: store_sqlite.c
+ * ---------------------------------------------------------- */
+
+enum stage { STAGE_BEGIN, STAGE_BODY, STAGE_COMMIT };
+
+/* Runs a statement that returns no row, and resets it.  SQLITE_OK or an extended code. */
+int bgmqi_store_sqlite_run(struct sqlite_store *s, enum statement q);
+/* A transaction that takes the write lock at once, with SYNC in force. */
+int bgmqi_store_sqlite_begin(struct sqlite_store *s, enum store_sync sync);
+int bgmqi_store_sqlite_commit(struct sqlite_store *s);
+/* Rolls back whatever is open after RC came at STAGE, and says how bad it is: an enum
+ * store_failure, never NONE.  DEAD sticks to S.  TEXT may be NULL. */
+int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
+                            struct bgmq_error *text);
+/* The negative enum bgmq_err of an enum store_failure. */
+int bgmqi_store_sqlite_err(int failure);
+/* A check-point by C ended with RC, not OK: the error to return.  After a failed sync the
+ * next one may succeed without the data, so that is the end. */
+int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc);
+/* A read on W ended with RC, not OK: the error to return. */
+int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc);
+
+/* ---- the functions of the table ------------------------------------------------------ */
+
+int bgmqi_store_write_apply(struct store *store, struct store_op *ops, size_t n,
+                            enum store_sync sync, struct bgmq_error *text);
+int bgmqi_store_load_rows(struct store *store, uint32_t type, enum lane lane, int64_t key,
+                          uint64_t seq, size_t limit, size_t max_bytes, store_row_fn *fn,
+                          void *ctx);
+int bgmqi_store_load_types(struct store *store, store_type_fn *fn, void *ctx);
+int64_t bgmqi_store_recover_all(struct store *store, const uint64_t *ids,
+                                const uint32_t *attempts, size_t n);
+int bgmqi_store_upkeep_reserve_ids(struct store *store, uint64_t n, uint64_t *first);
+int bgmqi_store_upkeep_return_ids(struct store *store, uint64_t next);
+int bgmqi_store_upkeep_checkpoint(struct store *store, int force);
+/* Begins to count the pages of the log. */
+void bgmqi_store_upkeep_begin(struct sqlite_store *s);
+
+#endif

@@ -1,0 +1,125 @@
+/* store_upkeep.c - what a store needs beside its rows: numbers for messages, and
+ * check-points.
+ *
+ * Called by the journal, on its thread, between batches.  It must never check-point but
+ * under W's write lock (see store_open.c for why), and never wait for that lock: whoever
+ * holds it will let go, and the next batch tries again. */
+#include "store_sqlite.h"
+
+enum { CHECKPOINT_PAGES = 1000 };
+
+/* ---- ids ----------------------------------------------------------------------------- */
+
+static int reserve(struct sqlite_store *s, uint64_t n, int64_t *first)
+{
+    sqlite3_stmt *q = s->q[Q_IDS_RESERVE];
+    sqlite3_bind_int64(q, 1, (int64_t)n);
+    int rc = sqlite3_step(q);
+    if (rc == SQLITE_ROW) {
+        *first = sqlite3_column_int64(q, 0);
+        rc = sqlite3_step(q);
+    } else if (rc == SQLITE_DONE) {
+        rc = SQLITE_CORRUPT; /* the row is made with the table */
+    }
+    sqlite3_reset(q);
+    if (rc == SQLITE_DONE && (*first < 1 || *first > INT64_MAX - (int64_t)n))
+        return SQLITE_CORRUPT;
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* Synced, or a loss of power would have the ids given again. */
+int bgmqi_store_upkeep_reserve_ids(struct store *store, uint64_t n, uint64_t *first)
+{
+    struct sqlite_store *s = (struct sqlite_store *)store;
+    if (s->dead)
+        return BGMQ_ESTORE;
+    if (n > INT64_MAX / 2)
+        return BGMQ_EINVAL;
+    int64_t got = 0;
+    enum stage stage = STAGE_BEGIN;
+    int rc = bgmqi_store_sqlite_begin(s, STORE_SYNC_FULL);
+    if (rc == SQLITE_OK) {
+        stage = STAGE_BODY;
+        rc = reserve(s, n, &got);
+    }
+    if (rc == SQLITE_OK) {
+        stage = STAGE_COMMIT;
+        rc = bgmqi_store_sqlite_commit(s);
+    }
+    if (rc != SQLITE_OK)
+        return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, stage, NULL));
+    *first = (uint64_t)got;
+    return 0;
+}
+
+int bgmqi_store_upkeep_return_ids(struct store *store, uint64_t next)
+{
+    struct sqlite_store *s = (struct sqlite_store *)store;
+    if (s->dead)
+        return BGMQ_ESTORE;
+    if (next < 1 || next > INT64_MAX)
+        return BGMQ_EINVAL;
+    enum stage stage = STAGE_BEGIN;
+    int rc = bgmqi_store_sqlite_begin(s, STORE_SYNC_FULL);
+    if (rc == SQLITE_OK) {
+        stage = STAGE_BODY;
+        sqlite3_bind_int64(s->q[Q_IDS_RETURN], 1, (int64_t)next);
+        rc = bgmqi_store_sqlite_run(s, Q_IDS_RETURN);
+    }
+    if (rc == SQLITE_OK) {
+        stage = STAGE_COMMIT;
+        rc = bgmqi_store_sqlite_commit(s);
+    }
+    if (rc != SQLITE_OK)
+        return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, stage, NULL));
+    return 0;
+}
+
+/* ---- check-points */
+
+static int count_pages(void *ctx, sqlite3 *db, const char *name, int pages)
+{
+    (void)db, (void)name;
+    struct sqlite_store *s = ctx;
+    s->wal_pages = pages;
+    s->log_used = true;
+    return SQLITE_OK;
+}
+
+/* Under W's write lock nobody can commit, so nobody can restart the log under C's hands.
+ */
+int bgmqi_store_upkeep_checkpoint(struct store *store, int force)
+{
+    struct sqlite_store *s = (struct sqlite_store *)store;
+    if (s->dead)
+        return BGMQ_ESTORE;
+    if (!s->log_used || (!force && s->wal_pages < s->checkpoint_at))
+        return 0;
+    unsigned patience = s->patience_ms;
+    s->patience_ms = 0;
+    int rc = bgmqi_store_sqlite_run(s, Q_BEGIN);
+    s->patience_ms = patience;
+    if (rc != SQLITE_OK)
+        return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, STAGE_BEGIN, NULL));
+    int pages = 0, done = 0;
+    rc =
+        sqlite3_wal_checkpoint_v2(s->c, "main", SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
+    int undone = bgmqi_store_sqlite_run(s, Q_ROLLBACK);
+    if (undone != SQLITE_OK)
+        return bgmqi_store_sqlite_err(
+            bgmqi_store_sqlite_fail(s, undone, STAGE_BODY, NULL));
+    if (rc == SQLITE_OK) {
+        s->log_used = done < pages; /* a reader of an old state holds the rest back */
+        s->checkpoint_at = CHECKPOINT_PAGES + (s->log_used ? pages : 0);
+        return 0;
+    }
+    s->checkpoint_at = s->wal_pages + CHECKPOINT_PAGES;
+    return bgmqi_store_sqlite_checkpoint_failed(s, rc);
+}
+
+void bgmqi_store_upkeep_begin(struct sqlite_store *s)
+{
+    s->checkpoint_at = CHECKPOINT_PAGES;
+    s->log_used = true; /* what an earlier process left */
+    sqlite3_wal_hook(s->w, count_pages, s);
+}

@@ -1,0 +1,38 @@
+/* thread.c - starts a thread that no signal of the host can land on.  Any thread.
+ *
+ * Blocked are all signals but those a thread raises by its own fault: blocking SIGSEGV and its
+ * like would turn a fault into a silent kill without the host's handler. */
+#include "thread.h"
+
+#include <bgmq.h>
+#include <signal.h>
+
+static void faults_only(sigset_t *set)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigfillset(set);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        sigdelset(set, faults[i]);
+}
+
+int bgmqi_thread_start(pthread_t *ret, const char *name, size_t stack_size,
+                       void *(*fn)(void *), void *arg)
+{
+    pthread_attr_t attr;
+    if (pthread_attr_init(&attr) != 0)
+        return BGMQ_ETHREAD;
+    int err = pthread_attr_setstacksize(&attr, stack_size);
+    sigset_t blocked, before;
+    faults_only(&blocked);
+    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    pthread_t thread;
+    if (err == 0)
+        err = pthread_create(&thread, &attr, fn, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+    if (err != 0)
+        return BGMQ_ETHREAD;
+    pthread_setname_np(thread, name);
+    *ret = thread;
+    return 0;
+}

@@ -1,0 +1,12 @@
+/* thread.h - threads of the library: named, with signals blocked and a stack of their own size. */
+#ifndef BGMQI_THREAD_H
+#define BGMQI_THREAD_H
+
+#include <pthread.h>
+#include <stddef.h>
+
+/* Starts FN(ARG) on a joinable thread.  NAME has at most 15 characters.  BGMQ_ETHREAD. */
+int bgmqi_thread_start(pthread_t *ret, const char *name, size_t stack_size,
+                       void *(*fn)(void *), void *arg);
+
+#endif

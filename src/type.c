@@ -1,0 +1,339 @@
+/* type.c - the mover: what puts a message from one place into another (see type.h).
+ *
+ * Called by the other type*.c with the type's lock held.  Nothing here allocates, calls out or
+ * waits; what has to be done without the lock is noted and done by bgmqi_type_unlock. */
+#include "type.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "type_impl.h"
+
+static bool priority_less(const struct message *a, const struct message *b)
+{
+    return a->priority != b->priority ? a->priority > b->priority : a->seq < b->seq;
+}
+
+static bool due_less(const struct message *a, const struct message *b)
+{
+    return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->seq < b->seq;
+}
+
+struct type *bgmqi_type_new(const char *name, uint32_t number, struct type_env *env,
+                            const struct type_config *config)
+{
+    struct type *t = calloc(1, sizeof(*t));
+    if (!t || !(t->name = strdup(name))) {
+        free(t);
+        return NULL;
+    }
+    t->number = number;
+    t->env = env;
+    t->config = *config;
+    lock_init(&t->lock);
+    t->priorityq.less = priority_less;
+    t->delayed.less = due_less;
+    t->memory.from = env->budget;
+    t->load.owner = t;
+    t->due_hint = INT64_MAX;
+    bgmqi_map_init(&t->keys);
+    return t;
+}
+
+void bgmqi_type_free(struct type *t)
+{
+    if (!t)
+        return;
+    bgmqi_queue_clear(&t->inq);
+    bgmqi_queue_clear(&t->dlq);
+    bgmqi_queue_clear(&t->outq);
+    bgmqi_queue_clear(&t->out);
+    bgmqi_heap_clear(&t->priorityq);
+    bgmqi_heap_clear(&t->delayed);
+    bgmqi_mem_refund(&t->memory, t->memory.used);
+    bgmqi_map_fini(&t->keys);
+    for (struct desk *d = t->desks, *next; d; d = next) {
+        next = d->next;
+        lock_fini(&d->lock);
+        free(d);
+    }
+    lock_fini(&t->lock);
+    free(t->name);
+    free(t);
+}
+
+const char *bgmqi_type_name(const struct type *t)
+{
+    return t->name;
+}
+
+uint32_t bgmqi_type_number(const struct type *t)
+{
+    return t->number;
+}
+
+bool bgmqi_type_registered(struct type *t)
+{
+    return atomic_load_explicit(&t->registered, memory_order_acquire);
+}
+
+const struct type_config *bgmqi_type_config(const struct type *t)
+{
+    return &t->config;
+}
+
+int bgmqi_type_configure(struct type *t, const struct type_config *config)
+{
+    int err = 0;
+    bgmqi_type_lock(t);
+    if (bgmqi_type_registered(t)) {
+        err = BGMQ_EEXIST;
+    } else {
+        t->config = *config;
+        atomic_store_explicit(&t->registered, true, memory_order_release);
+    }
+    bgmqi_type_unlock(t);
+    return err;
+}
+
+void bgmqi_type_restore(struct type *t, const uint64_t counts[LANES])
+{
+    bgmqi_type_lock(t);
+    for (int lane = 0; lane < LANES; lane++) {
+        if (counts[lane] == 0)
+            continue;
+        t->lanes[lane] = (struct lane_state){
+            .stored = counts[lane], .bounded = true, .key = INT64_MIN, .seq = 0};
+        bgmqi_type_check_lane(t, (enum lane)lane);
+    }
+    t->added += counts[LANE_INQ] + counts[LANE_PRIORITYQ];
+    bgmqi_type_unlock(t);
+}
+
+void bgmqi_type_unlock(struct type *t)
+{
+    struct desk *wake = t->wake;
+    struct queue garbage = t->garbage;
+    int64_t due = t->due_hint;
+    t->wake = NULL;
+    t->garbage = (struct queue){.len = 0};
+    t->due_hint = INT64_MAX;
+    bool urgent = t->priorityq.len || t->getters[LANE_INQ].head ||
+                  t->getters[GETTERS_OUTQ].head ||
+                  !atomic_load_explicit(&t->env->started, memory_order_relaxed);
+    if (urgent != atomic_load_explicit(&t->urgent, memory_order_relaxed))
+        atomic_store(&t->urgent, urgent);
+    lock_drop(&t->lock);
+    if (wake)
+        bgmqi_park_wake(&wake->park);
+    if (due != INT64_MAX)
+        t->env->due(t->env->ctx, due);
+    bgmqi_queue_clear(&garbage);
+}
+
+/* ---- lanes ---------------------------------------------------------------------------------- */
+
+enum lane bgmqi_type_ready_lane(const struct message *m)
+{
+    return m->priority > 0 ? LANE_PRIORITYQ : LANE_INQ;
+}
+
+int64_t bgmqi_type_key(const struct message *m, enum lane lane)
+{
+    if (lane == LANE_DELAYED)
+        return m->due_ms;
+    return lane == LANE_PRIORITYQ ? -(int64_t)m->priority : 0;
+}
+
+bool bgmqi_type_before_frontier(const struct lane_state *l, int64_t key, uint64_t seq)
+{
+    return !l->bounded || key < l->key || (key == l->key && seq < l->seq);
+}
+
+size_t bgmqi_type_lane_len(const struct type *t, enum lane lane)
+{
+    switch (lane) {
+    case LANE_INQ:
+        return t->inq.len;
+    case LANE_PRIORITYQ:
+        return t->priorityq.len;
+    case LANE_DELAYED:
+        return t->delayed.len;
+    default:
+        return t->dlq.len;
+    }
+}
+
+uint64_t bgmqi_type_next_number(struct type *t)
+{
+    if (t->env->journal)
+        return bgmqi_journal_next_id(t->env->journal);
+    return atomic_fetch_add_explicit(&t->env->ids, 1, memory_order_relaxed);
+}
+
+void bgmqi_type_check_lane(struct type *t, enum lane lane)
+{
+    struct lane_state *l = &t->lanes[lane];
+    if (!l->bounded)
+        return;
+    if (l->stored == 0 && l->in_journal == 0)
+        l->bounded = false;
+    else if (l->stored && bgmqi_type_lane_len(t, lane) <= t->config.window / 2)
+        bgmqi_journal_ask_load(t->env->journal, &t->load);
+}
+
+/* ---- places --------------------------------------------------------------------------------- */
+
+static void hand_out(struct type *t, struct message *m)
+{
+    m->place = PLACE_TAKEN;
+    bgmqi_queue_push(&t->out, m);
+    t->taken++;
+}
+
+void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
+{
+    if (lane != LANE_DELAYED && bgmqi_getters_offer(&t->getters[lane], m)) {
+        hand_out(t, m);
+        return;
+    }
+    switch (lane) {
+    case LANE_INQ:
+        m->place = PLACE_INQ;
+        bgmqi_queue_push(&t->inq, m);
+        bgmqi_type_wake_one(t);
+        break;
+    case LANE_PRIORITYQ:
+        m->place = PLACE_PRIORITYQ;
+        bgmqi_heap_push(&t->priorityq, m);
+        bgmqi_type_wake_one(t);
+        break;
+    case LANE_DELAYED:
+        m->place = PLACE_DELAYED;
+        bgmqi_heap_push(&t->delayed, m);
+        if (t->delayed.top == m && m->due_ms < t->due_hint)
+            t->due_hint = m->due_ms;
+        break;
+    default:
+        m->place = PLACE_DLQ;
+        bgmqi_queue_push(&t->dlq, m);
+        break;
+    }
+}
+
+void bgmqi_type_place_back(struct type *t, struct message *m)
+{
+    bgmqi_type_leave_out(t, m);
+    if (m->priority > 0) {
+        m->place = PLACE_PRIORITYQ;
+        bgmqi_heap_push(&t->priorityq, m);
+    } else {
+        m->place = PLACE_INQ;
+        bgmqi_queue_push_front(&t->inq, m);
+    }
+    bgmqi_type_wake_one(t);
+}
+
+void bgmqi_type_leave_out(struct type *t, struct message *m)
+{
+    assert(m->place == PLACE_RUNNING || m->place == PLACE_TAKEN);
+    bgmqi_queue_remove(&t->out, m);
+    m->place = PLACE_NONE;
+}
+
+void bgmqi_type_release(struct type *t, struct message *m)
+{
+    assert(m->place == PLACE_NONE);
+    bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
+    bgmqi_queue_push(&t->garbage, m);
+}
+
+enum outcome bgmqi_type_history(const struct type *t, enum outcome how)
+{
+    if (t->config.history == BGMQ_HISTORY_ALL ||
+        (t->config.history == BGMQ_HISTORY_FAILURES && how != OUTCOME_DONE))
+        return how;
+    return OUTCOME_NONE;
+}
+
+void bgmqi_type_fill(const struct type *t, struct journal_entry *e, enum store_op_kind kind,
+                     struct message *m, enum outcome history, int64_t now_ms)
+{
+    struct store_op *op = &e->op;
+    op->kind = (uint8_t)kind;
+    op->level = m->level == BGMQ_MEMORY ? BGMQ_BEHIND : m->level;
+    op->history = (uint8_t)history;
+    op->crashes = m->crashes;
+    op->attempt = m->attempt;
+    op->run = m->run;
+    op->type = t->number;
+    op->id = m->id;
+    op->seq = m->seq;
+    op->at_ms = now_ms;
+    op->msg = m;
+    op->failure = bgmqi_failure_ref(m->failure);
+    op->owner = (void *)t;
+}
+
+bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
+                     struct journal_entry *entry, enum outcome history)
+{
+    assert(m->place == PLACE_NONE);
+    uint64_t seq = bgmqi_type_next_number(t);
+    m->seq = seq ? seq : m->seq;
+    if (lane == LANE_DLQ) {
+        t->dlq_added++;
+        if (m->row == ROW_NONE && m->ext && m->ext->unique_key)
+            bgmqi_map_remove(&t->keys, m->ext->unique_key);
+    }
+    if (m->row == ROW_NONE) {
+        if (lane == LANE_INQ || lane == LANE_PRIORITYQ)
+            t->added++;
+        bgmqi_type_place(t, m, lane);
+        return false;
+    }
+    bgmqi_type_fill(t, entry, m->row == ROW_JOB ? STORE_MOVE : STORE_UPDATE, m, history,
+                    m->failure ? m->failure->at_ms : m->created_ms);
+    entry->op.level = BGMQ_BEHIND;
+    entry->op.lane = (uint8_t)lane;
+    entry->op.key = bgmqi_type_key(m, lane);
+    entry->tell = true;
+    m->row = ROW_BACKLOG;
+    t->lanes[lane].in_journal++;
+    bgmqi_queue_push(&t->limbo, m);
+    bgmqi_journal_add(t->env->journal, entry, entry);
+    return true;
+}
+
+void bgmqi_type_retire(struct type *t, struct message *m)
+{
+    if (m->row == ROW_NONE && m->ext && m->ext->unique_key)
+        bgmqi_map_remove(&t->keys, m->ext->unique_key);
+    bgmqi_type_leave_out(t, m);
+    if (m->flags & MESSAGE_NO_OUTQ || t->config.no_outq) {
+        bgmqi_type_release(t, m);
+        return;
+    }
+    t->outq_added++;
+    if (bgmqi_getters_offer(&t->getters[GETTERS_OUTQ], m)) {
+        hand_out(t, m);
+        return;
+    }
+    m->place = PLACE_OUTQ;
+    bgmqi_queue_push(&t->outq, m);
+    if (t->outq.len > t->config.outq_limit) {
+        struct message *oldest = bgmqi_queue_pop(&t->outq);
+        oldest->place = PLACE_NONE;
+        bgmqi_type_release(t, oldest);
+    }
+}
+
+struct journal_entry *bgmqi_type_entry(void)
+{
+    struct journal_entry *e;
+    while (!(e = bgmqi_journal_entry_new())) {
+        struct park nobody = {0};
+        bgmqi_park_wait(&nobody, 10 * INT64_C(1000000));
+    }
+    return e;
+}

@@ -1,0 +1,176 @@
+/* type.h - one message type: its queues, its lock, its counters, and the mover.
+ *
+ * A message of a type is in exactly one place: inq, priorityq, delayed, dlq, outq, out (claimed
+ * by a worker, or taken by bgmq_get), in the journal on its way to one of them, or in the
+ * database only.  What changes its place, the counters that go with it and the entry in the
+ * journal are one step under the type's lock, and only the files type*.c do it.
+ *
+ *            publish                        due                claim, take
+ *   (none) ----------> delayed ---------------------> inq,    -----------> out
+ *      `------------------------------------------> priorityq               | done --> outq, gone
+ *                          ^                           ^                    | retry
+ *                          `------- back-off ----------+----- at once ------+
+ *                                                      |                    | dead
+ *                                                      `---- retry_dead -- dlq
+ *
+ * The window.  Of each lane (inq, priorityq, delayed, dlq) memory holds a prefix: everything
+ * that comes before the lane's frontier.  Rows from the frontier on are in the database only
+ * ("stored") and loaded when the prefix runs low.  A lane without frontier is wholly in memory.
+ * Every row on its way into the BACKLOG is held by its journal entry, and finds its side of the
+ * frontier when it is committed (bgmqi_type_committed): this one rule is why no row can be
+ * missed, whatever happens to the frontier meanwhile. */
+#ifndef BGMQI_TYPE_H
+#define BGMQI_TYPE_H
+
+#include "clock.h"
+#include "journal.h"
+#include "mem.h"
+#include "retry.h"
+#include "store.h"
+
+struct type;
+struct desk;
+
+/* What all types of a service share.  Set once. */
+struct type_env {
+    const struct clock *clock;
+    const struct log *log;
+    struct journal *journal; /* NULL: memory only */
+    struct budget *budget;
+    _Atomic uint64_t ids;    /* the next id, without a journal */
+    _Atomic uint64_t lost;   /* outcomes refused */
+    _Atomic bool started;    /* workers may claim */
+    _Atomic bool closed;     /* nothing is let in any more */
+    /* The ticker has to look at a type by DUE_MS. */
+    void (*due)(void *ctx, int64_t due_ms);
+    void *ctx;
+};
+
+/* Final values of struct bgmq_type_options. */
+struct type_config {
+    unsigned max_attempts;
+    struct retry_policy retry;
+    enum bgmq_durability durability;
+    unsigned window, outq_limit, priority_share;
+    bool no_outq;
+    enum bgmq_history history;
+    bgmq_handler_fn *handler, *request_filter, *response_filter, *on_error;
+    void *handler_ctx;
+};
+
+struct type *bgmqi_type_new(const char *name, uint32_t number, struct type_env *env,
+                            const struct type_config *config);
+void bgmqi_type_free(struct type *t);
+const char *bgmqi_type_name(const struct type *t);
+uint32_t bgmqi_type_number(const struct type *t);
+/* Gives T its handler.  EEXIST: it has one. */
+int bgmqi_type_configure(struct type *t, const struct type_config *config);
+bool bgmqi_type_registered(struct type *t);
+/* Lends; good once registered. */
+const struct type_config *bgmqi_type_config(const struct type *t);
+/* What an open database holds of T. */
+void bgmqi_type_restore(struct type *t, const uint64_t counts[LANES]);
+
+/* ---- publishing (type_publish.c) ------------------------------------------------------ */
+
+/* One message on its way in.  The caller makes M and, when it is to have a row, ENTRY; on
+ * success both are the type's. */
+struct admission {
+    struct message *m; /* level, priority, due_ms, ext, flags set */
+    struct journal_entry *entry;
+    struct ticket *ticket; /* NULL: placed at once, else once committed */
+    uint32_t slot;         /* its row in the ticket */
+    bool chained; /* one of several: not placed before bgmqi_type_confirm, and with an ENTRY
+                     (and a ticket) added to the journal by the caller */
+    uint64_t id;  /* out: of the message, or of the one with the same key */
+    bool duplicate; /* out: without a row; M is gone then */
+};
+
+/* Lets a message in.  EFULL: no memory left, or no id.  ECLOSED.  After a failure M and ENTRY are the
+ * caller's still. */
+int bgmqi_type_admit(struct type *t, struct admission *a);
+/* Ends a chained admission: without a row the message gets its place now. */
+void bgmqi_type_confirm(struct type *t, struct admission *a);
+/* Undoes a chained admission whose entry was not added; M and ENTRY are the caller's again. */
+void bgmqi_type_dismiss(struct type *t, struct admission *a);
+
+/* Upcalls of the journal, on its thread. */
+void bgmqi_type_committed(struct type *t, struct store_op *op);
+void bgmqi_type_dropped(struct type *t, struct store_op *op, int err);
+void bgmqi_type_load(struct type *t);
+
+/* ---- workers (type_desk.c) -------------------------------------------------------------- */
+
+enum { DESK_CLAIM_MAX = 16 };
+
+/* A worker's share of its type; outlives the worker, so that its counts stay in the sums. */
+struct desk *bgmqi_desk_new(struct type *t); /* NULL: out of memory */
+/* The worker of D is gone, or about to: what it had claimed goes back to the front. */
+void bgmqi_desk_leave(struct desk *d);
+struct type *bgmqi_desk_type(struct desk *d);
+
+enum desk_turn { DESK_MESSAGE, DESK_QUIT };
+/* Waits for the next message to run and starts it: attempt and run are counted, the message is
+ * the worker's until bgmqi_desk_settle. */
+enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret);
+/* Asks the worker of D to end after what it runs. */
+void bgmqi_desk_quit(struct desk *d);
+/* True when the handler at D is asked to end. */
+bool bgmqi_desk_cancelled(const struct desk *d);
+
+enum settle { SETTLE_DONE, SETTLE_RETRY, SETTLE_SNOOZE, SETTLE_DEAD, SETTLE_DISCARD };
+struct settlement {
+    enum settle how;
+    int64_t due_ms;            /* RETRY, SNOOZE: 0 is at once */
+    struct failure *failure;   /* given to the message; NULL: none, or on DONE */
+    bool no_outq;
+    bool failed;               /* counts as a failed attempt */
+};
+/* Ends the attempt that bgmqi_desk_next began. */
+void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
+
+/* Wakes every parked worker of T, to look again at what it may do.  Whoever changed ENV before
+ * knows after it that everybody under T's lock has seen the change. */
+void bgmqi_type_rouse(struct type *t);
+/* Sets or clears the cancel flag of every handler of T that runs. */
+void bgmqi_type_cancel(struct type *t, bool cancel);
+/* Handlers of T that run now. */
+size_t bgmqi_type_running(struct type *t);
+
+/* ---- time (type_time.c) ------------------------------------------------------------------ */
+
+/* Moves what is due at NOW_MS to inq and priorityq; returns when the next is, INT64_MAX: none.
+ * The ticker calls it. */
+int64_t bgmqi_type_tick(struct type *t, int64_t now_ms);
+
+/* ---- consuming (type_take.c) --------------------------------------------------------------- */
+
+/* Takes the next message of the queue at PLACE (inq, priorityq, outq, dlq), waiting up to
+ * TIMEOUT_NS.  ETIMEOUT, ECLOSED. */
+int bgmqi_type_take(struct type *t, enum place place, int64_t timeout_ns,
+                    struct message **ret);
+enum taken_end { TAKEN_ACK, TAKEN_REQUEUE, TAKEN_DEAD };
+/* Ends what bgmqi_type_take began, and its reference. */
+void bgmqi_type_settle_taken(struct type *t, struct message *m, enum place from,
+                             enum taken_end how, struct failure *failure);
+/* References to up to MAX messages of a queue, in order; returns their number. */
+size_t bgmqi_type_peek(struct type *t, enum place place, struct message **ret,
+                       struct failure **failures, uint16_t *attempts, size_t max);
+/* Getters of T go home with ECLOSED; later ones too. */
+void bgmqi_type_end_getters(struct type *t);
+
+/* Gives the dead a new life (ID 0: all).  Returns how many, or ENOENT. */
+int bgmqi_type_retry_dead(struct type *t, uint64_t id);
+/* Makes those that wait out a back-off run now; up to MAX of their ids to IDS.  Returns how
+ * many; when it is MAX there may be more. */
+size_t bgmqi_type_retry_pending(struct type *t, uint64_t *ids, size_t max);
+
+/* ---- looking (type_stats.c) ------------------------------------------------------------------ */
+
+void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret);
+/* Sum over all workers, those that left too. */
+void bgmqi_type_stats(struct type *t, struct bgmq_stats *ret);
+/* Stats of up to MAX workers; returns how many there are. */
+size_t bgmqi_type_workers(struct type *t, struct bgmq_stats *ret, size_t max);
+
+#endif

@@ -1,0 +1,419 @@
+/* type_desk.c - how workers come by their messages, and what becomes of those.
+ *
+ * Claiming.  A worker takes one message, or, when its handler has been quick (mean below 20 us
+ * a batch) and the queue is long, up to 16 in one step under the type's lock, and then works
+ * on them under its own, which nobody contends for.  A claimed message that has not started is
+ * still waiting: an idle worker steals it, and whatever must go before it (a priority message,
+ * a stop, a getter) sets type.urgent, which sends it back to the front of its queue.
+ *
+ * Finishing.  A message that ended well needs nothing but a place in outq, so it stays on the
+ * desk until its worker comes to the type's lock again; who wants to look collects it first
+ * (bgmqi_type_collect).  The journal is told at once.
+ *
+ * Waking.  A parked worker is woken when a message comes, but only one at a time: the next is
+ * woken by the one that woke up, if there is more.  So a burst costs one futex call, not one a
+ * message, and a message is never waiting while a worker sleeps and no wake is under way. */
+#include <stdlib.h>
+
+#include "type_impl.h"
+
+enum { QUICK_NS = 20000 };
+
+struct desk *bgmqi_desk_new(struct type *t)
+{
+    struct desk *d = calloc(1, sizeof(*d));
+    if (!d)
+        return NULL;
+    d->type = t;
+    lock_init(&d->lock);
+    bgmqi_type_lock(t);
+    /* At the end: workers are shown in the order they came. */
+    struct desk **last = &t->desks;
+    while (*last)
+        last = &(*last)->next;
+    *last = d;
+    t->workers++;
+    bgmqi_type_unlock(t);
+    return d;
+}
+
+struct type *bgmqi_desk_type(struct desk *d)
+{
+    return d->type;
+}
+
+bool bgmqi_desk_cancelled(const struct desk *d)
+{
+    return atomic_load_explicit(&d->cancelled, memory_order_relaxed);
+}
+
+/* ---- waking ---------------------------------------------------------------------------------- */
+
+static bool may_claim(const struct type *t)
+{
+    return atomic_load_explicit(&t->env->started, memory_order_relaxed) &&
+           atomic_load_explicit(&t->registered, memory_order_relaxed);
+}
+
+static struct desk *unpark(struct type *t)
+{
+    struct desk *d = t->parked;
+    if (d) {
+        t->parked = d->next_parked;
+        d->parked = false;
+    }
+    return d;
+}
+
+void bgmqi_type_wake_one(struct type *t)
+{
+    if (t->waking || !t->parked || !may_claim(t))
+        return;
+    assert(!t->wake);
+    t->wake = unpark(t);
+    t->waking = true;
+}
+
+void bgmqi_type_rouse(struct type *t)
+{
+    struct desk *all = NULL;
+    bgmqi_type_lock(t);
+    for (struct desk *d; (d = unpark(t)) != NULL; all = d)
+        d->next_parked = all;
+    bgmqi_type_unlock(t);
+    for (struct desk *d = all, *next; d; d = next) {
+        next = d->next_parked;
+        bgmqi_park_wake(&d->park);
+    }
+}
+
+/* ---- the desk under the type's lock ----------------------------------------------------------- */
+
+/* Takes what D holds: what is finished, to outq; and when CLAIMS, what it has claimed and not
+ * started, back to the front in its order. */
+static void clear(struct desk *d, bool claims)
+{
+    struct message *done[DESK_CLAIM_MAX], *back[DESK_CLAIM_MAX];
+    unsigned n_done = 0, n_back = 0;
+    lock_take(&d->lock);
+    while (n_done < d->n_finished) {
+        done[n_done] = d->finished[n_done];
+        n_done++;
+    }
+    d->n_finished = 0;
+    if (claims) {
+        while (d->n > d->first)
+            back[n_back++] = d->claimed[--d->n];
+        d->first = d->n = 0;
+    }
+    lock_drop(&d->lock);
+    for (unsigned i = 0; i < n_done; i++)
+        bgmqi_type_retire(d->type, done[i]);
+    for (unsigned i = 0; i < n_back; i++)
+        bgmqi_type_place_back(d->type, back[i]);
+}
+
+void bgmqi_type_collect(struct type *t)
+{
+    for (struct desk *d = t->desks; d; d = d->next)
+        clear(d, false);
+}
+
+/* One message of another desk that waits there behind a handler; NULL: none. */
+static struct message *steal(struct type *t)
+{
+    if (!t->batching)
+        return NULL;
+    struct message *m = NULL;
+    for (struct desk *d = t->desks; d && !m; d = d->next) {
+        lock_take(&d->lock);
+        if (d->first < d->n)
+            m = d->claimed[d->first++];
+        lock_drop(&d->lock);
+    }
+    if (!m)
+        t->batching = false;
+    return m;
+}
+
+static struct message *take_next(struct type *t)
+{
+    bool from_inq = t->inq.len &&
+                    (!t->priorityq.len || t->streak >= t->config.priority_share);
+    struct message *m = from_inq ? bgmqi_queue_pop(&t->inq) : bgmqi_heap_pop(&t->priorityq);
+    if (!m)
+        return NULL;
+    t->streak = from_inq ? 0 : t->streak + 1;
+    m->place = PLACE_RUNNING;
+    bgmqi_queue_push(&t->out, m);
+    return m;
+}
+
+/* How many to claim at once. */
+static unsigned batch_size(const struct desk *d)
+{
+    const struct type *t = d->type;
+    if (d->mean_ns == 0 || t->priorityq.len || t->inq.len < 2 * (size_t)t->workers)
+        return 1;
+    size_t k = t->inq.len / (2 * (size_t)(t->workers ? t->workers : 1));
+    size_t quick = (size_t)(QUICK_NS / d->mean_ns);
+    k = k < quick ? k : quick;
+    return k < 1 ? 1 : k > DESK_CLAIM_MAX ? DESK_CLAIM_MAX : (unsigned)k;
+}
+
+/* Fills D, which is empty; false: there was nothing. */
+static bool fill(struct desk *d)
+{
+    struct type *t = d->type;
+    struct message *got[DESK_CLAIM_MAX];
+    unsigned n = 0, most = batch_size(d);
+    while (n < most && (got[n] = take_next(t)) != NULL)
+        n++;
+    if (n == 0 && (got[0] = steal(t)) != NULL)
+        n = 1;
+    if (n == 0)
+        return false;
+    t->batching |= n > 1;
+    if (t->inq.len || t->priorityq.len)
+        bgmqi_type_wake_one(t);
+    if (t->env->journal) {
+        bgmqi_type_check_lane(t, LANE_INQ);
+        bgmqi_type_check_lane(t, LANE_PRIORITYQ);
+        if (t->delayed.top && t->delayed.top->due_ms <= t->last_tick_ms)
+            t->due_hint = t->delayed.top->due_ms;
+    }
+    lock_take(&d->lock);
+    for (unsigned i = 0; i < n; i++)
+        d->claimed[i] = got[i];
+    d->first = 0;
+    d->n = n;
+    lock_drop(&d->lock);
+    return true;
+}
+
+static void leave_parked(struct desk *d)
+{
+    for (struct desk **p = &d->type->parked; *p; p = &(*p)->next_parked)
+        if (*p == d) {
+            *p = d->next_parked;
+            break;
+        }
+    d->parked = false;
+}
+
+/* After a pause the clocks are read anew; a busy worker goes on from the end of its last
+ * handler, and looks at the wall once a second. */
+static void read_clocks(struct desk *d, bool paused)
+{
+    const struct clock *c = d->type->env->clock;
+    if (!paused && d->batch_mono_ns && d->mark_ns - d->batch_mono_ns < 1000000000)
+        return;
+    d->batch_wall_ms = clock_wall_ms(c);
+    d->batch_mono_ns = d->mark_ns = clock_mono_ns(c);
+}
+
+/* Comes to the type's lock, leaves what is finished, and waits for something to do; false: it
+ * is to quit. */
+static bool claim(struct desk *d)
+{
+    struct type *t = d->type;
+    bool woken = false, go = false;
+    for (;;) {
+        bgmqi_type_lock(t);
+        if (d->parked)
+            leave_parked(d); /* nobody woke it: the wait was over */
+        else if (woken)
+            t->waking = false;
+        clear(d, true);
+        if (d->quit || (may_claim(t) && (go = fill(d))))
+            break;
+        d->parked = true;
+        d->next_parked = t->parked;
+        t->parked = d;
+        bgmqi_type_unlock(t);
+        bgmqi_park_wait(&d->park, PARK_MAX_NS);
+        woken = true;
+    }
+    if (!go)
+        bgmqi_type_wake_one(t); /* the wake that ends this one may have been for a message */
+    bgmqi_type_unlock(t);
+    if (go)
+        read_clocks(d, woken);
+    return go;
+}
+
+/* ---- what the worker calls ------------------------------------------------------------------- */
+
+enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
+{
+    for (;;) {
+        struct message *m = NULL;
+        lock_take(&d->lock);
+        if (d->first < d->n &&
+            (d->n == 1 || !atomic_load_explicit(&d->type->urgent, memory_order_acquire))) {
+            m = d->claimed[d->first++];
+            d->current = m;
+            if (m->priority > 0)
+                d->stats.priority_received++;
+            else
+                d->stats.normal_received++;
+        }
+        lock_drop(&d->lock);
+        if (m) {
+            m->attempt++;
+            m->run++;
+            *ret = m;
+            return DESK_MESSAGE;
+        }
+        if (!claim(d))
+            return DESK_QUIT;
+    }
+}
+
+/* Counts an attempt that ended.  D's lock is held. */
+static void count(struct desk *d, const struct settlement *s, int64_t now_ns)
+{
+    int64_t took = now_ns - d->mark_ns;
+    took = took < 1 ? 1 : took;
+    d->mean_ns = d->mean_ns ? d->mean_ns + (took - d->mean_ns) / 8 : took;
+    if (d->mean_ns < 1)
+        d->mean_ns = 1;
+    d->mark_ns = now_ns;
+    d->stats.last_ms = d->batch_wall_ms + (now_ns - d->batch_mono_ns) / 1000000;
+    if (s->failed) {
+        d->stats.failed++;
+        if (s->how == SETTLE_RETRY)
+            d->stats.retries++;
+    } else if (s->how == SETTLE_DONE) {
+        d->stats.processed++;
+    }
+    d->current = NULL;
+    atomic_store_explicit(&d->cancelled, false, memory_order_relaxed);
+}
+
+/* Tells the journal that M is at its end.  M is the caller's, so no lock is needed: all entries
+ * made before for M are in the journal. */
+static void end_row(struct type *t, struct message *m, enum outcome how)
+{
+    enum outcome history = bgmqi_type_history(t, how);
+    enum store_op_kind kind = m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG;
+    bool keyed = m->ext && m->ext->unique_key;
+    if (m->row == ROW_JOB && !keyed && bgmqi_journal_take_back(m)) {
+        m->row = ROW_NONE;
+        if (history == OUTCOME_NONE)
+            return;
+        kind = STORE_HISTORY;
+    }
+    struct journal_entry *e = bgmqi_type_entry();
+    bgmqi_type_fill(t, e, kind, m, history, clock_wall_ms(t->env->clock));
+    e->op.level = BGMQ_BEHIND;
+    bgmqi_message_ref(m);
+    bgmqi_journal_add(t->env->journal, e, e);
+    m->row = ROW_NONE;
+}
+
+static void settle_elsewhere(struct desk *d, struct message *m, struct settlement *s)
+{
+    struct type *t = d->type;
+    bool row = m->row != ROW_NONE;
+    if (row && s->how == SETTLE_DISCARD)
+        end_row(t, m, OUTCOME_DISCARDED);
+    struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
+    if (s->failure) {
+        bgmqi_failure_unref(m->failure);
+        m->failure = s->failure;
+    }
+    if (s->how == SETTLE_SNOOZE)
+        m->attempt--;
+    m->due_ms = s->how == SETTLE_DEAD ? 0 : s->due_ms;
+
+    bgmqi_type_lock(t);
+    lock_take(&d->lock);
+    count(d, s, clock_mono_ns(t->env->clock));
+    lock_drop(&d->lock);
+    if (s->how == SETTLE_DISCARD) {
+        if (!row && m->ext && m->ext->unique_key)
+            bgmqi_map_remove(&t->keys, m->ext->unique_key);
+        bgmqi_type_leave_out(t, m);
+        bgmqi_type_release(t, m);
+    } else {
+        enum lane lane = s->how == SETTLE_DEAD ? LANE_DLQ
+                         : s->due_ms           ? LANE_DELAYED
+                                               : bgmqi_type_ready_lane(m);
+        enum outcome history = s->how == SETTLE_DEAD ? bgmqi_type_history(t, OUTCOME_DEAD)
+                                                     : OUTCOME_NONE;
+        bgmqi_type_leave_out(t, m);
+        bgmqi_type_send(t, m, lane, e, history);
+    }
+    bgmqi_type_unlock(t);
+}
+
+void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
+{
+    struct type *t = d->type;
+    if (s->how != SETTLE_DONE) {
+        settle_elsewhere(d, m, s);
+        return;
+    }
+    bool row = m->row != ROW_NONE;
+    if (row)
+        end_row(t, m, OUTCOME_DONE);
+    bgmqi_failure_unref(m->failure); /* what ended well carries no error */
+    m->failure = NULL;
+    if (s->no_outq)
+        m->flags |= MESSAGE_NO_OUTQ;
+    int64_t now = clock_mono_ns(t->env->clock);
+    lock_take(&d->lock);
+    count(d, s, now);
+    d->finished[d->n_finished++] = m;
+    lock_drop(&d->lock);
+}
+
+void bgmqi_desk_quit(struct desk *d)
+{
+    bgmqi_type_lock(d->type);
+    if (!d->quit)
+        d->type->workers--; /* it counts no more, though it may run on for a while */
+    d->quit = true;
+    if (d->parked)
+        leave_parked(d);
+    bgmqi_type_unlock(d->type);
+    bgmqi_park_wake(&d->park);
+}
+
+void bgmqi_desk_leave(struct desk *d)
+{
+    struct type *t = d->type;
+    bgmqi_type_lock(t);
+    clear(d, true);
+    if (!d->quit)
+        t->workers--;
+    d->quit = true;
+    t->waking = false; /* the wake may have been meant for this one */
+    bgmqi_type_wake_one(t);
+    bgmqi_type_unlock(t);
+}
+
+void bgmqi_type_cancel(struct type *t, bool cancel)
+{
+    bgmqi_type_lock(t);
+    for (struct desk *d = t->desks; d; d = d->next) {
+        lock_take(&d->lock);
+        atomic_store_explicit(&d->cancelled, cancel && d->current, memory_order_relaxed);
+        lock_drop(&d->lock);
+    }
+    bgmqi_type_unlock(t);
+}
+
+size_t bgmqi_type_running(struct type *t)
+{
+    size_t n = 0;
+    bgmqi_type_lock(t);
+    for (struct desk *d = t->desks; d; d = d->next) {
+        lock_take(&d->lock);
+        n += d->current != NULL;
+        lock_drop(&d->lock);
+    }
+    bgmqi_type_unlock(t);
+    return n;
+}

@@ -1,0 +1,140 @@
+/* type_impl.h - the body of struct type.  Only type*.c include this. */
+#ifndef BGMQI_TYPE_IMPL_H
+#define BGMQI_TYPE_IMPL_H
+
+#include "getter.h"
+#include "lock.h"
+#include "map.h"
+#include "queue.h"
+#include "type.h"
+
+/* One lane: what memory holds is everything before the frontier. */
+struct lane_state {
+    uint64_t stored;     /* committed rows from the frontier on */
+    uint64_t in_journal; /* rows on their way to BACKLOG */
+    size_t crowd;        /* of a heap: messages in memory at which it is looked at again */
+    size_t reserved;     /* places kept for messages that wait for their commit */
+    bool bounded;        /* there is a frontier: the first (key, seq) that is not in memory */
+    int64_t key;
+    uint64_t seq;
+};
+
+struct type {
+    /* set once, then read only */
+    char *name;
+    uint32_t number;
+    struct type_env *env;
+
+    _Atomic bool registered;
+    struct type_config config; /* set once, before REGISTERED */
+    /* Workers have to come to the lock before their next message: something goes before what
+     * they have claimed.  Written under lock, read by workers without. */
+    _Atomic bool urgent;
+
+    struct lock lock;
+    /* protected by lock */
+    struct queue inq, dlq, outq;
+    struct heap priorityq, delayed;
+    struct queue out;   /* running and taken */
+    struct queue limbo; /* held by the journal, on their way to a place */
+    struct lane_state lanes[LANES];
+    struct getters getters[LANES + 1]; /* by lane; the last of outq */
+    bool getters_ended;
+    struct allowance memory;
+    struct map keys; /* unique keys of messages without a row */
+    uint64_t added, taken, outq_added, dlq_added;
+    unsigned streak; /* starts from priorityq since the last from inq */
+    int64_t last_tick_ms;
+    struct desk *desks;  /* all, those that left too */
+    struct desk *parked; /* the last to park is the first to be woken */
+    bool waking;         /* a woken worker has not come to the lock yet */
+    bool batching;       /* some desk may hold claimed messages that did not start */
+    unsigned workers;
+    struct journal_load load;
+    uint64_t wanted_id; /* the dead message that the next load looks for */
+    /* what bgmqi_type_unlock does after the lock is free */
+    struct desk *wake;
+    struct queue garbage;
+    int64_t due_hint;
+};
+
+enum { GETTERS_OUTQ = LANES };
+
+struct desk {
+    /* set once, then read only */
+    struct type *type;
+    struct park park;
+    _Atomic bool cancelled;
+
+    /* protected by type.lock */
+    struct desk *next;        /* of all desks */
+    struct desk *next_parked; /* of those parked */
+    bool parked, quit;
+
+    struct lock lock;
+    /* protected by lock */
+    struct message *claimed[DESK_CLAIM_MAX];
+    unsigned first, n; /* claimed[first..n) has not started */
+    struct message *finished[DESK_CLAIM_MAX];
+    unsigned n_finished; /* done well, still on type.out */
+    struct message *current;
+    struct bgmq_stats stats;
+
+    /* used by the worker only */
+    int64_t mean_ns; /* of the handler, exponentially weighted; 0: not known */
+    int64_t mark_ns; /* when the current handler started */
+    int64_t batch_mono_ns, batch_wall_ms; /* both clocks, read together */
+};
+
+static inline void bgmqi_type_lock(struct type *t) LOCK_ATTR(acquire_capability(t->lock))
+    LOCK_ATTR(no_thread_safety_analysis)
+{
+    lock_take(&t->lock);
+}
+
+/* Drops the lock, then wakes, frees and tells what was noted under it. */
+void bgmqi_type_unlock(struct type *t) LOCK_ATTR(release_capability(t->lock));
+
+/* ---- the mover's primitives (type.c); the lock is held in all of them --------------------- */
+
+enum lane bgmqi_type_ready_lane(const struct message *m);
+int64_t bgmqi_type_key(const struct message *m, enum lane lane);
+bool bgmqi_type_before_frontier(const struct lane_state *l, int64_t key, uint64_t seq);
+/* Messages of LANE in memory. */
+size_t bgmqi_type_lane_len(const struct type *t, enum lane lane);
+/* A number greater than all before: id, or order in a lane.  0: none to be had. */
+uint64_t bgmqi_type_next_number(struct type *t);
+/* Puts M, with the reference held by its place, into LANE in memory, or hands it to a getter. */
+void bgmqi_type_place(struct type *t, struct message *m, enum lane lane);
+/* Puts M, which was handed out and did not start, back to the front of its queue. */
+void bgmqi_type_place_back(struct type *t, struct message *m);
+/* Takes M off type.out. */
+void bgmqi_type_leave_out(struct type *t, struct message *m);
+/* Sends M to LANE: at once when it has no row, else by way of the journal and ENTRY.  SEQ is
+ * drawn anew.  True: ENTRY was used. */
+bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
+                     struct journal_entry *entry, enum outcome history);
+/* A dead message, out of its queue, starts anew; ENTRY as bgmqi_type_send (type_take.c). */
+bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *entry);
+/* M has ended well: to outq, or away. */
+void bgmqi_type_retire(struct type *t, struct message *m);
+/* M leaves memory: its bytes and reference are given back. */
+void bgmqi_type_release(struct type *t, struct message *m);
+/* A journal entry that says M is at its end.  NULL entry is fine when M has no row. */
+void bgmqi_type_fill(const struct type *t, struct journal_entry *e, enum store_op_kind kind,
+                     struct message *m, enum outcome history, int64_t now_ms);
+/* What the history option says about an end. */
+enum outcome bgmqi_type_history(const struct type *t, enum outcome how);
+/* Asks for a load when the prefix of LANE runs low; forgets a frontier with nothing behind. */
+void bgmqi_type_check_lane(struct type *t, enum lane lane);
+/* Moves half of a crowded heap's memory to the journal's care (type_load.c). */
+void bgmqi_type_evict(struct type *t, enum lane lane);
+/* Moves what DESKs of T have finished to outq (type_desk.c). */
+void bgmqi_type_collect(struct type *t);
+/* Notes a parked worker to be woken at unlock, if one is of use (type_desk.c). */
+void bgmqi_type_wake_one(struct type *t);
+
+/* An entry, whatever it takes: waits while memory is short.  No lock is held. */
+struct journal_entry *bgmqi_type_entry(void);
+
+#endif

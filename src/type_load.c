@@ -1,0 +1,301 @@
+/* type_load.c - the window: rows from the database into memory, and the other way.
+ *
+ * bgmqi_type_load runs on the journal's thread, which owns the store; so every row that was
+ * committed before is seen, and nothing is committed meanwhile. */
+#include <stdlib.h>
+
+#include "type_impl.h"
+
+enum { LOAD_BYTES = 8 << 20 };
+
+/* What one load brings. */
+struct haul {
+    struct type *type;
+    enum lane lane;
+    struct queue messages;
+    struct queue corrupt;
+    size_t n;
+    int64_t key;
+    uint64_t seq;
+};
+
+static struct message *message_of(const struct store_row *row)
+{
+    struct message *m = bgmqi_message_new(row->body, row->len);
+    if (!m)
+        return NULL;
+    if (row->ext) {
+        const struct message_ext *x = row->ext;
+        struct bgmq_message_options o = {.reply_to = x->reply_to,
+                                         .reply_id = x->reply_id,
+                                         .tag = x->tag,
+                                         .traceparent = x->traceparent,
+                                         .unique_key = x->unique_key};
+        if (bgmqi_message_ext_new(&o, NULL, x->meta, x->meta_len, &m->ext) == BGMQ_ENOMEM) {
+            bgmqi_message_unref(m);
+            return NULL;
+        }
+    }
+    if (row->error_code)
+        m->failure = bgmqi_failure_new(row->error_code, row->error_text ? row->error_text : "",
+                                       row->error_ms);
+    m->id = row->id;
+    m->seq = row->seq;
+    m->created_ms = row->created_ms;
+    m->due_ms = row->lane == LANE_DELAYED ? row->key : 0;
+    m->run = row->run;
+    m->priority = (int16_t)row->priority;
+    m->attempt = (uint16_t)row->attempt;
+    m->max_attempts = (uint16_t)row->max_attempts;
+    m->crashes = (uint8_t)row->crashes;
+    m->flags = (uint8_t)row->flags;
+    m->row = ROW_BACKLOG;
+    m->level = BGMQ_DISK; /* it is in the store: what it says of the past is true of all levels */
+    return m;
+}
+
+static int add_row(void *ctx, const struct store_row *row)
+{
+    struct haul *h = ctx;
+    struct message *m = message_of(row);
+    if (!m)
+        return BGMQ_ENOMEM;
+    if (row->corrupt && h->lane != LANE_DLQ)
+        bgmqi_queue_push(&h->corrupt, m);
+    else
+        bgmqi_queue_push(&h->messages, m);
+    h->n++;
+    h->key = row->key;
+    h->seq = row->seq;
+    return 0;
+}
+
+/* ---- rows that memory has already --------------------------------------------------------------
+ * A heap's frontier moves down when memory is crowded, so a load can meet the row of a message
+ * that came from there and is still around: waiting, running, or on its way elsewhere. */
+
+static int by_id(const void *a, const void *b)
+{
+    uint64_t x = (*(struct message *const *)a)->id, y = (*(struct message *const *)b)->id;
+    return (x > y) - (x < y);
+}
+
+struct known {
+    struct message **sorted;
+    size_t n;
+};
+
+static void mark(const struct known *k, struct message *m)
+{
+    struct message **hit =
+        m->row == ROW_BACKLOG ? bsearch(&m, k->sorted, k->n, sizeof(m), by_id) : NULL;
+    if (hit)
+        (*hit)->place = PLACE_OUTQ; /* of the copy: it is not wanted */
+}
+
+static void mark_queue(const struct known *k, const struct queue *q)
+{
+    for (struct message *m = q->head; m; m = m->next)
+        mark(k, m);
+}
+
+static void mark_heap(const struct known *k, const struct heap *h)
+{
+    for (struct message *m = NULL; (m = bgmqi_heap_walk(h, m)) != NULL;)
+        mark(k, m);
+}
+
+/* Drops from H what T has in memory already; returns how many.  SORTED has room for all. */
+static size_t drop_known(struct type *t, struct haul *h, struct message **sorted)
+{
+    struct known k = {.sorted = sorted};
+    for (struct message *m = h->messages.head; m; m = m->next)
+        sorted[k.n++] = m;
+    qsort(sorted, k.n, sizeof(*sorted), by_id);
+    mark_queue(&k, &t->inq);
+    mark_queue(&k, &t->dlq);
+    mark_queue(&k, &t->out);
+    mark_queue(&k, &t->limbo);
+    mark_heap(&k, &t->priorityq);
+    mark_heap(&k, &t->delayed);
+    size_t dropped = 0;
+    for (struct message *m = h->messages.head, *next; m; m = next) {
+        next = m->next;
+        if (m->place == PLACE_NONE)
+            continue;
+        m->place = PLACE_NONE;
+        bgmqi_queue_remove(&h->messages, m);
+        bgmqi_queue_push(&t->garbage, m);
+        dropped++;
+    }
+    return dropped;
+}
+
+/* ---- loading ------------------------------------------------------------------------------------ */
+
+/* Sends messages whose bytes are not what was written to the dlq. */
+static void bury_corrupt(struct type *t, struct haul *h)
+{
+    for (struct message *m; (m = bgmqi_queue_pop(&h->corrupt)) != NULL;) {
+        struct journal_entry *e = bgmqi_type_entry();
+        struct failure *f = bgmqi_failure_new(
+            "corrupt", "the checksum of the body does not match", m->created_ms);
+        bgmqi_type_lock(t);
+        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
+        bgmqi_failure_unref(m->failure);
+        m->failure = f;
+        bgmqi_type_send(t, m, LANE_DLQ, e, bgmqi_type_history(t, OUTCOME_DEAD));
+        bgmqi_type_unlock(t);
+        bgmqi_log(t->env->log, BGMQ_LOG_ERROR, "%s: the body of message %llu is corrupt",
+                  t->name, (unsigned long long)m->id);
+    }
+}
+
+/* Places what a load of LANE brought, when the frontier is where it was. */
+static void place_haul(struct type *t, struct haul *h, int64_t key, uint64_t seq,
+                       struct message **sorted)
+{
+    struct lane_state *l = &t->lanes[h->lane];
+    bgmqi_type_lock(t);
+    if (!l->bounded || l->key != key || l->seq != seq) {
+        bgmqi_type_check_lane(t, h->lane);
+        bgmqi_type_unlock(t);
+        bgmqi_queue_clear(&h->messages);
+        bgmqi_queue_clear(&h->corrupt);
+        return;
+    }
+    size_t fresh = h->n;
+    if (h->lane == LANE_PRIORITYQ || h->lane == LANE_DELAYED)
+        fresh -= drop_known(t, h, sorted);
+    if (h->n) {
+        l->key = h->key;
+        l->seq = h->seq + 1;
+        l->stored -= fresh < l->stored ? fresh : l->stored;
+    } else {
+        l->stored = 0; /* somebody else took rows away */
+    }
+    for (struct message *m; (m = bgmqi_queue_pop(&h->messages)) != NULL;) {
+        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
+        bgmqi_type_place(t, m, h->lane);
+    }
+    bgmqi_type_check_lane(t, h->lane);
+    bgmqi_type_unlock(t);
+    bury_corrupt(t, h);
+}
+
+static void load_lane(struct type *t, enum lane lane)
+{
+    struct lane_state *l = &t->lanes[lane];
+    bgmqi_type_lock(t);
+    size_t len = bgmqi_type_lane_len(t, lane), window = t->config.window;
+    int64_t key = l->key;
+    uint64_t seq = l->seq;
+    bool wanted = l->bounded && l->stored && len <= window / 2;
+    bgmqi_type_unlock(t);
+    if (!wanted)
+        return;
+
+    struct haul h = {.type = t, .lane = lane};
+    size_t limit = window - len;
+    struct message **sorted = malloc(limit * sizeof(*sorted));
+    struct store *s = bgmqi_journal_store(t->env->journal);
+    int n = sorted ? s->ops->load(s, t->number, lane, key, seq, limit, LOAD_BYTES, add_row, &h)
+                   : BGMQ_ENOMEM;
+    if (n < 0) {
+        bgmqi_log(t->env->log, BGMQ_LOG_ERROR, "%s: cannot load from the database: %s",
+                  t->name, bgmq_strerror(n));
+        bgmqi_queue_clear(&h.messages);
+        bgmqi_queue_clear(&h.corrupt);
+    } else {
+        place_haul(t, &h, key, seq, sorted);
+    }
+    free(sorted);
+}
+
+/* ---- one dead message that is in the database only ------------------------------------------------ */
+
+struct wanted {
+    uint64_t id;
+    struct message *found;
+};
+
+static int find_row(void *ctx, const struct store_row *row)
+{
+    struct wanted *w = ctx;
+    if (row->id != w->id)
+        return 0;
+    w->found = message_of(row);
+    return w->found ? 1 : BGMQ_ENOMEM;
+}
+
+static void load_wanted(struct type *t)
+{
+    struct lane_state *l = &t->lanes[LANE_DLQ];
+    bgmqi_type_lock(t);
+    struct wanted w = {.id = t->wanted_id};
+    int64_t key = l->key;
+    uint64_t seq = l->seq;
+    bool look = w.id && l->bounded && l->stored;
+    bgmqi_type_unlock(t);
+    if (!look)
+        return;
+    struct store *s = bgmqi_journal_store(t->env->journal);
+    s->ops->load(s, t->number, LANE_DLQ, key, seq, SIZE_MAX, SIZE_MAX, find_row, &w);
+    if (!w.found)
+        return;
+    struct journal_entry *e = bgmqi_type_entry();
+    bgmqi_type_lock(t);
+    l->stored--;
+    bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(w.found));
+    bgmqi_type_revive(t, w.found, e);
+    t->wanted_id = 0;
+    bgmqi_type_check_lane(t, LANE_DLQ);
+    bgmqi_type_unlock(t);
+}
+
+void bgmqi_type_load(struct type *t)
+{
+    load_wanted(t);
+    for (int lane = 0; lane < LANES; lane++)
+        load_lane(t, (enum lane)lane);
+}
+
+/* ---- the other way --------------------------------------------------------------------------------- */
+
+void bgmqi_type_evict(struct type *t, enum lane lane)
+{
+    struct heap *h = lane == LANE_DELAYED ? &t->delayed : &t->priorityq;
+    struct lane_state *l = &t->lanes[lane];
+    size_t crowd = 2 * (size_t)t->config.window;
+    if (!t->env->journal || h->len < (l->crowd > crowd ? l->crowd : crowd))
+        return;
+    struct queue keep = {.len = 0};
+    while (keep.len < t->config.window)
+        bgmqi_queue_push(&keep, bgmqi_heap_pop(h));
+    l->bounded = true;
+    l->key = bgmqi_type_key(h->top, lane);
+    l->seq = h->top->seq;
+    for (struct message *m; (m = bgmqi_heap_pop(h)) != NULL;) {
+        struct journal_entry *e = m->row == ROW_NONE ? NULL : bgmqi_journal_entry_new();
+        if (!e) { /* memory only, or no memory: it stays beside the others */
+            bgmqi_queue_push(&keep, m);
+            continue;
+        }
+        m->place = PLACE_NONE;
+        bgmqi_type_fill(t, e, m->row == ROW_JOB ? STORE_MOVE : STORE_UPDATE, m, OUTCOME_NONE,
+                        m->created_ms);
+        e->op.level = BGMQ_BEHIND;
+        e->op.lane = (uint8_t)lane;
+        e->op.key = bgmqi_type_key(m, lane);
+        e->tell = true;
+        m->row = ROW_BACKLOG;
+        if (lane == LANE_PRIORITYQ)
+            t->added--; /* it is added anew when it arrives */
+        l->in_journal++;
+        bgmqi_queue_push(&t->limbo, m);
+        bgmqi_journal_add(t->env->journal, e, e);
+    }
+    for (struct message *m; (m = bgmqi_queue_pop(&keep)) != NULL;)
+        bgmqi_heap_push(h, m);
+    l->crowd = h->len + t->config.window;
+}

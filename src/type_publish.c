@@ -1,0 +1,215 @@
+/* type_publish.c - a message comes in, and a row finds its place (see type.h).
+ *
+ * bgmqi_type_admit runs on the publisher's thread; committed and dropped on the journal's. */
+#include "type_impl.h"
+
+/* Whether the next message of LANE may go straight into memory.  When not, LANE gets a
+ * frontier, so that whatever comes after the ones in memory waits behind them. */
+static bool has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq)
+{
+    struct lane_state *l = &t->lanes[lane];
+    size_t len = bgmqi_type_lane_len(t, lane) + l->reserved;
+    if (lane == LANE_PRIORITYQ) {
+        bgmqi_type_evict(t, lane);
+        return bgmqi_type_before_frontier(l, key, seq);
+    }
+    if (l->bounded)
+        return false;
+    if (len < t->config.window)
+        return true;
+    l->bounded = true;
+    l->key = key;
+    l->seq = seq;
+    return false;
+}
+
+static void admit_stored(struct type *t, struct admission *a)
+{
+    struct message *m = a->m;
+    struct journal_entry *e = a->entry;
+    enum lane lane = m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
+    int64_t key = bgmqi_type_key(m, lane);
+    bool direct = lane != LANE_DELAYED && has_room(t, lane, key, m->seq);
+    bgmqi_type_fill(t, e, direct ? STORE_INSERT : STORE_SPILL, m, OUTCOME_NONE, m->created_ms);
+    e->op.lane = (uint8_t)lane;
+    e->op.key = key;
+    e->op.ticket = a->ticket;
+    e->op.slot = a->slot;
+    e->tell = a->ticket || !direct;
+    m->row = direct ? ROW_JOB : ROW_BACKLOG;
+    /* The entry has the only reference, unless the message is placed at once. */
+    if (!direct) {
+        t->lanes[lane].in_journal++;
+        bgmqi_queue_push(&t->limbo, m);
+    } else if (a->ticket) {
+        t->lanes[lane].reserved++;
+        bgmqi_queue_push(&t->limbo, m);
+    } else {
+        atomic_store_explicit(&m->insert, INSERT_QUEUED, memory_order_relaxed);
+        bgmqi_message_ref(m);
+    }
+    if (!a->chained)
+        bgmqi_journal_add(t->env->journal, e, e);
+    if (direct && !a->ticket) {
+        t->added++;
+        bgmqi_type_place(t, m, lane);
+    }
+}
+
+/* 0, with A->duplicate when the key is taken; ENOMEM. */
+static int take_key(struct type *t, struct admission *a)
+{
+    if (!a->m->ext || !a->m->ext->unique_key)
+        return 0;
+    struct message *holder = bgmqi_map_get(&t->keys, a->m->ext->unique_key);
+    if (!holder)
+        return bgmqi_map_put(&t->keys, a->m->ext->unique_key, a->m);
+    a->duplicate = true;
+    a->id = holder->id;
+    return 0;
+}
+
+static void admit_in_memory(struct type *t, struct message *m)
+{
+    enum lane lane = m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
+    if (lane != LANE_DELAYED)
+        t->added++;
+    bgmqi_type_place(t, m, lane);
+}
+
+int bgmqi_type_admit(struct type *t, struct admission *a)
+{
+    struct message *m = a->m;
+    size_t cost = bgmqi_message_cost(m);
+    assert(m->place == PLACE_NONE && (a->entry || !a->ticket));
+    assert(!a->chained || !a->entry || a->ticket);
+    bgmqi_type_lock(t);
+    int err = atomic_load_explicit(&t->env->closed, memory_order_relaxed) ? BGMQ_ECLOSED
+              : bgmqi_mem_charge(&t->memory, cost) != 0                   ? BGMQ_EFULL
+                                                                          : 0;
+    if (err == 0) {
+        m->id = m->seq = a->id = bgmqi_type_next_number(t);
+        if (m->id == 0)
+            err = BGMQ_EFULL;
+        else if (!a->entry)
+            err = take_key(t, a);
+        if (err || a->duplicate)
+            bgmqi_mem_refund(&t->memory, cost);
+    }
+    if (err == 0 && a->duplicate) {
+        bgmqi_queue_push(&t->garbage, m);
+        a->m = NULL;
+    } else if (err == 0 && a->entry) {
+        admit_stored(t, a);
+    } else if (err == 0 && a->chained) {
+        bgmqi_queue_push(&t->limbo, m);
+    } else if (err == 0) {
+        admit_in_memory(t, m);
+    }
+    bgmqi_type_unlock(t);
+    return err;
+}
+
+/* M, which waited in the journal, is not to be: its place and bytes are free again. */
+static void withdraw(struct type *t, const struct store_op *op)
+{
+    struct lane_state *l = &t->lanes[op->lane];
+    bgmqi_queue_remove(&t->limbo, op->msg);
+    if (op->kind == STORE_INSERT)
+        l->reserved--;
+    else
+        l->in_journal--;
+    bgmqi_mem_refund(&t->memory, bgmqi_message_cost(op->msg));
+    bgmqi_type_check_lane(t, (enum lane)op->lane);
+}
+
+void bgmqi_type_confirm(struct type *t, struct admission *a)
+{
+    if (a->entry || !a->m)
+        return; /* bgmqi_type_committed does it; or there is nothing to do */
+    bgmqi_type_lock(t);
+    bgmqi_queue_remove(&t->limbo, a->m);
+    admit_in_memory(t, a->m);
+    bgmqi_type_unlock(t);
+}
+
+void bgmqi_type_dismiss(struct type *t, struct admission *a)
+{
+    if (!a->m)
+        return;
+    bgmqi_type_lock(t);
+    if (a->entry) {
+        withdraw(t, &a->entry->op);
+    } else {
+        if (a->m->ext && a->m->ext->unique_key)
+            bgmqi_map_remove(&t->keys, a->m->ext->unique_key);
+        bgmqi_queue_remove(&t->limbo, a->m);
+        bgmqi_mem_refund(&t->memory, bgmqi_message_cost(a->m));
+    }
+    bgmqi_type_unlock(t);
+}
+
+/* A row stands in BACKLOG: which side of the frontier is it on? */
+static void arrive(struct type *t, struct store_op *op)
+{
+    enum lane lane = (enum lane)op->lane;
+    struct lane_state *l = &t->lanes[lane];
+    struct message *m = op->msg;
+    bgmqi_queue_remove(&t->limbo, m);
+    l->in_journal--;
+    if (lane == LANE_INQ || lane == LANE_PRIORITYQ)
+        t->added++;
+    bool fifo = lane == LANE_INQ || lane == LANE_DLQ;
+    if (fifo && !l->bounded && bgmqi_type_lane_len(t, lane) >= t->config.window) {
+        l->bounded = true;
+        l->key = op->key;
+        l->seq = op->seq;
+    }
+    if (bgmqi_type_before_frontier(l, op->key, op->seq)) {
+        bgmqi_message_ref(m);
+        bgmqi_type_place(t, m, lane);
+        if (!fifo)
+            bgmqi_type_evict(t, lane);
+    } else {
+        l->stored++;
+        bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
+    }
+    bgmqi_type_check_lane(t, lane);
+}
+
+void bgmqi_type_committed(struct type *t, struct store_op *op)
+{
+    bgmqi_type_lock(t);
+    if (op->result != 0) {
+        /* EEXIST: the key is taken.  ELOST: somebody else deleted the row. */
+        if (op->result == BGMQ_ELOST)
+            atomic_fetch_add(&t->env->lost, 1);
+        withdraw(t, op);
+    } else if (op->kind == STORE_INSERT) {
+        t->lanes[op->lane].reserved--;
+        bgmqi_queue_remove(&t->limbo, op->msg);
+        bgmqi_message_ref(op->msg);
+        t->added++;
+        bgmqi_type_place(t, op->msg, (enum lane)op->lane);
+    } else {
+        arrive(t, op);
+    }
+    bgmqi_type_unlock(t);
+}
+
+void bgmqi_type_dropped(struct type *t, struct store_op *op, int err)
+{
+    (void)err;
+    bgmqi_type_lock(t);
+    if (op->kind == STORE_INSERT || op->kind == STORE_SPILL) {
+        withdraw(t, op);
+    } else {
+        /* A change of place that the store did not take: memory keeps the message, and the
+         * database what it knew before. */
+        t->lanes[op->lane].in_journal--;
+        bgmqi_queue_remove(&t->limbo, op->msg);
+        bgmqi_message_ref(op->msg);
+        bgmqi_type_place(t, op->msg, (enum lane)op->lane);
+    }
+    bgmqi_type_unlock(t);
+}

@@ -1,0 +1,290 @@
+/* type_take.c - messages taken without a handler, looked at, and raised from the dead.  Any
+ * thread that calls the public functions. */
+#include "type_impl.h"
+
+/* The getters' row and the list of a place. */
+static struct getters *getters_of(struct type *t, enum place place)
+{
+    switch (place) {
+    case PLACE_INQ:
+        return &t->getters[LANE_INQ];
+    case PLACE_PRIORITYQ:
+        return &t->getters[LANE_PRIORITYQ];
+    case PLACE_DLQ:
+        return &t->getters[LANE_DLQ];
+    default:
+        return &t->getters[GETTERS_OUTQ];
+    }
+}
+
+static struct message *pop(struct type *t, enum place place)
+{
+    switch (place) {
+    case PLACE_INQ:
+        return bgmqi_queue_pop(&t->inq);
+    case PLACE_PRIORITYQ:
+        return bgmqi_heap_pop(&t->priorityq);
+    case PLACE_DLQ:
+        return bgmqi_queue_pop(&t->dlq);
+    default:
+        return bgmqi_queue_pop(&t->outq);
+    }
+}
+
+static void check_lane_of(struct type *t, enum place place)
+{
+    if (place == PLACE_INQ || place == PLACE_PRIORITYQ || place == PLACE_DLQ)
+        bgmqi_type_check_lane(t, place == PLACE_INQ   ? LANE_INQ
+                                 : place == PLACE_DLQ ? LANE_DLQ
+                                                      : LANE_PRIORITYQ);
+}
+
+/* What waits at PLACE now; NULL: nothing. */
+static struct message *take_now(struct type *t, enum place place)
+{
+    bgmqi_type_collect(t);
+    struct message *m = pop(t, place);
+    if (m) {
+        m->place = PLACE_TAKEN;
+        bgmqi_queue_push(&t->out, m);
+        t->taken++;
+    }
+    check_lane_of(t, place);
+    return m;
+}
+
+int bgmqi_type_take(struct type *t, enum place place, int64_t timeout_ns, struct message **ret)
+{
+    struct getters *all = getters_of(t, place);
+    struct getter g = {.ended = 0};
+    int64_t deadline = clock_mono_ns(&bgmqi_clock_system) + timeout_ns;
+    bgmqi_type_lock(t);
+    int err = t->getters_ended ? BGMQ_ECLOSED : 0;
+    struct message *m = err ? NULL : take_now(t, place);
+    if (!m && !err && timeout_ns > 0) {
+        bgmqi_getters_join(all, &g);
+        /* Finished after the look above, before workers knew of us: see desk settle. */
+        bgmqi_type_unlock(t);
+        bgmqi_type_lock(t);
+        bgmqi_type_collect(t);
+    }
+    while (!m && !err && g.queued) {
+        int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
+        if (left <= 0) {
+            bgmqi_getters_leave(all, &g);
+            break;
+        }
+        bgmqi_type_unlock(t);
+        bgmqi_park_wait(&g.park, left);
+        bgmqi_type_lock(t);
+        bgmqi_type_collect(t);
+    }
+    m = m ? m : g.got;
+    err = err ? err : g.ended;
+    bgmqi_type_unlock(t);
+    if (!m)
+        return err ? err : BGMQ_ETIMEOUT;
+    *ret = m;
+    return 0;
+}
+
+/* Puts M back into outq or the dlq, where it came from. */
+static void put_back(struct type *t, struct message *m, enum place from)
+{
+    if (bgmqi_getters_offer(getters_of(t, from), m)) {
+        m->place = PLACE_TAKEN;
+        bgmqi_queue_push(&t->out, m);
+        return;
+    }
+    m->place = (uint8_t)from;
+    bgmqi_queue_push(from == PLACE_OUTQ ? &t->outq : &t->dlq, m);
+}
+
+static void end_taken(struct type *t, struct message *m, enum place from)
+{
+    if (m->row != ROW_NONE) {
+        struct journal_entry *e = bgmqi_type_entry();
+        enum outcome history =
+            from == PLACE_DLQ ? OUTCOME_NONE : bgmqi_type_history(t, OUTCOME_DONE);
+        bgmqi_type_fill(t, e, m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG, m,
+                        history, clock_wall_ms(t->env->clock));
+        e->op.level = BGMQ_BEHIND;
+        bgmqi_message_ref(m);
+        bgmqi_journal_add(t->env->journal, e, e);
+        m->row = ROW_NONE;
+    }
+    bgmqi_type_lock(t);
+    if (m->ext && m->ext->unique_key && from != PLACE_DLQ && !t->env->journal)
+        bgmqi_map_remove(&t->keys, m->ext->unique_key);
+    bgmqi_type_leave_out(t, m);
+    bgmqi_type_release(t, m);
+    bgmqi_type_unlock(t);
+}
+
+void bgmqi_type_settle_taken(struct type *t, struct message *m, enum place from,
+                             enum taken_end how, struct failure *failure)
+{
+    if (how == TAKEN_ACK || (how == TAKEN_DEAD && from == PLACE_OUTQ)) {
+        bgmqi_failure_unref(failure);
+        end_taken(t, m, from);
+        return;
+    }
+    struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
+    bool used = false;
+    bgmqi_type_lock(t);
+    bgmqi_type_leave_out(t, m);
+    if (from == PLACE_OUTQ || from == PLACE_DLQ) {
+        put_back(t, m, from);
+        bgmqi_failure_unref(failure);
+    } else if (how == TAKEN_DEAD) {
+        bgmqi_failure_unref(m->failure);
+        m->failure = failure;
+        used = bgmqi_type_send(t, m, LANE_DLQ, e, bgmqi_type_history(t, OUTCOME_DEAD));
+    } else {
+        bgmqi_failure_unref(failure);
+        used = bgmqi_type_send(t, m, bgmqi_type_ready_lane(m), e, OUTCOME_NONE);
+    }
+    bgmqi_type_unlock(t);
+    if (!used)
+        bgmqi_journal_entry_free(e);
+}
+
+void bgmqi_type_end_getters(struct type *t)
+{
+    bgmqi_type_lock(t);
+    t->getters_ended = true;
+    for (size_t i = 0; i <= LANES; i++)
+        bgmqi_getters_end(&t->getters[i], BGMQ_ECLOSED);
+    bgmqi_type_unlock(t);
+}
+
+/* ---- looking ------------------------------------------------------------------------------- */
+
+struct view {
+    struct message **messages;
+    struct failure **failures;
+    uint16_t *attempts;
+    size_t n, max;
+};
+
+static void see(struct view *v, struct message *m)
+{
+    bgmqi_message_ref(m);
+    v->messages[v->n] = m;
+    v->failures[v->n] = bgmqi_failure_ref(m->failure);
+    v->attempts[v->n] = m->attempt;
+    v->n++;
+}
+
+size_t bgmqi_type_peek(struct type *t, enum place place, struct message **ret,
+                       struct failure **failures, uint16_t *attempts, size_t max)
+{
+    struct view v = {.messages = ret, .failures = failures, .attempts = attempts, .max = max};
+    bgmqi_type_lock(t);
+    bgmqi_type_collect(t);
+    if (place == PLACE_PRIORITYQ) {
+        struct queue seen = {.len = 0};
+        while (v.n < max && t->priorityq.top) {
+            struct message *m = bgmqi_heap_pop(&t->priorityq);
+            see(&v, m);
+            bgmqi_queue_push(&seen, m);
+        }
+        for (struct message *m; (m = bgmqi_queue_pop(&seen)) != NULL;)
+            bgmqi_heap_push(&t->priorityq, m);
+    } else {
+        const struct queue *q = place == PLACE_INQ   ? &t->inq
+                                : place == PLACE_DLQ ? &t->dlq
+                                                     : &t->outq;
+        for (struct message *m = q->head; m && v.n < max; m = m->next)
+            see(&v, m);
+    }
+    bgmqi_type_unlock(t);
+    return v.n;
+}
+
+/* ---- raising the dead ------------------------------------------------------------------------- */
+
+bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *entry)
+{
+    m->attempt = 0;
+    m->crashes = 0;
+    m->due_ms = 0;
+    bgmqi_failure_unref(m->failure);
+    m->failure = NULL;
+    return bgmqi_type_send(t, m, bgmqi_type_ready_lane(m), entry, OUTCOME_NONE);
+}
+
+/* Revives one of the dead in memory, ID or (0) the first; false: none is there. */
+static bool revive_one(struct type *t, uint64_t id)
+{
+    struct journal_entry *e = t->env->journal ? bgmqi_type_entry() : NULL;
+    bool used = false;
+    bgmqi_type_lock(t);
+    struct message *m = t->dlq.head;
+    while (m && id && m->id != id)
+        m = m->next;
+    if (m) {
+        bgmqi_queue_remove(&t->dlq, m);
+        m->place = PLACE_NONE;
+        used = bgmqi_type_revive(t, m, e);
+        bgmqi_type_check_lane(t, LANE_DLQ);
+    }
+    bgmqi_type_unlock(t);
+    if (!used)
+        bgmqi_journal_entry_free(e);
+    return m != NULL;
+}
+
+/* How many dead there are that memory does not hold; with WANTED, asks for a load that looks
+ * for that one. */
+static uint64_t dead_elsewhere(struct type *t, uint64_t wanted)
+{
+    struct lane_state *l = &t->lanes[LANE_DLQ];
+    bgmqi_type_lock(t);
+    uint64_t n = l->stored + l->in_journal;
+    t->wanted_id = n ? wanted : 0;
+    if (n)
+        bgmqi_journal_ask_load(t->env->journal, &t->load);
+    bgmqi_type_unlock(t);
+    return n;
+}
+
+/* Waits until the journal has been through a load that was asked for before. */
+static int wait_for_load(struct type *t)
+{
+    int err = 0;
+    for (int i = 0; i < 2 && !err; i++) /* the first turn may be under way already */
+        err = bgmqi_journal_flush(t->env->journal, 30 * INT64_C(1000000000));
+    return err;
+}
+
+int bgmqi_type_retry_dead(struct type *t, uint64_t id)
+{
+    int n = 0;
+    bgmqi_type_lock(t);
+    uint64_t most = t->dlq.len + t->lanes[LANE_DLQ].stored + t->lanes[LANE_DLQ].in_journal;
+    bgmqi_type_unlock(t);
+    while ((uint64_t)n < most) {
+        if (revive_one(t, id)) {
+            n++;
+            if (id)
+                return n;
+            continue;
+        }
+        if (!dead_elsewhere(t, id))
+            break;
+        int err = wait_for_load(t);
+        if (err)
+            return n ? n : err;
+        if (id) {
+            bgmqi_type_lock(t);
+            bool found = t->wanted_id == 0;
+            t->wanted_id = 0;
+            bgmqi_type_unlock(t);
+            if (!found && !revive_one(t, id))
+                return BGMQ_ENOENT;
+            return 1;
+        }
+    }
+    return id && n == 0 ? BGMQ_ENOENT : n;
+}

@@ -1,0 +1,55 @@
+/* worker.h - one worker: takes a message, runs its handler, settles what came of it. */
+#ifndef BGMQI_WORKER_H
+#define BGMQI_WORKER_H
+
+#include <jansson.h>
+
+#include "type.h"
+
+/* What a worker asks of the service. */
+struct worker_env {
+    struct bgmq *service;
+    const struct clock *clock;
+    const struct log *log;
+    size_t stack_size;
+    bgmq_handler_fn *request_filter, *response_filter;
+    /* Sends JOB's response, or M's own body, or (FAILED) its error, to where it belongs.  True:
+     * it went somewhere, and the request has no place in outq. */
+    bool (*reply)(void *ctx, struct bgmq_job *job, bool failed);
+    /* A handler ended while the service is stopped. */
+    void (*idle)(void *ctx);
+    void *ctx;
+};
+
+/* One attempt, as its handler sees it; lives on the worker's stack. */
+struct bgmq_job {
+    const struct worker_env *env;
+    struct type *type;
+    struct desk *desk;
+    struct message *message;
+    struct failure *failure; /* noted in this attempt, or NULL */
+    int64_t snooze_ms;
+    json_t *json; /* the body, once parsed */
+    char *response_type; /* NULL: no response */
+    void *response;
+    size_t response_len;
+};
+
+struct worker;
+
+/* Starts a worker of T.  ETHREAD, ENOMEM. */
+int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_env *env);
+/* Asks it to end after what it runs. */
+void bgmqi_worker_quit(struct worker *w);
+/* True when joining it will not wait for a handler. */
+bool bgmqi_worker_ended(const struct worker *w);
+/* Waits for its end, and frees it; it was asked to quit. */
+void bgmqi_worker_join(struct worker *w);
+
+/* The job that runs on this thread; NULL: none. */
+struct bgmq_job *bgmqi_worker_job(void);
+
+/* Notes an error of JOB in place of an earlier one; without memory none is kept. */
+void bgmqi_worker_note(struct bgmq_job *job, const char *code, const char *text);
+
+#endif

@@ -1,0 +1,387 @@
+/* test_retry.c - attempts: how many there are, in what order, what they remember, and how
+ * the dead and the waiting come back. */
+#include "flow.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+START_TEST(retry_without_back_off_joins_the_tail)
+{
+    char order[64];
+    struct recorder r;
+    recorder_init(&r);
+    r.failures = 1;
+    struct bgmq *mq = flow_open(_i);
+    flow_register_with(mq, "T", &r, TYPE(.backoff = BGMQ_BACKOFF_NONE));
+    flow_publish(mq, "T", "a");
+    flow_publish(mq, "T", "b");
+    flow_publish(mq, "T", "c");
+    OK(bgmq_start(mq));
+    flow_wait_ended(mq, "T", 6);
+    ck_assert_str_eq(recorder_bodies(&r, order, sizeof(order)), "a b c a b c ");
+    ck_assert_str_eq(flow_bodies(mq, "mq:T.outq", order, sizeof(order)), "a b c ");
+    struct bgmq_collection c = flow_collection(mq, "T");
+    ck_assert_uint_eq(c.added, 6);
+    ck_assert_uint_eq(c.outq_added, 3);
+    ck_assert_uint_eq(c.dlq_added, 0);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+START_TEST(success_after_failure_carries_no_error)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.failures = 2;
+    r.code = "Twice";
+    struct bgmq *mq = flow_open(_i);
+    flow_register_with(mq, "T", &r, TYPE(.backoff = BGMQ_BACKOFF_NONE));
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "x");
+    struct bgmq_message *m = flow_take(mq, "mq:T.outq");
+    ck_assert_ptr_null(bgmq_message_error_code(m));
+    ck_assert_ptr_null(bgmq_message_error_text(m));
+    ck_assert_int_eq(bgmq_message_error_ms(m), 0);
+    ck_assert_uint_eq(bgmq_message_attempts(m), 3);
+    flow_done(m);
+    struct bgmq_stats s = flow_stats(mq, "T");
+    ck_assert_uint_eq(s.failed, 2);
+    ck_assert_uint_eq(s.retries, 2);
+    ck_assert_uint_eq(s.processed, 1);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+START_TEST(max_attempts_of_a_message_overrides_its_type)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.failures = 100;
+    struct bgmq *mq = flow_open(_i);
+    flow_register_with(mq, "T", &r,
+                       TYPE(.max_attempts = 2, .backoff = BGMQ_BACKOFF_NONE));
+    OK(bgmq_start(mq));
+    flow_publish_with(mq, "T", "four", MESSAGE(.max_attempts = 4));
+    flow_wait_ended(mq, "T", 4);
+    flow_expect(mq, "mq:T.dlq", "four");
+    flow_publish_with(mq, "T", "one", MESSAGE(.max_attempts = 1));
+    flow_expect(mq, "mq:T.dlq", "one");
+    flow_publish(mq, "T", "two");
+    flow_expect(mq, "mq:T.dlq", "two");
+    OK(bgmq_stop(mq, 0));
+    char order[64];
+    ck_assert_str_eq(recorder_bodies(&r, order, sizeof(order)),
+                     "four four four four one two two ");
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+START_TEST(default_is_five_attempts)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.failures = 100;
+    struct bgmq *mq = flow_open(0);
+    flow_register_with(mq, "T", &r, TYPE(.backoff_base_ms = 1, .backoff_max_ms = 2));
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "x");
+    flow_expect(mq, "mq:T.dlq", "x");
+    ck_assert_int_eq(counter_value(&r.begun), 5);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+struct delays {
+    struct recorder recorder; /* first: the handler's ctx is the callback's too */
+    unsigned asked[8];
+    struct counter n;
+};
+
+static int64_t note_attempt(unsigned attempt, void *ctx)
+{
+    struct delays *d = ctx;
+    d->asked[counter_add(&d->n, 1) - 1] = attempt;
+    return attempt == 1 ? 0 : 2;
+}
+
+START_TEST(back_off_callback_is_told_how_many_failed)
+{
+    struct delays d;
+    recorder_init(&d.recorder);
+    counter_init(&d.n);
+    d.recorder.failures = 3;
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(
+        mq, "T", recorder_handler, &d,
+        &TYPE(.backoff = BGMQ_BACKOFF_CALLBACK, .backoff_fn = note_attempt)));
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "x");
+    flow_expect(mq, "mq:T.outq", "x");
+    ck_assert_int_eq(counter_value(&d.n), 3);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_uint_eq(d.asked[i], i + 1);
+    flow_close(mq);
+    recorder_fini(&d.recorder);
+    counter_fini(&d.n);
+}
+END_TEST
+
+static int64_t next_year(unsigned attempt, void *ctx)
+{
+    return (int64_t)365 * 24 * 3600 * 1000;
+}
+
+static void register_for_next_year(struct bgmq *mq, struct recorder *r)
+{
+    r->failures = 1;
+    r->code = "Wait";
+    flow_register_with(mq, "T", r,
+                       TYPE(.backoff = BGMQ_BACKOFF_CALLBACK, .backoff_fn = next_year));
+}
+
+START_TEST(waiting_for_back_off_is_counted_as_delayed)
+{
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq = flow_open(_i);
+    register_for_next_year(mq, &r);
+    OK(bgmq_start(mq));
+    flow_publish_numbers(mq, "T", 3);
+    flow_wait_ended(mq, "T", 3);
+    struct bgmq_collection c = flow_collection(mq, "T");
+    ck_assert_uint_eq(c.delayed, 3);
+    ck_assert_uint_eq(c.inq + c.running + c.dlq + c.outq, 0);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+static int compare_ids(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+START_TEST(retry_pending_runs_those_that_wait_and_names_them)
+{
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq = flow_open(_i);
+    register_for_next_year(mq, &r);
+    OK(bgmq_start(mq));
+    uint64_t *ids = NULL;
+    ck_assert_int_eq(bgmq_retry_pending(mq, &ids), 0);
+    ck_assert_ptr_null(ids);
+    uint64_t published[3];
+    published[0] = flow_publish(mq, "T", "a");
+    published[1] = flow_publish(mq, "T", "b");
+    published[2] = flow_publish(mq, "T", "c");
+    flow_wait_ended(mq, "T", 3);
+    ck_assert_int_eq(bgmq_retry_pending(mq, &ids), 3);
+    ck_assert_ptr_nonnull(ids);
+    qsort(ids, 3, sizeof(*ids), compare_ids);
+    qsort(published, 3, sizeof(*published), compare_ids);
+    ck_assert_mem_eq(ids, published, sizeof(published));
+    free(ids);
+    flow_wait_ended(mq, "T", 6);
+    ck_assert_uint_eq(flow_stats(mq, "T").processed, 3);
+    ck_assert_uint_eq(recorder_call(&r, 3).attempt, 2);
+    ck_assert_int_eq(bgmq_retry_pending(mq, NULL), 0);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+START_TEST(retry_pending_leaves_the_queued_running_and_taken_alone)
+{
+    struct gate gate;
+    gate_init(&gate);
+    struct recorder r;
+    recorder_init(&r);
+    r.gate = &gate;
+    struct bgmq *mq = flow_open(_i);
+    flow_register(mq, "T", &r);
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "runs");
+    counter_wait(&r.begun, 1);
+    flow_publish(mq, "T", "waits");
+    flow_publish(mq, "Other", "taken");
+    struct bgmq_message *m = flow_take(mq, "mq:Other.inq");
+    ck_assert_int_eq(bgmq_retry_pending(mq, NULL), 0);
+    flow_expect_empty(mq, "mq:Other.inq");
+    flow_done(m);
+    gate_open(&gate);
+    flow_wait_ended(mq, "T", 2);
+    OK(bgmq_stop(mq, 0));
+    ck_assert_uint_eq(r.n, 2);
+    flow_close(mq);
+    recorder_fini(&r);
+    gate_fini(&gate);
+}
+END_TEST
+
+START_TEST(retry_dead_gives_a_new_life)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.failures = 2;
+    r.failure = BGMQ_RETRY;
+    r.code = "Dead";
+    struct bgmq *mq = flow_open(_i);
+    flow_register_with(mq, "T", &r,
+                       TYPE(.max_attempts = 2, .backoff = BGMQ_BACKOFF_NONE));
+    OK(bgmq_start(mq));
+    uint64_t id = flow_publish(mq, "T", "x");
+    flow_wait_ended(mq, "T", 2);
+    WAIT_UNTIL(flow_collection(mq, "T").dlq == 1);
+    OK(bgmq_stop(mq, 0));
+    FAILS(BGMQ_ENOENT, bgmq_retry_dead(mq, "T", id + 1000));
+    FAILS(BGMQ_ENOENT, bgmq_retry_dead(mq, "Nobody", 0));
+    ck_assert_int_eq(bgmq_retry_dead(mq, "T", id), 1);
+    FAILS(BGMQ_ENOENT, bgmq_retry_dead(mq, "T", id));
+    ck_assert_uint_eq(flow_collection(mq, "T").dlq, 0);
+    struct bgmq_message *m = flow_take(mq, "mq:T.inq");
+    ck_assert_uint_eq(bgmq_message_id(m), id);
+    ck_assert_uint_eq(bgmq_message_attempts(m), 0);
+    ck_assert_ptr_null(bgmq_message_error_code(m));
+    OK(bgmq_nak(m, 1));
+    bgmq_message_free(m);
+    r.failures = 1;
+    OK(bgmq_start(mq));
+    ck_assert_uint_eq(flow_expect(mq, "mq:T.outq", "x"), id);
+    OK(bgmq_stop(mq, 0));
+    ck_assert_uint_eq(r.n, 4);
+    ck_assert_uint_eq(r.calls[2].attempt, 1);
+    ck_assert_uint_eq(r.calls[3].attempt, 2);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+START_TEST(retry_dead_of_all)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.failures = 1;
+    r.failure = BGMQ_PERMANENT;
+    struct bgmq *mq = flow_open(_i);
+    flow_register(mq, "T", &r);
+    ck_assert_int_eq(bgmq_retry_dead(mq, "T", 0), 0);
+    OK(bgmq_start(mq));
+    flow_publish_numbers(mq, "T", 10);
+    WAIT_UNTIL(flow_collection(mq, "T").dlq == 10);
+    char bodies[64];
+    ck_assert_str_eq(flow_bodies(mq, "mq:T.dlq", bodies, sizeof(bodies)),
+                     "0 1 2 3 4 5 6 7 8 9 ");
+    r.failures = 0;
+    ck_assert_int_eq(bgmq_retry_dead(mq, "T", 0), 10);
+    flow_wait_ended(mq, "T", 20);
+    ck_assert_uint_eq(flow_stats(mq, "T").processed, 10);
+    ck_assert_uint_eq(flow_collection(mq, "T").dlq, 0);
+    ck_assert_uint_eq(flow_collection(mq, "T").dlq_added, 10);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+START_TEST(dead_of_priorityq_come_back_there)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.failures = 1;
+    r.failure = BGMQ_PERMANENT;
+    struct bgmq *mq = flow_open(_i);
+    flow_register(mq, "T", &r);
+    OK(bgmq_start(mq));
+    flow_publish_with(mq, "T", "x", MESSAGE(.priority = 7));
+    WAIT_UNTIL(flow_collection(mq, "T").dlq == 1);
+    OK(bgmq_stop(mq, 0));
+    ck_assert_int_eq(bgmq_retry_dead(mq, "T", 0), 1);
+    ck_assert_uint_eq(flow_collection(mq, "T").priorityq, 1);
+    struct bgmq_message *m = flow_take(mq, "mq:T.priorityq");
+    ck_assert_int_eq(bgmq_message_priority(m), 7);
+    flow_done(m);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+static int snooze_twice(struct bgmq_job *job, void *ctx)
+{
+    struct recorder *r = ctx;
+    recorder_handler(job, ctx);
+    return counter_value(&r->begun) <= 2 ? bgmq_job_snooze(job, 1) : BGMQ_DONE;
+}
+
+START_TEST(snooze_uses_no_attempt)
+{
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(mq, "T", snooze_twice, &r, &TYPE(.max_attempts = 1)));
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "x");
+    flow_expect(mq, "mq:T.outq", "x");
+    OK(bgmq_stop(mq, 0));
+    ck_assert_uint_eq(r.n, 3);
+    for (int i = 0; i < 3; i++)
+        ck_assert_uint_eq(r.calls[i].attempt, 1);
+    ck_assert_uint_eq(flow_stats(mq, "T").failed, 0);
+    ck_assert_uint_eq(flow_stats(mq, "T").processed, 1);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+START_TEST(discard_goes_nowhere_and_counts_as_failed)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.verdict = BGMQ_DISCARD;
+    struct bgmq *mq = flow_open(_i);
+    flow_register(mq, "T", &r);
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "x");
+    flow_wait_ended(mq, "T", 1);
+    OK(bgmq_stop(mq, 0));
+    ck_assert_uint_eq(r.n, 1);
+    struct bgmq_collection c = flow_collection(mq, "T");
+    ck_assert_uint_eq(c.outq_added + c.dlq_added, 0);
+    ck_assert_uint_eq(c.inq + c.priorityq + c.outq + c.dlq + c.delayed + c.running, 0);
+    ck_assert_uint_eq(flow_stats(mq, "T").failed, 1);
+    ck_assert_uint_eq(flow_stats(mq, "T").processed, 0);
+    flow_close(mq);
+    if (_i)
+        ck_assert_int_eq(flow_rows(), 0);
+    recorder_fini(&r);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("retry");
+    TCase *tc = flow_case(s, "attempts");
+    flow_add_both(tc, retry_without_back_off_joins_the_tail);
+    flow_add_both(tc, success_after_failure_carries_no_error);
+    flow_add_both(tc, max_attempts_of_a_message_overrides_its_type);
+    tcase_add_test(tc, default_is_five_attempts);
+    flow_add_both(tc, back_off_callback_is_told_how_many_failed);
+    flow_add_both(tc, waiting_for_back_off_is_counted_as_delayed);
+    flow_add_both(tc, retry_pending_runs_those_that_wait_and_names_them);
+    flow_add_both(tc, retry_pending_leaves_the_queued_running_and_taken_alone);
+    flow_add_both(tc, retry_dead_gives_a_new_life);
+    flow_add_both(tc, retry_dead_of_all);
+    flow_add_both(tc, dead_of_priorityq_come_back_there);
+    flow_add_both(tc, snooze_uses_no_attempt);
+    flow_add_both(tc, discard_goes_nowhere_and_counts_as_failed);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}

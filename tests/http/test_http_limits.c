@@ -1,0 +1,345 @@
+/* test_http_limits.c - slow clients and many clients: the absolute deadline, the idle
+ * time-out, the limit of connections, and that nothing is left of any of them. */
+#include "http.h"
+
+#include "admin.h"
+
+#include <bgmq.h>
+#include <check.h>
+#include <dirent.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define HOST "Host: localhost\r\n"
+
+static const int64_t MS = 1000000;
+
+/* Sends TEXT, then one byte of "a" every 20 ms until the server closes; returns how
+ * long it stayed, in milliseconds. */
+static int64_t trickle(unsigned port, const char *text)
+{
+    int64_t start = harness_now(), deadline = harness_deadline();
+    int fd = client_connect(port);
+    client_text(fd, text);
+    for (;;) {
+        ck_assert_msg(harness_now() < deadline, "the connection stays for ever");
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, 20) == 1 || !client_send(fd, "a", 1))
+            break;
+    }
+    int64_t stayed = client_closed(fd, start);
+    close(fd);
+    return stayed / MS;
+}
+
+START_TEST(h10_slow_header_ends_at_the_deadline)
+{
+    struct admin a;
+    admin_start(&a, NULL, &(struct http_limits){.deadline_ms = 300});
+    int64_t stayed = trickle(a.port, "GET /mq/stop HTTP/1.1\r\n" HOST "X-Slow: ");
+    ck_assert_int_ge(stayed, 299);
+    ck_assert_int_lt(stayed, 3000 * harness_scale());
+    ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    admin_stop(&a);
+}
+END_TEST
+
+START_TEST(h10_slow_body_ends_at_the_deadline)
+{
+    struct admin a;
+    admin_start(&a, NULL, &(struct http_limits){.deadline_ms = 300});
+    ck_assert_int_eq(bgmq_start(a.mq), 0);
+    int64_t stayed =
+        trickle(a.port, "POST /mq/stop HTTP/1.1\r\n" HOST "Content-Length: 4000\r\n\r\n");
+    ck_assert_int_ge(stayed, 299);
+    ck_assert_int_eq(bgmq_started(a.mq), 1);
+    admin_stop(&a);
+}
+END_TEST
+
+START_TEST(h10_silent_client_ends_at_the_deadline)
+{
+    struct admin a;
+    admin_start(&a, NULL, &(struct http_limits){.deadline_ms = 200});
+    int64_t start = harness_now();
+    int fd = client_connect(a.port);
+    ck_assert_int_ge(client_closed(fd, start), 199 * MS);
+    close(fd);
+    admin_stop(&a);
+}
+END_TEST
+
+START_TEST(h10_idle_client_ends_before_the_deadline)
+{
+    struct admin a;
+    admin_start(&a, NULL, &(struct http_limits){.idle_s = 1, .deadline_ms = 60000});
+    int64_t start = harness_now();
+    int fd = client_connect(a.port);
+    client_text(fd, "GET /mq/sta");
+    ck_assert_int_ge(client_closed(fd, start), 500 * MS);
+    close(fd);
+    admin_stop(&a);
+}
+END_TEST
+
+START_TEST(h08_body_that_breaks_off_changes_nothing)
+{
+    struct admin a;
+    admin_start(&a, NULL, &(struct http_limits){.deadline_ms = 300});
+    ck_assert_int_eq(bgmq_start(a.mq), 0);
+    int fd = client_connect(a.port);
+    client_text(fd, "POST /mq/stop HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nab");
+    shutdown(fd, SHUT_WR);
+    client_closed(fd, harness_now());
+    close(fd);
+    ck_assert_int_eq(bgmq_started(a.mq), 1);
+    admin_stop(&a);
+}
+END_TEST
+
+START_TEST(deadline_counts_from_the_own_connection)
+{
+    struct admin a;
+    admin_start(&a, NULL, &(struct http_limits){.deadline_ms = 300});
+    for (int i = 0; i < 3; i++) {
+        int64_t start = harness_now();
+        int early = client_connect(a.port), late = client_connect(a.port);
+        ck_assert_int_ge(client_closed(early, start), 299 * MS);
+        ck_assert_int_ge(client_closed(late, start), 299 * MS);
+        close(early);
+        close(late);
+    }
+    admin_stop(&a);
+}
+END_TEST
+
+/* How often the threads of the admin went to sleep so far; *RET_THREADS gets their number. */
+static long admin_sleeps(int *ret_threads)
+{
+    long sum = 0, n;
+    DIR *dir = opendir("/proc/self/task");
+    ck_assert_ptr_nonnull(dir);
+    *ret_threads = 0;
+    for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        char path[64], line[256];
+        int ours = 0;
+        snprintf(path, sizeof path, "/proc/self/task/%.20s/status", e->d_name);
+        FILE *f = e->d_name[0] == '.' ? NULL : fopen(path, "r");
+        while (f && fgets(line, sizeof line, f)) {
+            ours |=
+                !strncmp(line, "Name:\tMHD", 9) || !strncmp(line, "Name:\tbgmq-http", 15);
+            if (ours && sscanf(line, "voluntary_ctxt_switches: %ld", &n) == 1)
+                sum += n;
+        }
+        if (f)
+            fclose(f);
+        *ret_threads += ours;
+    }
+    closedir(dir);
+    return sum;
+}
+
+START_TEST(idle_admin_never_wakes)
+{
+    struct admin a;
+    int threads;
+    admin_start(&a, NULL, NULL);
+    int fds = harness_count_fds();
+    ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    WAIT_UNTIL(harness_count_fds() == fds);
+    long before = admin_sleeps(&threads);
+    ck_assert_int_eq(threads, 2);
+    poll(NULL, 0,
+         2500); /* a look every second would be two sleeps more, of each thread */
+    /* One may have been on its way to sleep. */
+    ck_assert_int_le(admin_sleeps(&threads) - before, 1);
+    admin_stop(&a);
+}
+END_TEST
+
+/* ---- H11: many connections ---- */
+
+enum { MANY = 200 };
+
+START_TEST(h11_idle_connections_go_and_others_are_served)
+{
+    struct admin a;
+    int fds[MANY];
+    admin_start(&a, NULL, &(struct http_limits){.deadline_ms = 150, .connections = 64});
+    for (int i = 0; i < 60; i++)
+        fds[i] = client_connect(a.port);
+    ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    for (int i = 0; i < 60; i++) {
+        client_closed(fds[i], 0);
+        close(fds[i]);
+    }
+    admin_stop(&a);
+}
+END_TEST
+
+START_TEST(h11_at_the_limit_the_next_waits_for_the_deadline)
+{
+    struct admin a;
+    int fds[16];
+    admin_start(&a, NULL, &(struct http_limits){.deadline_ms = 400});
+    int64_t start = harness_now();
+    for (int i = 0; i < 16; i++)
+        fds[i] = client_connect(a.port);
+    ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    int64_t waited = harness_now() - start;
+    ck_assert_msg(waited >= 399 * MS, "17 connections were held: %lld ms",
+                  (long long)(waited / MS));
+    for (int i = 0; i < 16; i++) {
+        client_closed(fds[i], 0);
+        close(fds[i]);
+    }
+    admin_stop(&a);
+}
+END_TEST
+
+START_TEST(h11_descriptors_stay_few)
+{
+    struct admin a;
+    int fds[30];
+    admin_start(&a, NULL, &(struct http_limits){.deadline_ms = 60000, .connections = 16});
+    int before = harness_count_fds();
+    for (int i = 0; i < 30; i++)
+        fds[i] = client_connect(a.port);
+    /* Ours are 30; at most 16 of them have another end here. */
+    WAIT_UNTIL(harness_count_fds() == before + 30 + 16);
+    for (int i = 0; i < 30; i++)
+        close(fds[i]);
+    WAIT_UNTIL(harness_count_fds() == before);
+    admin_stop(&a);
+}
+END_TEST
+
+/* ---- the end ---- */
+
+START_TEST(stop_does_not_wait_for_open_connections)
+{
+    struct admin a;
+    admin_start(&a, NULL, NULL);
+    int idle = client_connect(a.port), half = client_connect(a.port);
+    client_text(half, "GET /mq/status HTT");
+    ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    int64_t start = harness_now();
+    admin_stop(&a);
+    ck_assert_int_lt(harness_now() - start, 2000 * MS * harness_scale());
+    client_closed(idle, start);
+    client_closed(half, start);
+    close(idle);
+    close(half);
+}
+END_TEST
+
+START_TEST(start_and_stop_leave_nothing)
+{
+    struct bgmq *mq = admin_service();
+    struct harness_leaks leaks;
+    harness_leaks_begin(&leaks);
+    for (int i = 0; i < 50; i++) {
+        struct bgmq_http *http;
+        ck_assert_int_eq(bgmq_http_start(&http, mq, NULL, NULL), 0);
+        ck_assert_int_eq(client_status(bgmq_http_port(http), "GET", "/mq/status", ""),
+                         200);
+        bgmq_http_stop(http);
+    }
+    harness_leaks_end(&leaks);
+    bgmq_free(mq);
+}
+END_TEST
+
+START_TEST(failed_start_leaves_nothing)
+{
+    struct bgmq *mq = admin_service();
+    struct bgmq_error error = {.text = ""};
+    struct bgmq_http *http = NULL;
+    struct harness_leaks leaks;
+    struct rlimit was, low;
+    int failures = 0, r;
+    getrlimit(RLIMIT_NOFILE, &was);
+    harness_leaks_begin(&leaks);
+    /* Fails at the first descriptor, the second, ... until there are enough. */
+    for (rlim_t n = 3; n < (rlim_t)leaks.fds + 16; n++) {
+        low = (struct rlimit){.rlim_cur = n, .rlim_max = was.rlim_max};
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+        r = bgmq_http_start(&http, mq, NULL, &error);
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &was), 0);
+        if (r == 0)
+            break;
+        ck_assert_int_eq(r, BGMQ_EHTTP);
+        ck_assert_str_ne(error.text, "");
+        ck_assert_ptr_null(http);
+        harness_leaks_end(&leaks);
+        failures++;
+    }
+    ck_assert_int_ge(failures, 4);
+    ck_assert_ptr_nonnull(http);
+    bgmq_http_stop(http);
+    bgmq_free(mq);
+}
+END_TEST
+
+static _Atomic int signals;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    signals++;
+}
+
+START_TEST(signals_stay_with_the_application)
+{
+    struct admin a;
+    sigset_t mask;
+    admin_start(&a, NULL, NULL);
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGUSR1);
+    sigaddset(&mask, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &mask, NULL);
+    signal(SIGUSR1, on_signal);
+    signal(SIGTERM, on_signal);
+    for (int i = 0; i < 20; i++) {
+        kill(getpid(), SIGUSR1);
+        kill(getpid(), SIGTERM);
+        ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    }
+    ck_assert_int_eq(signals, 0);
+    admin_stop(&a);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("http_limits");
+    TCase *tc = harness_case(s, "slow");
+    tcase_add_test(tc, h10_slow_header_ends_at_the_deadline);
+    tcase_add_test(tc, h10_slow_body_ends_at_the_deadline);
+    tcase_add_test(tc, h10_silent_client_ends_at_the_deadline);
+    tcase_add_test(tc, h10_idle_client_ends_before_the_deadline);
+    tcase_add_test(tc, h08_body_that_breaks_off_changes_nothing);
+    tcase_add_test(tc, deadline_counts_from_the_own_connection);
+    tcase_add_test(tc, idle_admin_never_wakes);
+    tc = harness_case(s, "many");
+    tcase_add_test(tc, h11_idle_connections_go_and_others_are_served);
+    tcase_add_test(tc, h11_at_the_limit_the_next_waits_for_the_deadline);
+    tcase_add_test(tc, h11_descriptors_stay_few);
+    tc = harness_case(s, "end");
+    tcase_add_test(tc, stop_does_not_wait_for_open_connections);
+    tcase_add_test(tc, start_and_stop_leave_nothing);
+    tcase_add_test(tc, failed_start_leaves_nothing);
+    tcase_add_test(tc, signals_stay_with_the_application);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}
