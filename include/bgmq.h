@@ -47,30 +47,32 @@ BGMQ_API const char *bgmq_version(void);
 
 enum bgmq_err {
     BGMQ_OK = 0,
-    BGMQ_EINVAL = -1,      /* an argument is outside its documented range */
-    BGMQ_ENOMEM = -2,      /* out of memory */
-    BGMQ_ECLOSED = -3,     /* the service is closed */
-    BGMQ_EFORKED = -4,     /* called in a child of fork() */
-    BGMQ_EEXIST = -5,      /* the type, or the database, is there already */
-    BGMQ_ENOENT = -6,      /* no such type, queue or message */
-    BGMQ_ETOOBIG = -7,     /* the body is larger than max_body */
-    BGMQ_EFULL = -8,       /* a bound on memory or disk is reached */
-    BGMQ_EBUSY = -9,       /* handlers still run, or the store did not answer in time */
-    BGMQ_ETIMEOUT = -10,   /* nothing came within the time given */
+    BGMQ_EINVAL = -1,       /* an argument is outside its documented range */
+    BGMQ_ENOMEM = -2,       /* out of memory */
+    BGMQ_ECLOSED = -3,      /* the service is closed */
+    BGMQ_EFORKED = -4,      /* called in a child of fork() */
+    BGMQ_EEXIST = -5,       /* the type, or the database, is there already */
+    BGMQ_ENOENT = -6,       /* no such type, queue or message */
+    BGMQ_ETOOBIG = -7,      /* the body is larger than max_body */
+    BGMQ_EFULL = -8,        /* a bound on memory or disk is reached */
+    BGMQ_EBUSY = -9,        /* handlers still run, or the store did not answer in time */
+    BGMQ_ETIMEOUT = -10,    /* nothing came within the time given */
     BGMQ_EINPROGRESS = -11, /* requested; it goes on in the background */
-    BGMQ_EDEADLK = -12,    /* would wait for the thread that calls */
-    BGMQ_ELOST = -13,      /* the message is not yours any more: settled, or taken back */
-    BGMQ_EUNCERTAIN = -14, /* the store failed while committing: it may or may not be there */
-    BGMQ_ESTORE = -15,     /* the store has failed; it takes nothing until reopened */
-    BGMQ_EOPEN = -16,      /* the database cannot be opened or created */
-    BGMQ_EUNSAFE = -17,    /* the database is a symlink, not a file, not ours, or writable by others */
-    BGMQ_ENOTDB = -18,     /* the file is not a SQLite database */
-    BGMQ_ENOTOURS = -19,   /* the database belongs to another application */
-    BGMQ_EVERSION = -20,   /* the database was written by a newer version of this library */
-    BGMQ_EOWNED = -21,     /* another process owns the database */
-    BGMQ_ETHREAD = -22,    /* a thread could not be started; none was */
-    BGMQ_EJSON = -23,      /* text that is not JSON, or not of the shape asked for */
-    BGMQ_EHTTP = -24       /* the HTTP listener could not be started */
+    BGMQ_EDEADLK = -12,     /* would wait for the thread that calls */
+    BGMQ_ELOST = -13, /* the message is not yours any more: settled, or taken back */
+    BGMQ_EUNCERTAIN =
+        -14,           /* the store failed while committing: it may or may not be there */
+    BGMQ_ESTORE = -15, /* the store has failed; it takes nothing until reopened */
+    BGMQ_EOPEN = -16,  /* the database cannot be opened or created */
+    BGMQ_EUNSAFE =
+        -17, /* the database is a symlink, not a file, not ours, or writable by others */
+    BGMQ_ENOTDB = -18,   /* the file is not a SQLite database */
+    BGMQ_ENOTOURS = -19, /* the database belongs to another application */
+    BGMQ_EVERSION = -20, /* the database was written by a newer version of this library */
+    BGMQ_EOWNED = -21,   /* another process owns the database */
+    BGMQ_ETHREAD = -22,  /* a thread could not be started; none was */
+    BGMQ_EJSON = -23,    /* text that is not JSON, or not of the shape asked for */
+    BGMQ_EHTTP = -24     /* the HTTP listener could not be started */
 };
 
 /* Lends a short English text, good for ever.  Never NULL. */
@@ -93,11 +95,12 @@ struct MHD_Connection;
 
 /* What an accepted message survives.  Each level includes those before it. */
 enum bgmq_durability {
-    BGMQ_DEFAULT = 0, /* the level of the type, else of the service, else DISK with a database */
-    BGMQ_MEMORY,      /* nothing: lost when the process ends */
-    BGMQ_BEHIND,      /* a process crash later than flush_interval_ms after the publish */
-    BGMQ_COMMIT,      /* the death of this process, at any instruction */
-    BGMQ_DISK         /* crash of the operating system and loss of power as well */
+    BGMQ_DEFAULT =
+        0, /* the level of the type, else of the service, else DISK with a database */
+    BGMQ_MEMORY, /* nothing: lost when the process ends */
+    BGMQ_BEHIND, /* a process crash later than flush_interval_ms after the publish */
+    BGMQ_COMMIT, /* the death of this process, at any instruction */
+    BGMQ_DISK    /* crash of the operating system and loss of power as well */
 };
 
 /* What a handler, a filter or an error callback decides about the message it was given. */
@@ -105,8 +108,9 @@ enum bgmq_verdict {
     BGMQ_DONE = 0,      /* ended well */
     BGMQ_RETRY = 1,     /* failed; try again while attempts are left */
     BGMQ_PERMANENT = 2, /* failed for good: to the dlq */
-    BGMQ_SNOOZE = 3,    /* run again after the delay of bgmq_job_snooze; no attempt is used */
-    BGMQ_DISCARD = 4    /* ends here, neither outq nor dlq; counted as failed */
+    BGMQ_SNOOZE =
+        3, /* run again after the delay of bgmq_job_snooze; no attempt is used */
+    BGMQ_DISCARD = 4 /* ends here, neither outq nor dlq; counted as failed */
 };
 
 enum bgmq_level { BGMQ_LOG_ERROR, BGMQ_LOG_WARNING, BGMQ_LOG_INFO, BGMQ_LOG_DEBUG };
@@ -124,30 +128,33 @@ typedef int bgmq_handler_fn(struct bgmq_job *job, void *ctx);
 typedef int64_t bgmq_backoff_fn(unsigned attempt, void *ctx);
 
 enum bgmq_backoff {
-    BGMQ_BACKOFF_EXPONENTIAL = 0, /* random in 0 .. min(max, base * 2^(attempt-1)): "full jitter" */
-    BGMQ_BACKOFF_NONE,            /* at once, at the tail of its queue */
-    BGMQ_BACKOFF_FIXED,           /* backoff_base_ms each time */
-    BGMQ_BACKOFF_CALLBACK         /* backoff_fn decides */
+    BGMQ_BACKOFF_EXPONENTIAL =
+        0,              /* random in 0 .. min(max, base * 2^(attempt-1)): "full jitter" */
+    BGMQ_BACKOFF_NONE,  /* at once, at the tail of its queue */
+    BGMQ_BACKOFF_FIXED, /* backoff_base_ms each time */
+    BGMQ_BACKOFF_CALLBACK /* backoff_fn decides */
 };
 
 enum bgmq_history { BGMQ_HISTORY_OFF = 0, BGMQ_HISTORY_FAILURES, BGMQ_HISTORY_ALL };
 
 /* Zero in any field means the default in brackets.  Strings are copied. */
 struct bgmq_options {
-    const char *database;        /* SQLite file [none: nothing survives the process] */
-    int share_database;          /* the file may hold tables of your own, which are left alone [0] */
-    enum bgmq_durability durability; /* of types that name none [DISK with a database, else MEMORY] */
+    const char *database; /* SQLite file [none: nothing survives the process] */
+    int share_database; /* the file may hold tables of your own, which are left alone [0] */
+    enum bgmq_durability
+        durability; /* of types that name none [DISK with a database, else MEMORY] */
     unsigned flush_interval_ms;  /* longest a BEHIND change waits for its commit [10] */
     unsigned flush_batch;        /* ... and most changes that wait [4096] */
     unsigned publish_timeout_ms; /* longest a publish waits for the store [30000] */
     unsigned stop_grace_ms;      /* see bgmq_stop [10000] */
     size_t max_body;             /* bytes of one body [1 MiB; at most 64 MiB] */
-    size_t max_bytes;            /* memory for all messages; publish beyond it: EFULL [64 MiB] */
-    size_t stack_size;           /* of every thread, bytes [1 MiB] */
-    unsigned history_keep;       /* rows of history kept, of all types together [100000] */
-    int no_responses;            /* 1: responses without reply_to go nowhere [0] */
-    const char *const *response_types; /* NULL-ended: only these are published [NULL: all] */
-    bgmq_log_fn *log;            /* [NULL: warnings and errors to stderr] */
+    size_t max_bytes;  /* memory for all messages; publish beyond it: EFULL [64 MiB] */
+    size_t stack_size; /* of every thread, bytes [1 MiB] */
+    unsigned history_keep; /* rows of history kept, of all types together [100000] */
+    int no_responses;      /* 1: responses without reply_to go nowhere [0] */
+    const char *const
+        *response_types; /* NULL-ended: only these are published [NULL: all] */
+    bgmq_log_fn *log;    /* [NULL: warnings and errors to stderr] */
     void *log_ctx;
 };
 
@@ -159,27 +166,33 @@ struct bgmq_type_options {
     unsigned backoff_max_ms;  /* [300000] */
     bgmq_backoff_fn *backoff_fn;
     enum bgmq_durability durability;
-    unsigned window;         /* bodies kept in memory while more wait in the database [1000] */
-    unsigned outq_limit;     /* messages kept in outq [100] */
-    int no_outq;             /* 1: nothing goes to outq [0] */
-    unsigned priority_share; /* a start is taken from inq after at most this many from priorityq [15] */
-    enum bgmq_history history; /* finished messages kept as rows without body, in the database */
-    bgmq_handler_fn *request_filter;  /* before the handler; anything but DONE skips it */
-    bgmq_handler_fn *response_filter; /* after a handler that returned DONE; sees the response */
-    bgmq_handler_fn *on_error; /* decides in place of the rules: RETRY PERMANENT SNOOZE DISCARD */
+    unsigned window; /* bodies kept in memory while more wait in the database [1000] */
+    unsigned outq_limit; /* messages kept in outq [100] */
+    int no_outq;         /* 1: nothing goes to outq [0] */
+    unsigned
+        priority_share; /* a start is taken from inq after at most this many from priorityq [15] */
+    enum bgmq_history
+        history; /* finished messages kept as rows without body, in the database */
+    bgmq_handler_fn *request_filter; /* before the handler; anything but DONE skips it */
+    bgmq_handler_fn
+        *response_filter; /* after a handler that returned DONE; sees the response */
+    bgmq_handler_fn
+        *on_error; /* decides in place of the rules: RETRY PERMANENT SNOOZE DISCARD */
 };
 
 struct bgmq_message_options {
-    int priority;            /* > 0: priorityq, higher first; 1..32767 [0: inq] */
-    int64_t delay_ms;        /* not before this long from now; negative is now; < 100 years */
-    int64_t run_at_ms;       /* not before this time; at most one of the two */
-    const char *unique_key;  /* 1..200 bytes; while one of its type is unfinished, no second */
+    int priority;      /* > 0: priorityq, higher first; 1..32767 [0: inq] */
+    int64_t delay_ms;  /* not before this long from now; negative is now; < 100 years */
+    int64_t run_at_ms; /* not before this time; at most one of the two */
+    const char
+        *unique_key; /* 1..200 bytes; while one of its type is unfinished, no second */
     const char *reply_to;    /* queue that gets the reply */
     uint64_t reply_id;       /* id of the request this answers */
     const char *tag;         /* <= 200 bytes, carried along and copied to the reply */
     const char *traceparent; /* <= 200 bytes, W3C trace context, likewise */
-    const char *const *meta; /* key, value, key, value, NULL: UTF-8, <= 4 KiB together, likewise */
-    unsigned max_attempts;   /* [the type's] */
+    const char *const
+        *meta; /* key, value, key, value, NULL: UTF-8, <= 4 KiB together, likewise */
+    unsigned max_attempts; /* [the type's] */
     enum bgmq_durability durability;
     int no_outq;
 };
@@ -187,7 +200,7 @@ struct bgmq_message_options {
 struct bgmq_receipt {
     uint64_t id;                /* of the message; never reused in one database */
     enum bgmq_durability level; /* reached when the call returned */
-    int duplicate;              /* 1: nothing was added, ID is the message with the same key */
+    int duplicate; /* 1: nothing was added, ID is the message with the same key */
 };
 
 /* ---- open, start, stop, close ------------------------------------------------------- */
@@ -273,8 +286,8 @@ BGMQ_API int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, s
 /* Publishes into a queue by name: mq:T.inq or mq:T.priorityq of a type, or any other name of
  * 1..255 printable bytes, a queue in memory made on first use.  A temporary queue that was
  * dropped takes nothing: ENOENT. */
-BGMQ_API int bgmq_publish_to(struct bgmq *mq, const char *queue, const void *body, size_t len,
-                             const struct bgmq_message_options *options,
+BGMQ_API int bgmq_publish_to(struct bgmq *mq, const char *queue, const void *body,
+                             size_t len, const struct bgmq_message_options *options,
                              struct bgmq_receipt *receipt);
 
 /* ---- inside a handler --------------------------------------------------------------- */
@@ -291,7 +304,8 @@ BGMQ_API int bgmq_job_priority(const struct bgmq_job *job);
 BGMQ_API const char *bgmq_job_tag(const struct bgmq_job *job);         /* or NULL */
 BGMQ_API const char *bgmq_job_traceparent(const struct bgmq_job *job); /* or NULL */
 BGMQ_API const char *bgmq_job_reply_to(const struct bgmq_job *job);    /* or NULL */
-BGMQ_API const char *bgmq_job_meta(const struct bgmq_job *job, const char *key); /* or NULL */
+BGMQ_API const char *bgmq_job_meta(const struct bgmq_job *job,
+                                   const char *key); /* or NULL */
 /* The error noted so far, for filters and on_error: lends, NULL when there is none. */
 BGMQ_API const char *bgmq_job_error_code(const struct bgmq_job *job);
 BGMQ_API const char *bgmq_job_error_text(const struct bgmq_job *job);
@@ -307,8 +321,9 @@ BGMQ_API int bgmq_job_json(struct bgmq_job *job, struct json_t **ret);
 
 /* Notes an error and returns VERDICT, for `return bgmq_job_fail(...)`.  Copies CODE (cut at 64
  * bytes) and the formatted text (cut at 1 KiB on a UTF-8 border). */
-BGMQ_API int bgmq_job_fail(struct bgmq_job *job, enum bgmq_verdict verdict, const char *code,
-                           const char *format, ...) __attribute__((format(printf, 4, 5)));
+BGMQ_API int bgmq_job_fail(struct bgmq_job *job, enum bgmq_verdict verdict,
+                           const char *code, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 /* Runs the message again after DELAY_MS; returns BGMQ_SNOOZE, for `return`. */
 BGMQ_API int bgmq_job_snooze(struct bgmq_job *job, int64_t delay_ms);
 
@@ -337,12 +352,14 @@ BGMQ_API uint64_t bgmq_message_id(const struct bgmq_message *message);
 /* Lends, until bgmq_message_free; so do all strings below.  The type is that of the body; NULL
  * when a custom queue was given one by name only. */
 BGMQ_API const char *bgmq_message_type(const struct bgmq_message *message);
-BGMQ_API const void *bgmq_message_body(const struct bgmq_message *message, size_t *ret_len);
+BGMQ_API const void *bgmq_message_body(const struct bgmq_message *message,
+                                       size_t *ret_len);
 BGMQ_API uint64_t bgmq_message_reply_id(const struct bgmq_message *message); /* 0: none */
 BGMQ_API const char *bgmq_message_reply_to(const struct bgmq_message *message);
 BGMQ_API const char *bgmq_message_tag(const struct bgmq_message *message);
 BGMQ_API const char *bgmq_message_traceparent(const struct bgmq_message *message);
-BGMQ_API const char *bgmq_message_meta(const struct bgmq_message *message, const char *key);
+BGMQ_API const char *bgmq_message_meta(const struct bgmq_message *message,
+                                       const char *key);
 BGMQ_API unsigned bgmq_message_attempts(const struct bgmq_message *message);
 BGMQ_API int bgmq_message_priority(const struct bgmq_message *message);
 BGMQ_API const char *bgmq_message_error_code(const struct bgmq_message *message);
@@ -382,13 +399,13 @@ BGMQ_API int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids);
 
 /* Counts of one worker, of one type or of all.  Cumulative while the process lives. */
 struct bgmq_stats {
-    char name[208];            /* the type, or "ALL WORKERS" */
-    uint64_t normal_received;  /* attempts taken from inq */
+    char name[208];             /* the type, or "ALL WORKERS" */
+    uint64_t normal_received;   /* attempts taken from inq */
     uint64_t priority_received; /* ... from priorityq */
-    uint64_t processed;        /* attempts that ended well */
-    uint64_t failed;           /* attempts that failed */
-    uint64_t retries;          /* of those, put back to be tried again */
-    int64_t last_ms;           /* end of the last attempt; 0: none yet */
+    uint64_t processed;         /* attempts that ended well */
+    uint64_t failed;            /* attempts that failed */
+    uint64_t retries;           /* of those, put back to be tried again */
+    int64_t last_ms;            /* end of the last attempt; 0: none yet */
 };
 
 BGMQ_API int bgmq_stats(struct bgmq *mq, struct bgmq_stats *ret);
@@ -402,16 +419,18 @@ BGMQ_API int bgmq_stats_combine(const struct bgmq_stats *stats, size_t n,
 
 struct bgmq_collection {
     char name[208];
-    int registered;            /* 0: parked, no handler yet */
+    int registered; /* 0: parked, no handler yet */
     unsigned threads;
-    uint64_t added;            /* to inq or priorityq, retries included */
-    uint64_t taken;            /* by bgmq_get */
+    uint64_t added; /* to inq or priorityq, retries included */
+    uint64_t taken; /* by bgmq_get */
     uint64_t outq_added, dlq_added;
-    uint64_t inq, priorityq, dlq, outq; /* messages there now, those only in the database too */
+    uint64_t inq, priorityq, dlq,
+        outq; /* messages there now, those only in the database too */
     uint64_t delayed, running;
 };
 
-BGMQ_API int bgmq_collection(struct bgmq *mq, const char *type, struct bgmq_collection *ret);
+BGMQ_API int bgmq_collection(struct bgmq *mq, const char *type,
+                             struct bgmq_collection *ret);
 
 struct bgmq_entry {
     char key[216];
@@ -447,16 +466,18 @@ struct bgmq_http;
 struct bgmq_http_options {
     unsigned port;           /* on 127.0.0.1 [0: any free one] */
     const char *unix_socket; /* path, instead of a port; mode 0600 */
-    const char *token;       /* bearer token that start and stop ask for, >= 16 bytes [none] */
-    const char *const *hosts; /* NULL-ended: Host values allowed beside loopback's names */
-    int strict;              /* 1: GET changes nothing, only POST does [0] */
+    const char *token; /* bearer token that start and stop ask for, >= 16 bytes [none] */
+    const char *const
+        *hosts; /* NULL-ended: Host values allowed beside loopback's names */
+    int strict; /* 1: GET changes nothing, only POST does [0] */
 };
 
 /* Serves /mq/start /mq/stop /mq/stats /mq/status on loopback from one thread of its own.
  * Copies OPTIONS.  Borrows MQ until bgmq_http_stop, which must come before bgmq_free.
  * EHTTP: the port is taken or the path unusable; ERROR, which may be NULL, says why. */
 BGMQ_API int bgmq_http_start(struct bgmq_http **ret, struct bgmq *mq,
-                             const struct bgmq_http_options *options, struct bgmq_error *error);
+                             const struct bgmq_http_options *options,
+                             struct bgmq_error *error);
 /* The port it listens on; 0 on a unix socket. */
 BGMQ_API unsigned bgmq_http_port(const struct bgmq_http *http);
 /* Ends the listener and frees HTTP; NULL is allowed.  Not in a handler, nor on a thread of
@@ -466,7 +487,8 @@ BGMQ_API void bgmq_http_stop(struct bgmq_http *http);
 /* For an application's own libmicrohttpd daemon: */
 /* Makes the routes without a daemon; bgmq_http_stop frees it.  Port and socket are unused. */
 BGMQ_API int bgmq_http_mount(struct bgmq_http **ret, struct bgmq *mq,
-                             const struct bgmq_http_options *options, struct bgmq_error *error);
+                             const struct bgmq_http_options *options,
+                             struct bgmq_error *error);
 /* Call it first in the access handler, each time, with that handler's arguments.  0: the URL is
  * not under /mq/, go on yourself.  1: answered or in progress, return *RET_RESULT (an enum
  * MHD_Result).  The daemon must be started with MHD_OPTION_UNESCAPE_CALLBACK set to
@@ -475,7 +497,8 @@ BGMQ_API int bgmq_http_handle(struct bgmq_http *http, struct MHD_Connection *con
                               const char *url, const char *method, const char *version,
                               size_t *upload_data_size, void **request_state,
                               int *ret_result);
-BGMQ_API size_t bgmq_http_unescape(void *cls, struct MHD_Connection *connection, char *text);
+BGMQ_API size_t bgmq_http_unescape(void *cls, struct MHD_Connection *connection,
+                                   char *text);
 
 #ifdef __cplusplus
 }

@@ -6,22 +6,23 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "service.h"
+#include "handle.h"
 
 #define MS INT64_C(1000000)
 
 /* A message given out, or shown.  What may change meanwhile was copied when it was. */
 struct bgmq_message {
     struct bgmq *mq;
-    struct message *m;     /* a reference of its own */
-    struct address from;   /* custom: a reference */
+    struct message *m;   /* a reference of its own */
+    struct address from; /* custom: a reference */
     struct failure *failure;
     unsigned attempts;
-    bool shown;            /* by peek: not to be settled */
+    bool shown; /* by peek: not to be settled */
     bool settled;
 };
 
-static struct bgmq_message *handle_new(struct bgmq *mq, struct message *m, struct address from)
+static struct bgmq_message *handle_new(struct bgmq *mq, struct message *m,
+                                       struct address from)
 {
     struct bgmq_message *h = calloc(1, sizeof(*h));
     if (!h)
@@ -69,9 +70,10 @@ static int take(const struct address *a, int64_t timeout_ns, struct message **re
                      : bgmqi_type_take(a->type, a->place, timeout_ns, ret);
 }
 
-int bgmq_get(struct bgmq *mq, const char *queue, unsigned timeout_ms, struct bgmq_message **ret)
+int bgmq_get(struct bgmq *mq, const char *queue, unsigned timeout_ms,
+             struct bgmq_message **ret)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     struct address a;
     if (!err && !ret)
         err = BGMQ_EINVAL;
@@ -103,7 +105,7 @@ static int end(struct bgmq_message *h, enum taken_end how)
         return BGMQ_EINVAL;
     if (h->settled)
         return BGMQ_ELOST;
-    int err = bgmqi_service_enter(h->mq);
+    int err = bgmqi_handle_enter(h->mq);
     if (!err)
         settle(h, how);
     return err;
@@ -123,7 +125,7 @@ void bgmq_message_free(struct bgmq_message *message)
 {
     if (!message)
         return;
-    if (!message->settled && !message->shown && bgmqi_service_enter(message->mq) == 0)
+    if (!message->settled && !message->shown && bgmqi_handle_enter(message->mq) == 0)
         settle(message, TAKEN_REQUEUE);
     else if (!message->settled && !message->shown && message->from.custom)
         bgmqi_message_unref(message->m);
@@ -234,7 +236,7 @@ static int show(struct bgmq *mq, const struct address *a, const struct shown *s,
 int bgmq_peek(struct bgmq *mq, const char *queue, size_t max, bgmq_peek_fn *fn, void *ctx)
 {
     static const size_t most = 100000; /* a look, not a dump */
-    int result = bgmqi_service_enter(mq);
+    int result = bgmqi_handle_enter(mq);
     struct address a;
     if (!result && !fn)
         result = BGMQ_EINVAL;
@@ -267,7 +269,7 @@ int bgmq_temp_queue(struct bgmq *mq, char name[40])
 {
     unsigned char random[16];
     char made[40] = "mq:tmp:";
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (!err && !name)
         err = BGMQ_EINVAL;
     if (err)
@@ -284,7 +286,7 @@ int bgmq_temp_queue(struct bgmq *mq, char name[40])
 
 int bgmq_drop_queue(struct bgmq *mq, const char *queue)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     struct custom *q = bgmqi_registry_drop(mq->registry, queue);
@@ -301,7 +303,7 @@ int bgmq_request(struct bgmq *mq, const char *type, const void *body, size_t len
                  const struct bgmq_message_options *options, unsigned timeout_ms,
                  struct bgmq_message **ret)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     const struct bgmq_job *job = bgmqi_worker_job();
@@ -331,7 +333,7 @@ int bgmq_request(struct bgmq *mq, const char *type, const void *body, size_t len
 
 int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     if (!bgmqi_registry_valid(type))
@@ -351,6 +353,9 @@ static int retry_type(void *ctx, struct type *t)
 {
     struct pending *p = ctx;
     size_t got;
+    int err = bgmqi_type_wait_delayed(t);
+    if (err)
+        return err;
     do {
         if (p->cap - p->n < PENDING_STEP) {
             size_t cap = 2 * p->cap + PENDING_STEP;
@@ -368,11 +373,15 @@ static int retry_type(void *ctx, struct type *t)
 
 int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     struct pending p = {.n = 0};
-    bgmqi_registry_each(mq->registry, false, retry_type, &p);
+    err = bgmqi_registry_each(mq->registry, false, retry_type, &p);
+    if (err && p.n == 0) {
+        free(p.ids);
+        return err;
+    }
     if (p.n == 0 || !ret_ids) {
         free(p.ids);
         p.ids = NULL;

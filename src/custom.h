@@ -10,7 +10,8 @@
 
 struct custom;
 
-struct custom *bgmqi_custom_new(const char *name, struct budget *budget); /* NULL: no memory */
+struct custom *bgmqi_custom_new(const char *name,
+                                struct budget *budget); /* NULL: no memory */
 struct custom *bgmqi_custom_ref(struct custom *q);
 void bgmqi_custom_unref(struct custom *q);
 const char *bgmqi_custom_name(const struct custom *q);

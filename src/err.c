@@ -4,38 +4,39 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define ERRORS(X)                                                                             \
-    X(BGMQ_OK, "no error")                                                                    \
-    X(BGMQ_EINVAL, "an argument is outside its documented range")                             \
-    X(BGMQ_ENOMEM, "out of memory")                                                           \
-    X(BGMQ_ECLOSED, "the service is closed")                                                  \
-    X(BGMQ_EFORKED, "the service belongs to the parent of this fork")                         \
-    X(BGMQ_EEXIST, "it exists already")                                                       \
-    X(BGMQ_ENOENT, "no such type, queue or message")                                          \
-    X(BGMQ_ETOOBIG, "the body is larger than max_body")                                       \
-    X(BGMQ_EFULL, "a bound on memory or disk is reached")                                     \
-    X(BGMQ_EBUSY, "busy: handlers still run, or the store did not answer in time")            \
-    X(BGMQ_ETIMEOUT, "nothing came within the time given")                                    \
-    X(BGMQ_EINPROGRESS, "requested; it goes on in the background")                            \
-    X(BGMQ_EDEADLK, "the call would wait for its own thread")                                 \
-    X(BGMQ_ELOST, "the message is not yours any more")                                        \
-    X(BGMQ_EUNCERTAIN, "the store failed while committing; the change may or may not be there") \
-    X(BGMQ_ESTORE, "the store has failed and takes nothing until it is opened anew")          \
-    X(BGMQ_EOPEN, "the database cannot be opened or created")                                 \
-    X(BGMQ_EUNSAFE, "the database file is not safe to use")                                   \
-    X(BGMQ_ENOTDB, "the file is not a SQLite database")                                       \
-    X(BGMQ_ENOTOURS, "the database belongs to another application")                           \
-    X(BGMQ_EVERSION, "the database was written by a newer version of bgmq")                   \
-    X(BGMQ_EOWNED, "another process owns the database")                                       \
-    X(BGMQ_ETHREAD, "a thread could not be started")                                          \
-    X(BGMQ_EJSON, "not JSON, or not of the shape asked for")                                  \
+#define ERRORS(X)                                                                        \
+    X(BGMQ_OK, "no error")                                                               \
+    X(BGMQ_EINVAL, "an argument is outside its documented range")                        \
+    X(BGMQ_ENOMEM, "out of memory")                                                      \
+    X(BGMQ_ECLOSED, "the service is closed")                                             \
+    X(BGMQ_EFORKED, "the service belongs to the parent of this fork")                    \
+    X(BGMQ_EEXIST, "it exists already")                                                  \
+    X(BGMQ_ENOENT, "no such type, queue or message")                                     \
+    X(BGMQ_ETOOBIG, "the body is larger than max_body")                                  \
+    X(BGMQ_EFULL, "a bound on memory or disk is reached")                                \
+    X(BGMQ_EBUSY, "busy: handlers still run, or the store did not answer in time")       \
+    X(BGMQ_ETIMEOUT, "nothing came within the time given")                               \
+    X(BGMQ_EINPROGRESS, "requested; it goes on in the background")                       \
+    X(BGMQ_EDEADLK, "the call would wait for its own thread")                            \
+    X(BGMQ_ELOST, "the message is not yours any more")                                   \
+    X(BGMQ_EUNCERTAIN,                                                                   \
+      "the store failed while committing; the change may or may not be there")           \
+    X(BGMQ_ESTORE, "the store has failed and takes nothing until it is opened anew")     \
+    X(BGMQ_EOPEN, "the database cannot be opened or created")                            \
+    X(BGMQ_EUNSAFE, "the database file is not safe to use")                              \
+    X(BGMQ_ENOTDB, "the file is not a SQLite database")                                  \
+    X(BGMQ_ENOTOURS, "the database belongs to another application")                      \
+    X(BGMQ_EVERSION, "the database was written by a newer version of bgmq")              \
+    X(BGMQ_EOWNED, "another process owns the database")                                  \
+    X(BGMQ_ETHREAD, "a thread could not be started")                                     \
+    X(BGMQ_EJSON, "not JSON, or not of the shape asked for")                             \
     X(BGMQ_EHTTP, "the HTTP listener could not be started")
 
 const char *bgmq_strerror(int err)
 {
     switch (err) {
-#define X(code, text)                                                                         \
-    case code:                                                                                \
+#define X(code, text)                                                                    \
+    case code:                                                                           \
         return text;
         ERRORS(X)
 #undef X
@@ -46,8 +47,8 @@ const char *bgmq_strerror(int err)
 const char *bgmq_errname(int err)
 {
     switch (err) {
-#define X(code, text)                                                                         \
-    case code:                                                                                \
+#define X(code, text)                                                                    \
+    case code:                                                                           \
         return #code;
         ERRORS(X)
 #undef X

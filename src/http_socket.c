@@ -22,8 +22,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 32 };
-
 /* Fills ERROR with WHAT, NAME (cut, to leave room) and the words of the errno ERRNUM. */
 static int fail_with(struct bgmq_error *error, const char *what, const char *name,
                      int errnum)
@@ -47,7 +45,7 @@ int bgmqi_http_socket_tcp(struct http_socket *ret, unsigned port,
         return fail_with(error, "no socket for", name, errno);
     /* A restart must not wait for connections of the last run to be forgotten. */
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    if (bind(fd, (struct sockaddr *)&addr, len) < 0 || listen(fd, BACKLOG) < 0 ||
+    if (bind(fd, (struct sockaddr *)&addr, len) < 0 || listen(fd, SOMAXCONN) < 0 ||
         getsockname(fd, (struct sockaddr *)&addr, &len) < 0) {
         int errnum = errno;
         close(fd);
@@ -102,7 +100,7 @@ static int listen_unix(int fd, const char *tmp, const char *path, struct stat *r
 {
     if (bind_private(fd, tmp, ret_st) < 0)
         return -1;
-    if (listen(fd, BACKLOG) == 0 && rename(tmp, path) == 0)
+    if (listen(fd, SOMAXCONN) == 0 && rename(tmp, path) == 0)
         return 0;
     int errnum = errno;
     unlink(tmp);

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handle.h"
 #include "report.h"
-#include "service.h"
 
 /* ---- one look at the service ---------------------------------------------------------------- */
 
@@ -84,7 +84,7 @@ static void look_at_counters(struct bgmq *mq, struct bgmq_counters *ret)
 
 static int look(struct bgmq *mq, struct report *ret)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     struct look l = {.report = {.started = atomic_load(&mq->types.started)}};
@@ -108,7 +108,7 @@ static int sum_type(void *ctx, struct type *t)
 
 int bgmq_stats(struct bgmq *mq, struct bgmq_stats *ret)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (!err && !ret)
         err = BGMQ_EINVAL;
     if (err)
@@ -123,7 +123,7 @@ int bgmq_stats(struct bgmq *mq, struct bgmq_stats *ret)
 /* The type NAME of an open service. */
 static int find(struct bgmq *mq, const char *name, struct type **ret)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     if (!bgmqi_registry_valid(name))
@@ -147,11 +147,11 @@ int bgmq_type_stats(struct bgmq *mq, const char *type, struct bgmq_stats *ret)
 int bgmq_workers(struct bgmq *mq, const char *queue, struct bgmq_stats *ret, size_t max)
 {
     struct address a;
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (!err && max && !ret)
         err = BGMQ_EINVAL;
     if (!err)
-        err = bgmqi_registry_resolve(mq->registry, queue, &a);
+        err = bgmqi_registry_lookup(mq->registry, queue, &a);
     if (err)
         return err;
     bgmqi_custom_unref(a.custom);
@@ -179,7 +179,7 @@ int bgmq_description_map(struct bgmq *mq, const char *type, struct bgmq_entry re
 
 int bgmq_counters(struct bgmq *mq, struct bgmq_counters *ret)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (!err && !ret)
         err = BGMQ_EINVAL;
     if (!err)

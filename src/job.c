@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handle.h"
 #include "json.h"
-#include "service.h"
 
 struct bgmq *bgmq_job_service(struct bgmq_job *job)
 {
@@ -86,7 +86,8 @@ int bgmq_job_json(struct bgmq_job *job, json_t **ret)
 {
     struct bgmq_error error;
     if (!job->json) {
-        int err = bgmqi_json_parse(job->message->body, job->message->len, &job->json, &error);
+        int err =
+            bgmqi_json_parse(job->message->body, job->message->len, &job->json, &error);
         if (err == BGMQ_EJSON)
             bgmqi_worker_note(job, "BadJson", error.text);
         if (err)

@@ -15,17 +15,17 @@
 #include "thread.h"
 
 enum {
-    BATCH_OPS = 4096,        /* a batch takes no new group beyond this */
+    BATCH_OPS = 4096,          /* a batch takes no new group beyond this */
     BATCH_CAP = 4 * BATCH_OPS, /* ... and this is the longest a batch can then be */
     BATCH_BYTES = 4 << 20,
     CROWDED = 64 * 1024,
     ID_BLOCK = 1 << 20
 };
-#define MS INT64_C(1000000)
-#define RETRY_FIRST_NS (10 * MS)
-#define RETRY_MOST_NS (1000 * MS)
+#define MS                 INT64_C(1000000)
+#define RETRY_FIRST_NS     (10 * MS)
+#define RETRY_MOST_NS      (1000 * MS)
 #define IDLE_CHECKPOINT_NS (5000 * MS)
-#define CLOSE_PATIENCE_NS (10000 * MS)
+#define CLOSE_PATIENCE_NS  (10000 * MS)
 
 struct journal {
     /* set once, then read only */
@@ -54,7 +54,7 @@ struct journal {
     /* used by the writer's thread only */
     struct journal_entry *pending, *pending_last;
     int64_t retry_ns, retry_step_ns; /* when to try PENDING again; 0: not waiting to */
-    int64_t idle_since_ns;           /* last commit not followed by an idle check-point; 0: none */
+    int64_t idle_since_ns; /* last commit not followed by an idle check-point; 0: none */
     int64_t quit_ns;
     struct store_op ops[BATCH_CAP];
     struct journal_entry *batch[BATCH_CAP];
@@ -130,8 +130,8 @@ void bgmqi_journal_add(struct journal *j, struct journal_entry *first,
     j->n_arrived += n;
     j->urgent |= waits;
     /* The writer sleeps either for want of work or to let a BEHIND batch fill. */
-    bool wake = (was_empty || waits || j->n_arrived >= j->options.flush_batch) &&
-                rouse_locked(j);
+    bool wake =
+        (was_empty || waits || j->n_arrived >= j->options.flush_batch) && rouse_locked(j);
     lock_drop(&j->lock);
     if (wake)
         bgmqi_park_wake(&j->park);
@@ -361,8 +361,8 @@ static void retry_later(struct journal *j, int failure, const struct bgmq_error 
     if (atomic_exchange(&j->state, JOURNAL_RETRYING) != JOURNAL_RETRYING) {
         j->retry_step_ns = RETRY_FIRST_NS;
         if (failure == STORE_FAIL_FULL)
-            bgmqi_log(j->options.log, BGMQ_LOG_WARNING, "the store is full, trying on: %s",
-                      why->text);
+            bgmqi_log(j->options.log, BGMQ_LOG_WARNING,
+                      "the store is full, trying on: %s", why->text);
     }
     atomic_store(&j->full, failure == STORE_FAIL_FULL);
     j->retry_ns = now_ns() + j->retry_step_ns;
@@ -418,7 +418,8 @@ static void write_pending(struct journal *j)
 static void reserve_ids(struct journal *j)
 {
     uint64_t limit = atomic_load(&j->id_limit), first;
-    if (atomic_load(&j->next_id) + ID_BLOCK / 2 < limit || atomic_load(&j->state) != JOURNAL_GOOD)
+    if (atomic_load(&j->next_id) + ID_BLOCK / 2 < limit ||
+        atomic_load(&j->state) != JOURNAL_GOOD)
         return;
     if (j->store->ops->reserve_ids(j->store, ID_BLOCK, &first) != 0)
         return; /* tried again at the next turn; publishers are told EFULL at the limit */
@@ -554,7 +555,8 @@ int bgmqi_journal_open(struct journal **ret, struct store *store,
     j->store = store;
     j->options = *options;
     lock_init(&j->lock);
-    if (bgmqi_thread_start(&j->thread, "bgmq-journal", options->stack_size, writer, j) != 0) {
+    if (bgmqi_thread_start(&j->thread, "bgmq-journal", options->stack_size, writer, j) !=
+        0) {
         lock_fini(&j->lock);
         free(j);
         return BGMQ_ETHREAD;

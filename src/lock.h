@@ -26,14 +26,14 @@
 #define LOCK_ATTR(x)
 #endif
 #define REQUIRES(l) LOCK_ATTR(requires_capability(l))
-#define GUARDED LOCK_ATTR(guarded_var)
+#define GUARDED     LOCK_ATTR(guarded_var)
 
 /* pthread calls made here fail only through misuse: a failure is a bug in this library. */
-#define PTHREAD_OK(call)                                                                      \
-    do {                                                                                     \
-        int r_ = (call);                                                                     \
-        assert(r_ == 0);                                                                     \
-        (void)r_;                                                                            \
+#define PTHREAD_OK(call)                                                                 \
+    do {                                                                                 \
+        int r_ = (call);                                                                 \
+        assert(r_ == 0);                                                                 \
+        (void)r_;                                                                        \
     } while (0)
 
 struct LOCK_ATTR(capability("mutex")) lock {

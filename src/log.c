@@ -17,7 +17,8 @@ static void to_stderr(void *ctx, enum bgmq_level level, const char *text)
 {
     (void)ctx;
     if (level <= BGMQ_LOG_WARNING)
-        fprintf(stderr, "bgmq: %s: %s\n", level == BGMQ_LOG_ERROR ? "error" : "warning", text);
+        fprintf(stderr, "bgmq: %s: %s\n", level == BGMQ_LOG_ERROR ? "error" : "warning",
+                text);
 }
 
 /* Copies RAW with everything but printable ASCII written as \xNN, cut to fit. */

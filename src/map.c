@@ -27,46 +27,54 @@ static uint64_t rotate(uint64_t x, unsigned bits)
     return (x << bits) | (x >> (64 - bits));
 }
 
-static void sip_round(uint64_t v[4])
+/* Four words in registers: every publish hashes a name. */
+struct sip {
+    uint64_t a, b, c, d;
+};
+
+static inline struct sip sip_round(struct sip s)
 {
-    v[0] += v[1];
-    v[2] += v[3];
-    v[1] = rotate(v[1], 13) ^ v[0];
-    v[3] = rotate(v[3], 16) ^ v[2];
-    v[0] = rotate(v[0], 32);
-    v[2] += v[1];
-    v[0] += v[3];
-    v[1] = rotate(v[1], 17) ^ v[2];
-    v[3] = rotate(v[3], 21) ^ v[0];
-    v[2] = rotate(v[2], 32);
+    s.a += s.b;
+    s.c += s.d;
+    s.b = rotate(s.b, 13) ^ s.a;
+    s.d = rotate(s.d, 16) ^ s.c;
+    s.a = rotate(s.a, 32);
+    s.c += s.b;
+    s.a += s.d;
+    s.b = rotate(s.b, 17) ^ s.c;
+    s.d = rotate(s.d, 21) ^ s.a;
+    s.c = rotate(s.c, 32);
+    return s;
+}
+
+static inline struct sip sip_word(struct sip s, uint64_t word)
+{
+    s.d ^= word;
+    s = sip_round(s);
+    s.a ^= word;
+    return s;
 }
 
 static uint64_t hash_of(const struct map *map, const char *key, size_t len)
 {
-    uint64_t v[4] = {
-        map->seed[0] ^ UINT64_C(0x736f6d6570736575),
-        map->seed[1] ^ UINT64_C(0x646f72616e646f6d),
-        map->seed[0] ^ UINT64_C(0x6c7967656e657261),
-        map->seed[1] ^ UINT64_C(0x7465646279746573),
+    struct sip s = {
+        .a = map->seed[0] ^ UINT64_C(0x736f6d6570736575),
+        .b = map->seed[1] ^ UINT64_C(0x646f72616e646f6d),
+        .c = map->seed[0] ^ UINT64_C(0x6c7967656e657261),
+        .d = map->seed[1] ^ UINT64_C(0x7465646279746573),
     };
+    uint64_t word, last = (uint64_t)len << 56;
     size_t left = len;
     for (; left >= 8; left -= 8, key += 8) {
-        uint64_t word;
         memcpy(&word, key, 8);
-        v[3] ^= word;
-        sip_round(v);
-        v[0] ^= word;
+        s = sip_word(s, word);
     }
-    uint64_t last = (uint64_t)len << 56;
     for (size_t i = 0; i < left; i++)
         last |= (uint64_t)(unsigned char)key[i] << (8 * i);
-    v[3] ^= last;
-    sip_round(v);
-    v[0] ^= last;
-    v[2] ^= 0xff;
-    for (int i = 0; i < 3; i++)
-        sip_round(v);
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
+    s = sip_word(s, last);
+    s.c ^= 0xff;
+    s = sip_round(sip_round(sip_round(s)));
+    return s.a ^ s.b ^ s.c ^ s.d;
 }
 
 void bgmqi_map_init(struct map *map)

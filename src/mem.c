@@ -20,7 +20,13 @@
 #endif
 #endif
 
-enum { STEP = 32, LARGEST = 1024, CLASSES = LARGEST / STEP, ROUNDS = 64, DEPOT_MAX = 256 };
+enum {
+    STEP = 32,
+    LARGEST = 1024,
+    CLASSES = LARGEST / STEP,
+    ROUNDS = 64,
+    DEPOT_MAX = 256
+};
 
 static size_t class_of(size_t size)
 {

@@ -38,13 +38,13 @@ struct failure {
 
 /* What most messages do not have.  One allocation with its strings; immutable. */
 struct message_ext {
-    uint64_t reply_id;       /* 0: none */
-    const char *reply_to;    /* each NULL when absent */
+    uint64_t reply_id;    /* 0: none */
+    const char *reply_to; /* each NULL when absent */
     const char *tag;
     const char *traceparent;
     const char *unique_key;
-    const char *type;        /* type of the body, in a custom queue */
-    const char *meta;        /* key NUL value NUL ... */
+    const char *type; /* type of the body, in a custom queue */
+    const char *meta; /* key NUL value NUL ... */
     size_t meta_len;
 };
 
@@ -64,18 +64,18 @@ struct message {
     int64_t due_ms;          /* in delayed: when; else 0 */
     uint64_t seq;            /* order of acceptance within its lane */
     _Atomic uint32_t refs;
-    uint32_t len;          /* set once */
-    uint32_t run;          /* starts so far, in all lives; only grows: the fence */
-    int16_t priority;      /* set once */
-    uint16_t attempt;      /* starts of this life that counted */
-    uint16_t max_attempts; /* set once; 0: the type's */
-    uint8_t crashes;       /* starts that ended with the process */
-    uint8_t flags;         /* set once */
-    uint8_t place;         /* enum place */
-    uint8_t row;           /* enum row */
-    uint8_t level;         /* enum bgmq_durability; set once */
+    uint32_t len;           /* set once */
+    uint32_t run;           /* starts so far, in all lives; only grows: the fence */
+    int16_t priority;       /* set once */
+    uint16_t attempt;       /* starts of this life that counted */
+    uint16_t max_attempts;  /* set once; 0: the type's */
+    uint8_t crashes;        /* starts that ended with the process */
+    uint8_t flags;          /* set once */
+    uint8_t place;          /* enum place */
+    uint8_t row;            /* enum row */
+    uint8_t level;          /* enum bgmq_durability; set once */
     _Atomic uint8_t insert; /* enum insert_state */
-    char body[];           /* LEN bytes and a NUL */
+    char body[];            /* LEN bytes and a NUL */
 };
 
 /* Makes a message with one reference, its body copied, place NONE.  NULL: out of memory. */

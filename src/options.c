@@ -50,9 +50,9 @@ int bgmqi_options_service(struct service_config *ret, const struct bgmq_options 
         .database = o->database,
         .persistent = o->database != NULL,
         .share_database = o->share_database != 0,
-        .durability = o->durability      ? o->durability
+        .durability = o->durability         ? o->durability
                       : o->database != NULL ? BGMQ_DISK
-                                         : BGMQ_MEMORY,
+                                            : BGMQ_MEMORY,
         .flush_interval_ms = or_default(o->flush_interval_ms, 10),
         .flush_batch = or_default(o->flush_batch, 4096),
         .publish_timeout_ms = or_default(o->publish_timeout_ms, 30000),
@@ -65,7 +65,8 @@ int bgmqi_options_service(struct service_config *ret, const struct bgmq_options 
         .log = {.fn = o->log, .ctx = o->log_ctx},
     };
     if (c.durability < BGMQ_MEMORY || c.durability > BGMQ_DISK)
-        return bgmqi_err_set(error, BGMQ_EINVAL, "durability %d is none", (int)c.durability);
+        return bgmqi_err_set(error, BGMQ_EINVAL, "durability %d is none",
+                             (int)c.durability);
     if (c.durability > BGMQ_MEMORY && !c.database)
         return bgmqi_err_set(error, BGMQ_EINVAL, "durability needs a database");
     if (c.max_body > BODY_MAX)
@@ -112,7 +113,8 @@ int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
     };
     *ret_threads = or_default(o->threads, 1);
     bool bad = *ret_threads > THREADS_MAX || c.max_attempts > ATTEMPTS_MAX ||
-               o->backoff < BGMQ_BACKOFF_EXPONENTIAL || o->backoff > BGMQ_BACKOFF_CALLBACK ||
+               o->backoff < BGMQ_BACKOFF_EXPONENTIAL ||
+               o->backoff > BGMQ_BACKOFF_CALLBACK ||
                (o->backoff == BGMQ_BACKOFF_CALLBACK && !o->backoff_fn) ||
                c.durability < BGMQ_MEMORY || c.durability > BGMQ_DISK ||
                (c.durability > BGMQ_MEMORY && !service->persistent) ||

@@ -53,7 +53,8 @@ static int take(struct owner *o, const char *lock_path, struct bgmq_error *error
                        ? (long)holder.l_pid
                        : 0;
         close(o->fd);
-        return bgmqi_err_set(error, BGMQ_EOWNED, "%s: owned by process %ld", lock_path, pid);
+        return bgmqi_err_set(error, BGMQ_EOWNED, "%s: owned by process %ld", lock_path,
+                             pid);
     }
     struct stat st;
     if (fstat(o->fd, &st) != 0) {
@@ -78,7 +79,8 @@ int bgmqi_owner_take(struct owner **ret, const char *path, struct bgmq_error *er
         snprintf(lock_path, size, "%s-lock", path);
         PTHREAD_OK(pthread_mutex_lock(&mutex));
         if (owned_here(lock_path))
-            err = bgmqi_err_set(error, BGMQ_EEXIST, "%s: open in this process already", path);
+            err = bgmqi_err_set(error, BGMQ_EEXIST, "%s: open in this process already",
+                                path);
         else
             err = take(o, lock_path, error);
         PTHREAD_OK(pthread_mutex_unlock(&mutex));

@@ -23,7 +23,8 @@ static int reserve(struct pool *p, unsigned cap)
     return 0;
 }
 
-int bgmqi_pool_new(struct pool **ret, struct type *t, const struct worker_env *env, unsigned n)
+int bgmqi_pool_new(struct pool **ret, struct type *t, const struct worker_env *env,
+                   unsigned n)
 {
     struct pool *p = calloc(1, sizeof(*p));
     if (!p)

@@ -2,12 +2,13 @@
  *
  * Runs on the publisher's thread.  Everything that can fail is done before the type's lock is
  * taken: an admission that is let in is in its place, or in the journal. */
+#include "publish.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "json.h"
-#include "service.h"
 
 enum { MANY_MAX = 4096 };
 
@@ -36,7 +37,8 @@ static int check_body(const struct bgmq *mq, const struct publication *p)
 }
 
 /* Makes the message of P, due at *DUE_MS, with no level yet. */
-static int make_message(struct bgmq *mq, const struct publication *p, struct message **ret)
+static int make_message(struct bgmq *mq, const struct publication *p,
+                        struct message **ret)
 {
     static const struct bgmq_message_options none;
     const struct bgmq_message_options *o = p->options ? p->options : &none;
@@ -50,7 +52,8 @@ static int make_message(struct bgmq *mq, const struct publication *p, struct mes
     if (!m)
         return BGMQ_ENOMEM;
     if (p->options || p->body_type)
-        err = bgmqi_message_ext_new(o, p->body_type, p->meta_packed, p->meta_len, &m->ext);
+        err =
+            bgmqi_message_ext_new(o, p->body_type, p->meta_packed, p->meta_len, &m->ext);
     if (err) {
         bgmqi_message_unref(m);
         return err;
@@ -80,26 +83,27 @@ static enum bgmq_durability level_of(const struct bgmq *mq, const struct type *t
     return level;
 }
 
+/* Takes M, in any case. */
 static int draft_init(struct bgmq *mq, struct type *t, const struct publication *p,
-                      struct draft *ret)
+                      struct message *m, struct draft *ret)
 {
-    struct draft d = {.type = t};
+    struct draft d = {.type = t, .a = {.m = m}};
     enum bgmq_durability level = level_of(mq, t, p);
+    int err = 0;
     if (level > BGMQ_MEMORY && !mq->journal)
-        return BGMQ_EINVAL;
-    if (level > BGMQ_MEMORY && bgmqi_journal_failed(mq->journal))
-        return BGMQ_ESTORE;
-    int err = make_message(mq, p, &d.a.m);
-    if (err)
-        return err;
-    d.a.m->level = (uint8_t)level;
-    if (level > BGMQ_MEMORY && !(d.a.entry = bgmqi_journal_entry_new())) {
+        err = BGMQ_EINVAL;
+    else if (level > BGMQ_MEMORY && bgmqi_journal_failed(mq->journal))
+        err = BGMQ_ESTORE;
+    else if (level > BGMQ_MEMORY && !(d.a.entry = bgmqi_journal_entry_new()))
+        err = BGMQ_ENOMEM;
+    if (err) {
         draft_fini(&d);
-        return BGMQ_ENOMEM;
+        return err;
     }
+    m->level = (uint8_t)level;
     /* Who comes faster than the disk waits with the others, but never a worker. */
-    d.waits = level >= BGMQ_COMMIT ||
-              (level == BGMQ_BEHIND && !bgmqi_worker_job() && bgmqi_journal_crowded(mq->journal));
+    d.waits = level >= BGMQ_COMMIT || (level == BGMQ_BEHIND && !bgmqi_worker_job() &&
+                                       bgmqi_journal_crowded(mq->journal));
     *ret = d;
     return 0;
 }
@@ -120,11 +124,12 @@ static int await(struct bgmq *mq, struct ticket *ticket, struct bgmq_receipt *re
     return err == BGMQ_ETIMEOUT ? bgmqi_journal_timeout_err(mq->journal) : err;
 }
 
+/* Takes M, in any case; so do the next two. */
 static int publish_to_type(struct bgmq *mq, struct type *t, const struct publication *p,
-                           struct bgmq_receipt *receipt)
+                           struct message *m, struct bgmq_receipt *receipt)
 {
     struct draft d;
-    int err = draft_init(mq, t, p, &d);
+    int err = draft_init(mq, t, p, m, &d);
     if (err)
         return err;
     struct ticket *ticket = NULL;
@@ -148,13 +153,10 @@ static int publish_to_type(struct bgmq *mq, struct type *t, const struct publica
     return err;
 }
 
-static int publish_to_custom(struct bgmq *mq, struct custom *q, const struct publication *p,
+static int publish_to_custom(struct bgmq *mq, struct custom *q,
+                             const struct publication *p, struct message *m,
                              struct bgmq_receipt *receipt)
 {
-    struct message *m;
-    int err = make_message(mq, p, &m);
-    if (err)
-        return err;
     m->level = BGMQ_MEMORY;
     m->due_ms = 0;
     m->id = mq->journal ? bgmqi_journal_next_id(mq->journal)
@@ -162,7 +164,7 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q, const struct pub
     if (p->failure)
         m->failure = bgmqi_failure_ref((struct failure *)p->failure);
     struct bgmq_receipt r = {.id = m->id, .level = BGMQ_MEMORY};
-    err = bgmqi_custom_put(q, m);
+    int err = bgmqi_custom_put(q, m);
     if (err)
         bgmqi_message_unref(m);
     else if (receipt)
@@ -170,31 +172,41 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q, const struct pub
     return err;
 }
 
-int bgmqi_publish(struct bgmq *mq, const struct publication *p, struct bgmq_receipt *receipt)
+static int publish_to_address(struct bgmq *mq, const struct address *a,
+                              const struct publication *p, struct message *m,
+                              struct bgmq_receipt *receipt)
 {
+    if (a->custom)
+        return publish_to_custom(mq, a->custom, p, m, receipt);
+    if (a->place != PLACE_INQ && a->place != PLACE_PRIORITYQ) {
+        bgmqi_message_unref(m);
+        return BGMQ_EINVAL;
+    }
+    if (a->place == PLACE_PRIORITYQ && m->priority == 0)
+        m->priority = 1;
+    return publish_to_type(mq, a->type, p, m, receipt);
+}
+
+int bgmqi_publish(struct bgmq *mq, const struct publication *p,
+                  struct bgmq_receipt *receipt)
+{
+    /* The message first: what is refused does not bring a type or queue into being. */
     struct address a = {.place = PLACE_INQ};
-    int err = check_body(mq, p);
-    if (!err && p->queue)
-        err = bgmqi_registry_resolve(mq->registry, p->queue, &a);
-    else if (!err)
-        err = bgmqi_registry_type(mq->registry, p->type, &a.type);
+    struct message *m;
+    int err = make_message(mq, p, &m);
     if (err)
         return err;
-    if (a.custom) {
-        err = publish_to_custom(mq, a.custom, p, receipt);
-        bgmqi_custom_unref(a.custom);
+    if (p->queue)
+        err = bgmqi_registry_resolve(mq->registry, p->queue, &a);
+    else
+        err = bgmqi_registry_type(mq->registry, p->type, &a.type);
+    if (err) {
+        bgmqi_message_unref(m);
         return err;
     }
-    if (a.place != PLACE_INQ && a.place != PLACE_PRIORITYQ)
-        return BGMQ_EINVAL;
-    struct publication q = *p;
-    struct bgmq_message_options o = {.priority = 0};
-    if (a.place == PLACE_PRIORITYQ && !(p->options && p->options->priority)) {
-        o = p->options ? *p->options : o;
-        o.priority = 1;
-        q.options = &o;
-    }
-    return publish_to_type(mq, a.type, &q, receipt);
+    err = publish_to_address(mq, &a, p, m, receipt);
+    bgmqi_custom_unref(a.custom);
+    return err;
 }
 
 /* ---- public ------------------------------------------------------------------------------------- */
@@ -202,15 +214,16 @@ int bgmqi_publish(struct bgmq *mq, const struct publication *p, struct bgmq_rece
 int bgmq_publish(struct bgmq *mq, const char *type, const void *body, size_t len,
                  const struct bgmq_message_options *options, struct bgmq_receipt *receipt)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     struct publication p = {.type = type, .body = body, .len = len, .options = options};
     return err ? err : bgmqi_publish(mq, &p, receipt);
 }
 
 int bgmq_publish_to(struct bgmq *mq, const char *queue, const void *body, size_t len,
-                    const struct bgmq_message_options *options, struct bgmq_receipt *receipt)
+                    const struct bgmq_message_options *options,
+                    struct bgmq_receipt *receipt)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     struct publication p = {.queue = queue, .body = body, .len = len, .options = options};
     if (!err && !queue)
         err = BGMQ_EINVAL;
@@ -218,10 +231,10 @@ int bgmq_publish_to(struct bgmq *mq, const char *queue, const void *body, size_t
 }
 
 int bgmq_publish_json(struct bgmq *mq, const char *type,
-                      const struct bgmq_message_options *options, struct bgmq_receipt *receipt,
-                      const char *format, ...)
+                      const struct bgmq_message_options *options,
+                      struct bgmq_receipt *receipt, const char *format, ...)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     if (!format)
@@ -261,11 +274,17 @@ static int many_draft(struct many *w, const struct bgmq_item *items)
                                 .len = items[i].len,
                                 .options = items[i].options};
         struct type *t;
-        int err = check_body(w->mq, &p);
-        if (!err)
-            err = bgmqi_registry_type(w->mq->registry, p.type, &t);
-        if (!err)
-            err = draft_init(w->mq, t, &p, &w->drafts[i]);
+        struct message *m;
+        int err =
+            bgmqi_registry_valid(p.type) ? make_message(w->mq, &p, &m) : BGMQ_EINVAL;
+        if (err)
+            return err;
+        err = bgmqi_registry_type(w->mq->registry, p.type, &t);
+        if (err) {
+            bgmqi_message_unref(m);
+            return err;
+        }
+        err = draft_init(w->mq, t, &p, m, &w->drafts[i]);
         if (err)
             return err;
         w->made++;
@@ -346,7 +365,7 @@ static int many_run(struct many *w, const struct bgmq_item *items)
 int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, size_t n,
                       struct bgmq_receipt *receipts)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     if ((n && !items) || n > MANY_MAX)

@@ -32,8 +32,8 @@ struct heap {
 };
 
 void bgmqi_heap_push(struct heap *h, struct message *m);
-struct message *bgmqi_heap_pop(struct heap *h);              /* the least, or NULL */
-void bgmqi_heap_remove(struct heap *h, struct message *m);   /* M is in H */
+struct message *bgmqi_heap_pop(struct heap *h);            /* the least, or NULL */
+void bgmqi_heap_remove(struct heap *h, struct message *m); /* M is in H */
 void bgmqi_heap_clear(struct heap *h);
 /* The message after M in a walk over all of H, in no order; the first for NULL.  Neither recurses
  * nor allocates. */

@@ -34,7 +34,8 @@ struct registry {
     uint32_t last_number;
 };
 
-struct registry *bgmqi_registry_new(struct type_env *env, const struct type_config *defaults)
+struct registry *bgmqi_registry_new(struct type_env *env,
+                                    const struct type_config *defaults)
 {
     struct registry *r = calloc(1, sizeof(*r));
     if (!r)
@@ -179,7 +180,8 @@ int bgmqi_registry_each(struct registry *r, bool registered_only,
         result = fn(ctx, n->type);
     if (registered_only)
         return result;
-    for (struct node *n = atomic_load(&r->all.next); n && !result; n = atomic_load(&n->next))
+    for (struct node *n = atomic_load(&r->all.next); n && !result;
+         n = atomic_load(&n->next))
         if (!bgmqi_type_registered(n->type))
             result = fn(ctx, n->type);
     return result;
@@ -224,7 +226,8 @@ static bool valid_queue(const char *queue)
     return len >= 1 && len <= QUEUE_NAME_MAX;
 }
 
-static int custom_get(struct registry *r, const char *name, bool make, struct custom **ret)
+static int custom_get(struct registry *r, const char *name, bool make,
+                      struct custom **ret)
 {
     int err = 0;
     lock_take(&r->lock);
@@ -246,20 +249,32 @@ static int custom_get(struct registry *r, const char *name, bool make, struct cu
     return err;
 }
 
-int bgmqi_registry_resolve(struct registry *r, const char *queue, struct address *ret)
+static int resolve(struct registry *r, const char *queue, bool make, struct address *ret)
 {
     char type[TYPE_NAME_MAX + 1];
     struct address a = {.place = PLACE_NONE};
     int err;
     if (!valid_queue(queue))
         return BGMQ_EINVAL;
-    if (split(queue, type, &a.place))
+    if (!split(queue, type, &a.place))
+        err = custom_get(r, queue, make && strncmp(queue, "mq:tmp:", 7) != 0, &a.custom);
+    else if (make)
         err = bgmqi_registry_type(r, type, &a.type);
     else
-        err = custom_get(r, queue, strncmp(queue, "mq:tmp:", 7) != 0, &a.custom);
+        err = (a.type = bgmqi_registry_find(r, type)) ? 0 : BGMQ_ENOENT;
     if (!err)
         *ret = a;
     return err;
+}
+
+int bgmqi_registry_resolve(struct registry *r, const char *queue, struct address *ret)
+{
+    return resolve(r, queue, true, ret);
+}
+
+int bgmqi_registry_lookup(struct registry *r, const char *queue, struct address *ret)
+{
+    return resolve(r, queue, false, ret);
 }
 
 int bgmqi_registry_temp(struct registry *r, const char *name)

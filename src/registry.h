@@ -8,7 +8,8 @@
 struct registry;
 
 /* Borrows ENV and copies DEFAULTS, the configuration of types that nobody registered. */
-struct registry *bgmqi_registry_new(struct type_env *env, const struct type_config *defaults);
+struct registry *bgmqi_registry_new(struct type_env *env,
+                                    const struct type_config *defaults);
 /* Frees all types and queues.  NULL is allowed. */
 void bgmqi_registry_free(struct registry *r);
 
@@ -38,6 +39,8 @@ struct address {
 /* Finds QUEUE; a custom queue, or a type, is made when it is not there.  EINVAL, ENOMEM;
  * ENOENT: a temporary queue that is gone. */
 int bgmqi_registry_resolve(struct registry *r, const char *queue, struct address *ret);
+/* Likewise, but makes nothing: ENOENT. */
+int bgmqi_registry_lookup(struct registry *r, const char *queue, struct address *ret);
 /* Makes the temporary queue NAME.  ENOMEM. */
 int bgmqi_registry_temp(struct registry *r, const char *name);
 /* Takes QUEUE out; the reference is the caller's.  NULL: no such custom queue. */

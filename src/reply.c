@@ -3,10 +3,10 @@
  * Runs on the worker's thread, after the handler and before the request is settled: a crash in
  * between repeats the request and its reply, and loses neither.  A reply that cannot be
  * delivered is logged and counted; the work is done all the same. */
+#include "reply.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#include "service.h"
 
 static bool response_wanted(const struct bgmq *mq, const char *type)
 {
@@ -43,7 +43,7 @@ static bool send_reply(struct bgmq *mq, struct bgmq_job *job, struct publication
     return true;
 }
 
-bool bgmqi_publish_reply(void *ctx, struct bgmq_job *job, bool failed)
+bool bgmqi_reply_send(void *ctx, struct bgmq_job *job, bool failed)
 {
     struct bgmq *mq = ctx;
     const struct message *m = job->message;

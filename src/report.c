@@ -32,8 +32,10 @@ static void put_stats(FILE *f, const struct bgmq_stats *s)
             (unsigned long long)s->normal_received);
     fprintf(f, "  TotalPriorityMessagesReceived:  %llu\n",
             (unsigned long long)s->priority_received);
-    fprintf(f, "  TotalProcessed:                 %llu\n", (unsigned long long)s->processed);
-    fprintf(f, "  TotalRetries:                   %llu\n", (unsigned long long)s->retries);
+    fprintf(f, "  TotalProcessed:                 %llu\n",
+            (unsigned long long)s->processed);
+    fprintf(f, "  TotalRetries:                   %llu\n",
+            (unsigned long long)s->retries);
     fprintf(f, "  TotalFailed:                    %llu\n", (unsigned long long)s->failed);
     fprintf(f, "  LastMessageProcessed:           %s\n" RULE, date);
 }
@@ -69,7 +71,8 @@ static void put_collection(FILE *f, const struct bgmq_collection *c)
 
 static void put_status(FILE *f, const struct report *r)
 {
-    fprintf(f, "# MQ SERVER STATS:\n\nSTATUS: %s\n\n", r->started ? "Started" : "Stopped");
+    fprintf(f, "# MQ SERVER STATS:\n\nSTATUS: %s\n\n",
+            r->started ? "Started" : "Stopped");
     if (!r->started)
         return;
     fprintf(f, "LISTENING ON: \n");
@@ -153,7 +156,8 @@ void bgmqi_report_map(const struct bgmq_collection *c, struct bgmq_entry ret[9])
     };
     for (int i = 0; i < 9; i++) {
         if (rows[i].queue)
-            snprintf(ret[i].key, sizeof(ret[i].key), "mq:%.200s.%s", c->name, rows[i].queue);
+            snprintf(ret[i].key, sizeof(ret[i].key), "mq:%.200s.%s", c->name,
+                     rows[i].queue);
         else
             snprintf(ret[i].key, sizeof(ret[i].key), "%s", rows[i].key);
         ret[i].value = (int64_t)rows[i].value;
@@ -167,21 +171,23 @@ static json_t *stats_json(const struct bgmq_stats *s)
     char date[64];
     bgmqi_clock_rfc3339(s->last_ms, date, sizeof(date));
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "name", s->name,
-                     "normal_received", (json_int_t)s->normal_received, "priority_received",
-                     (json_int_t)s->priority_received, "processed", (json_int_t)s->processed,
-                     "retries", (json_int_t)s->retries, "failed", (json_int_t)s->failed,
-                     "last_processed", s->last_ms ? json_string(date) : json_null());
+                     "normal_received", (json_int_t)s->normal_received,
+                     "priority_received", (json_int_t)s->priority_received, "processed",
+                     (json_int_t)s->processed, "retries", (json_int_t)s->retries,
+                     "failed", (json_int_t)s->failed, "last_processed",
+                     s->last_ms ? json_string(date) : json_null());
 }
 
 static json_t *collection_json(const struct bgmq_collection *c)
 {
     return json_pack(
-        "{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "name", c->name,
-        "registered", c->registered, "threads", (json_int_t)c->threads, "running",
-        (json_int_t)c->running, "added", (json_int_t)c->added, "taken", (json_int_t)c->taken,
-        "outq_added", (json_int_t)c->outq_added, "dlq_added", (json_int_t)c->dlq_added,
-        "queues", "inq", (json_int_t)c->inq, "priorityq", (json_int_t)c->priorityq, "dlq",
-        (json_int_t)c->dlq, "outq", (json_int_t)c->outq, "delayed", (json_int_t)c->delayed);
+        "{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "name",
+        c->name, "registered", c->registered, "threads", (json_int_t)c->threads,
+        "running", (json_int_t)c->running, "added", (json_int_t)c->added, "taken",
+        (json_int_t)c->taken, "outq_added", (json_int_t)c->outq_added, "dlq_added",
+        (json_int_t)c->dlq_added, "queues", "inq", (json_int_t)c->inq, "priorityq",
+        (json_int_t)c->priorityq, "dlq", (json_int_t)c->dlq, "outq", (json_int_t)c->outq,
+        "delayed", (json_int_t)c->delayed);
 }
 
 static json_t *service_json(const struct report *r)
@@ -189,11 +195,12 @@ static json_t *service_json(const struct report *r)
     static const char *const stores[] = {"none", "good", "retrying", "failed"};
     const struct bgmq_counters *c = &r->counters;
     return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "status",
-                     r->started ? "Started" : "Stopped", "store", stores[c->store_state & 3],
-                     "replayed", (json_int_t)c->replayed, "replies_dropped",
-                     (json_int_t)c->replies_dropped, "lost", (json_int_t)c->lost, "commits",
-                     (json_int_t)c->commits, "journal_waiting",
-                     (json_int_t)c->journal_waiting, "totals", stats_json(&r->total));
+                     r->started ? "Started" : "Stopped", "store",
+                     stores[c->store_state & 3], "replayed", (json_int_t)c->replayed,
+                     "replies_dropped", (json_int_t)c->replies_dropped, "lost",
+                     (json_int_t)c->lost, "commits", (json_int_t)c->commits,
+                     "journal_waiting", (json_int_t)c->journal_waiting, "totals",
+                     stats_json(&r->total));
 }
 
 static char *dump(json_t *root)

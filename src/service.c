@@ -11,40 +11,11 @@
 #include <string.h>
 
 #include "err.h"
+#include "handle.h"
 #include "park.h"
+#include "reply.h"
 
 #define MS INT64_C(1000000)
-
-/* ---- fork ------------------------------------------------------------------------------------- */
-
-static _Atomic unsigned fork_generation;
-
-static void after_fork_in_child(void)
-{
-    atomic_fetch_add(&fork_generation, 1);
-}
-
-static void watch_forks(void)
-{
-    pthread_atfork(NULL, NULL, after_fork_in_child);
-}
-
-int bgmqi_service_enter(const struct bgmq *mq)
-{
-    if (!mq)
-        return BGMQ_EINVAL;
-    if (mq->generation != atomic_load_explicit(&fork_generation, memory_order_relaxed))
-        return BGMQ_EFORKED;
-    if (atomic_load_explicit(&mq->types.closed, memory_order_relaxed))
-        return BGMQ_ECLOSED;
-    return bgmqi_log_inside() ? BGMQ_EDEADLK : 0;
-}
-
-bool bgmqi_service_in_handler(const struct bgmq *mq)
-{
-    const struct bgmq_job *job = bgmqi_worker_job();
-    return job && job->env->service == mq;
-}
 
 /* ---- upcalls ------------------------------------------------------------------------------------ */
 
@@ -161,9 +132,43 @@ static int restore_types(struct bgmq *mq, struct known *all, int err)
     for (struct known *next; all; all = next) {
         next = all->next;
         if (!err)
-            err = bgmqi_registry_restore(mq->registry, all->number, all->name, all->counts);
+            err =
+                bgmqi_registry_restore(mq->registry, all->number, all->name, all->counts);
         free(all);
     }
+    return err;
+}
+
+/* Charges what was in flight, moves what was in memory, and notes the types. */
+static int recover(struct bgmq *mq, struct store *store, struct known **types,
+                   struct bgmq_error *error)
+{
+    struct flight_log log;
+    int err = bgmqi_flight_open(&mq->flight, mq->config.database, &log, error);
+    if (err)
+        return err;
+    mq->types.flight = mq->flight;
+    int64_t n = store->ops->recover(store, log.ids, log.attempts, log.n);
+    bgmqi_flight_log_fini(&log);
+    if (n < 0 || store->ops->types(store, note_type, types) < 0)
+        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: cannot be read",
+                             mq->config.database);
+    bgmqi_flight_clear(mq->flight);
+    mq->replayed = (uint64_t)n;
+    return 0;
+}
+
+static int open_journal(struct bgmq *mq, struct store *store)
+{
+    struct journal_options jo = {
+        .flush_interval_ms = mq->config.flush_interval_ms,
+        .flush_batch = mq->config.flush_batch,
+        .stack_size = mq->config.stack_size,
+        .log = &mq->config.log,
+        .events = {on_committed, on_dropped, on_load, on_failed, mq},
+    };
+    int err = bgmqi_journal_open(&mq->journal, store, &jo);
+    mq->types.journal = mq->journal;
     return err;
 }
 
@@ -173,37 +178,19 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
                                .share = mq->config.share_database,
                                .max_body = mq->config.max_body,
                                .history_keep = mq->config.history_keep};
-    int err = bgmqi_owner_take(&mq->owner, mq->config.database, error);
-    if (err)
-        return err;
     struct store *store;
-    err = bgmqi_store_sqlite_open(&store, &so, error);
+    struct known *types = NULL;
+    int err = bgmqi_owner_take(&mq->owner, mq->config.database, error);
+    if (!err)
+        err = bgmqi_store_sqlite_open(&store, &so, error);
     if (err)
         return err;
-    struct known *types = NULL;
-    int64_t n = store->ops->recover(store, NULL, NULL, 0);
-    if (n < 0 || store->ops->types(store, note_type, &types) != 0) {
-        restore_types(mq, types, BGMQ_EOPEN);
+    err = recover(mq, store, &types, error);
+    if (!err)
+        err = open_journal(mq, store);
+    if (err)
         store->ops->close(store);
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: recovery failed", mq->config.database);
-    }
-    mq->replayed = (uint64_t)n;
-    struct journal_options jo = {
-        .flush_interval_ms = mq->config.flush_interval_ms,
-        .flush_batch = mq->config.flush_batch,
-        .stack_size = mq->config.stack_size,
-        .log = &mq->config.log,
-        .events = {on_committed, on_dropped, on_load, on_failed, mq},
-    };
-    struct journal *journal;
-    err = bgmqi_journal_open(&journal, store, &jo);
-    if (err) {
-        restore_types(mq, types, err);
-        store->ops->close(store);
-        return bgmqi_err_set(error, err, "%s: %s", mq->config.database, bgmq_strerror(err));
-    }
-    mq->journal = mq->types.journal = journal;
-    return restore_types(mq, types, 0);
+    return restore_types(mq, types, err);
 }
 
 static int open_parts(struct bgmq *mq, struct bgmq_error *error)
@@ -232,6 +219,7 @@ static void free_service(struct bgmq *mq)
     bgmqi_ticker_free(mq->ticker);
     bgmqi_journal_free(mq->journal);
     bgmqi_registry_free(mq->registry);
+    bgmqi_flight_free(mq->flight);
     bgmqi_owner_release(mq->owner);
     bgmqi_options_fini(&mq->config);
     PTHREAD_OK(pthread_cond_destroy(&mq->idle));
@@ -252,12 +240,10 @@ static void init_condition(pthread_cond_t *c)
 int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
                        const struct clock *clock, struct bgmq_error *error)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (!ret)
         return BGMQ_EINVAL;
     if (error)
         error->text[0] = '\0';
-    pthread_once(&once, watch_forks);
     json_object_seed(0); /* before there are threads that would race for it */
     struct bgmq *mq = calloc(1, sizeof(*mq));
     if (!mq)
@@ -268,7 +254,7 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
         return err;
     }
     mq->clock = clock;
-    mq->generation = atomic_load(&fork_generation);
+    mq->generation = bgmqi_handle_generation();
     mq->budget.max = mq->config.max_bytes;
     lock_init(&mq->life);
     lock_init(&mq->idle_lock);
@@ -283,7 +269,7 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
                                       .clock = clock,
                                       .log = &mq->config.log,
                                       .stack_size = mq->config.stack_size,
-                                      .reply = bgmqi_publish_reply,
+                                      .reply = bgmqi_reply_send,
                                       .idle = on_idle,
                                       .ctx = mq};
     err = open_parts(mq, error);
@@ -298,7 +284,8 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
     return 0;
 }
 
-int bgmq_open(struct bgmq **ret, const struct bgmq_options *options, struct bgmq_error *error)
+int bgmq_open(struct bgmq **ret, const struct bgmq_options *options,
+              struct bgmq_error *error)
 {
     return bgmqi_service_open(ret, options, &bgmqi_clock_system, error);
 }
@@ -306,18 +293,19 @@ int bgmq_open(struct bgmq **ret, const struct bgmq_options *options, struct bgmq
 const char *bgmq_version(void)
 {
 #define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
-    return TEXT(BGMQ_VERSION_MAJOR) "." TEXT(BGMQ_VERSION_MINOR) "." TEXT(BGMQ_VERSION_PATCH);
+#define TEXT(x)  TEXT_(x)
+    return TEXT(BGMQ_VERSION_MAJOR) "." TEXT(BGMQ_VERSION_MINOR) "." TEXT(
+        BGMQ_VERSION_PATCH);
 }
 
 /* ---- start and stop --------------------------------------------------------------------------------- */
 
 int bgmq_start(struct bgmq *mq)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
-    if (bgmqi_service_in_handler(mq))
+    if (bgmqi_handle_in_handler(mq))
         return BGMQ_EBUSY;
     if (mq->journal && bgmqi_journal_failed(mq->journal))
         return BGMQ_ESTORE;
@@ -371,7 +359,8 @@ static bool restarted(struct bgmq *mq, uint64_t epoch)
 
 static void wait_idle(struct bgmq *mq, int64_t ns)
 {
-    int64_t until = clock_mono_ns(&bgmqi_clock_system) + (ns < PARK_MAX_NS ? ns : PARK_MAX_NS);
+    int64_t until =
+        clock_mono_ns(&bgmqi_clock_system) + (ns < PARK_MAX_NS ? ns : PARK_MAX_NS);
     struct timespec at = {.tv_sec = (time_t)(until / 1000000000),
                           .tv_nsec = (long)(until % 1000000000)};
     pthread_cond_timedwait(&mq->idle, &mq->idle_lock.m, &at);
@@ -399,10 +388,10 @@ static bool drained(struct bgmq *mq, uint64_t epoch, int64_t ns)
 
 int bgmq_stop(struct bgmq *mq, unsigned grace_ms)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
-    if (bgmqi_service_in_handler(mq)) {
+    if (bgmqi_handle_in_handler(mq)) {
         halt(mq, mq->config.stop_grace_ms);
         return BGMQ_EINPROGRESS;
     }
@@ -416,7 +405,7 @@ int bgmq_stop(struct bgmq *mq, unsigned grace_ms)
 
 int bgmq_request_stop(struct bgmq *mq)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     halt(mq, mq->config.stop_grace_ms);
@@ -426,19 +415,19 @@ int bgmq_request_stop(struct bgmq *mq)
 
 int bgmq_started(struct bgmq *mq)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     return err ? err : atomic_load(&mq->types.started);
 }
 
 int bgmq_running(struct bgmq *mq)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     return err ? err : (int)running(mq);
 }
 
 int bgmq_flush(struct bgmq *mq)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err || !mq->journal)
         return err;
     return bgmqi_journal_flush(mq->journal, mq->config.publish_timeout_ms * MS);
@@ -482,10 +471,10 @@ static void shut(struct bgmq *mq)
 
 int bgmq_close(struct bgmq *mq)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err == BGMQ_ECLOSED ? 0 : err;
-    if (bgmqi_service_in_handler(mq))
+    if (bgmqi_handle_in_handler(mq))
         return BGMQ_EDEADLK;
     err = bgmq_stop(mq, 0);
     if (err == BGMQ_EBUSY)
@@ -500,7 +489,7 @@ int bgmq_close(struct bgmq *mq)
 
 void bgmq_free(struct bgmq *mq)
 {
-    if (!mq || bgmqi_service_enter(mq) == BGMQ_EFORKED)
+    if (!mq || bgmqi_handle_enter(mq) == BGMQ_EFORKED)
         return;
     while (bgmq_close(mq) == BGMQ_EBUSY)
         ;
@@ -512,7 +501,7 @@ void bgmq_free(struct bgmq *mq)
 int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler, void *ctx,
                   const struct bgmq_type_options *options)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     struct type_config config;
     unsigned threads;
     if (!err && !handler)
@@ -554,7 +543,7 @@ int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler, v
 
 int bgmq_set_threads(struct bgmq *mq, const char *name, unsigned threads)
 {
-    int err = bgmqi_service_enter(mq);
+    int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
     if (threads < 1 || threads > 1024 || !bgmqi_registry_valid(name))

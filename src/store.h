@@ -38,26 +38,28 @@ struct ticket;
  * reads of it only what is set once.  Everything that changes is copied here, so that the op
  * says what was true when it was made. */
 struct store_op {
-    uint8_t kind;    /* enum store_op_kind */
-    uint8_t lane;    /* enum lane: SPILL MOVE UPDATE */
-    uint8_t level;   /* enum bgmq_durability it has to reach */
-    uint8_t history; /* enum outcome: DELETE_* and HISTORY write a history row when not NONE;
+    uint8_t kind;  /* enum store_op_kind */
+    uint8_t lane;  /* enum lane: SPILL MOVE UPDATE */
+    uint8_t level; /* enum bgmq_durability it has to reach */
+    uint8_t
+        history; /* enum outcome: DELETE_* and HISTORY write a history row when not NONE;
                         so does MOVE/UPDATE to LANE_DLQ */
     uint8_t crashes;
     uint16_t attempt;
     uint32_t run;
-    uint32_t type;  /* number of the type */
-    int32_t result; /* set by apply: 0; BGMQ_EEXIST: the unique key is taken, nothing written,
+    uint32_t type; /* number of the type */
+    int32_t
+        result; /* set by apply: 0; BGMQ_EEXIST: the unique key is taken, nothing written,
                        ID is now the id of the message that has it; BGMQ_ELOST: no such row */
     uint64_t id;
     int64_t key;
     uint64_t seq;
-    int64_t at_ms; /* now, for the history */
+    int64_t at_ms;           /* now, for the history */
     struct message *msg;     /* INSERT SPILL MOVE UPDATE DELETE_* HISTORY */
     struct failure *failure; /* a reference of its own, or NULL */
     /* for the journal and its callers; the store does not look */
-    char *text;    /* STORE_TYPE: the name; freed with the op */
-    void *owner;   /* the type */
+    char *text;            /* STORE_TYPE: the name; freed with the op */
+    void *owner;           /* the type */
     struct ticket *ticket; /* of the publisher that waits, or NULL */
     uint32_t slot;         /* its row in the ticket */
 };
@@ -70,7 +72,7 @@ struct store_row {
     int64_t key, created_ms;
     int priority;
     unsigned attempt, max_attempts, run, crashes, flags;
-    const struct message_ext *ext; /* by value of its strings; NULL when none */
+    const struct message_ext *ext;       /* by value of its strings; NULL when none */
     const char *error_code, *error_text; /* NULL when no attempt failed */
     int64_t error_ms;
     const void *body;
@@ -88,10 +90,10 @@ enum store_sync { STORE_SYNC_NORMAL, STORE_SYNC_FULL };
 /* How a failed apply ended. */
 enum store_failure {
     STORE_FAIL_NONE,
-    STORE_FAIL_BUSY,  /* somebody else writes: nothing was changed, try again */
-    STORE_FAIL_FULL,  /* no room: nothing was changed, try again later */
-    STORE_FAIL_OP,    /* a statement failed and was rolled back: nothing was changed */
-    STORE_FAIL_DEAD   /* the commit failed, or the file is damaged or gone: unknown what was
+    STORE_FAIL_BUSY, /* somebody else writes: nothing was changed, try again */
+    STORE_FAIL_FULL, /* no room: nothing was changed, try again later */
+    STORE_FAIL_OP,   /* a statement failed and was rolled back: nothing was changed */
+    STORE_FAIL_DEAD /* the commit failed, or the file is damaged or gone: unknown what was
                          changed; the store takes nothing more */
 };
 
@@ -129,7 +131,7 @@ struct store {
 
 struct store_options {
     const char *path;
-    int share;          /* the file may hold tables that are not ours */
+    int share; /* the file may hold tables that are not ours */
     size_t max_body;
     uint64_t max_pages; /* 0: 16 GiB worth */
     uint64_t history_keep;

@@ -68,9 +68,6 @@ static const char *const texts[STATEMENTS] = {
     [Q_TYPE_INSERT] = "INSERT OR ROLLBACK INTO main.bgmq_type(id, name) VALUES(?1, ?2)",
     [Q_HISTORY_INSERT] = HISTORY_INSERT,
     [Q_HISTORY_PRUNE] = "DELETE FROM main.bgmq_history WHERE seq BETWEEN ?1 AND ?2",
-    /* A change that changes nothing, so that a commit has something to sync. */
-    [Q_TOUCH] =
-        "UPDATE OR ROLLBACK main.bgmq_meta SET value = value WHERE key = 'schema'",
     [Q_LOAD] = "SELECT " JOB_COLUMNS ", " EXT_COLUMNS ", " PLACE_COLUMNS
                " FROM main.bgmq_backlog INDEXED BY bgmq_backlog_order"
                " WHERE type = ?1 AND lane = ?2 AND (key, seq) >= (?3, ?4)"
@@ -156,10 +153,24 @@ int bgmqi_store_sqlite_begin(struct sqlite_store *s, enum store_sync sync)
     return bgmqi_store_sqlite_run(s, Q_BEGIN);
 }
 
+/* A commit without a change writes nothing and syncs nothing, not even what was committed
+ * before it without a sync. */
+static int sync_log(struct sqlite_store *s)
+{
+    sqlite3_file *log = NULL;
+    int rc = sqlite3_file_control(s->w, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (rc == SQLITE_OK && log && log->pMethods)
+        rc = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+    return rc;
+}
+
 int bgmqi_store_sqlite_commit(struct sqlite_store *s)
 {
+    s->logged = false;
     int rc = bgmqi_store_sqlite_run(s, Q_COMMIT);
-    if (rc == SQLITE_OK)
+    if (rc == SQLITE_OK && s->sync == STORE_SYNC_FULL && s->unsynced && !s->logged)
+        rc = sync_log(s);
+    if (rc == SQLITE_OK && (s->logged || s->sync == STORE_SYNC_FULL))
         s->unsynced = s->sync != STORE_SYNC_FULL;
     return rc;
 }

@@ -42,7 +42,6 @@ enum statement {
     Q_HISTORY_INSERT,
     Q_HISTORY_INSERT_MANY,
     Q_HISTORY_PRUNE,
-    Q_TOUCH,
     Q_LOAD,
     Q_TYPES,
     Q_IDS_RESERVE,
@@ -67,11 +66,12 @@ struct sqlite_store {
     sqlite3_stmt *q[STATEMENTS];
     char *path; /* absolute */
     uint64_t history_keep;
-    int64_t history_first,
-        history_last; /* seq of the oldest and newest row; last < first: none */
-    int sync;         /* enum store_sync W is set to; -1: not known */
-    bool unsynced;    /* something was committed that no sync has covered */
-    bool dead; /* the file cannot be trusted any more: nothing is written, for ever */
+    /* seq of the oldest and the newest row of the history; last < first: it has none */
+    int64_t history_first, history_last;
+    int sync;      /* enum store_sync W is set to; -1: not known */
+    bool logged;   /* the last commit had something to write */
+    bool unsynced; /* something was committed that no sync has covered */
+    bool dead;     /* the file cannot be trusted any more: nothing is written, for ever */
     struct bgmq_error why_dead;
 
     /* waiting for a lock that somebody else holds */
@@ -91,8 +91,7 @@ struct sqlite_store {
     size_t meta_size;
 };
 
-/* ---- transactions: store_sqlite.c
- * ---------------------------------------------------------- */
+/* ---- transactions -------------------------------------------------------------------- */
 
 enum stage { STAGE_BEGIN, STAGE_BODY, STAGE_COMMIT };
 
@@ -100,6 +99,7 @@ enum stage { STAGE_BEGIN, STAGE_BODY, STAGE_COMMIT };
 int bgmqi_store_sqlite_run(struct sqlite_store *s, enum statement q);
 /* A transaction that takes the write lock at once, with SYNC in force. */
 int bgmqi_store_sqlite_begin(struct sqlite_store *s, enum store_sync sync);
+/* After a commit with STORE_SYNC_FULL all that was committed before is synced, too. */
 int bgmqi_store_sqlite_commit(struct sqlite_store *s);
 /* Rolls back whatever is open after RC came at STAGE, and says how bad it is: an enum
  * store_failure, never NONE.  DEAD sticks to S.  TEXT may be NULL. */

@@ -75,14 +75,14 @@ int bgmqi_store_upkeep_return_ids(struct store *store, uint64_t next)
     return 0;
 }
 
-/* ---- check-points */
+/* ---- check-points -------------------------------------------------------------------- */
 
 static int count_pages(void *ctx, sqlite3 *db, const char *name, int pages)
 {
     (void)db, (void)name;
     struct sqlite_store *s = ctx;
     s->wal_pages = pages;
-    s->log_used = true;
+    s->log_used = s->logged = true;
     return SQLITE_OK;
 }
 
@@ -93,7 +93,7 @@ int bgmqi_store_upkeep_checkpoint(struct store *store, int force)
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
         return BGMQ_ESTORE;
-    if (!s->log_used || (!force && s->wal_pages < s->checkpoint_at))
+    if (!force && (!s->log_used || s->wal_pages < s->checkpoint_at))
         return 0;
     unsigned patience = s->patience_ms;
     s->patience_ms = 0;

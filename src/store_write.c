@@ -191,7 +191,6 @@ static int do_op(struct batch *b, struct store_op *op)
 /* Everything between BEGIN and COMMIT. */
 static int write_ops(struct batch *b)
 {
-    int64_t before = sqlite3_total_changes64(b->s->w);
     for (b->at = 0; b->at < b->n; b->at++) {
         b->ops[b->at].result = 0;
         int rc = do_op(b, &b->ops[b->at]);
@@ -203,10 +202,6 @@ static int write_ops(struct batch *b)
         rc = bgmqi_store_batch_flush_history(b);
     if (rc == SQLITE_OK)
         rc = bgmqi_store_batch_prune(b);
-    /* A commit without a change does not sync; what was committed before has to be. */
-    if (rc == SQLITE_OK && b->s->sync == STORE_SYNC_FULL && b->s->unsynced &&
-        sqlite3_total_changes64(b->s->w) == before)
-        rc = bgmqi_store_sqlite_run(b->s, Q_TOUCH);
     return rc;
 }
 

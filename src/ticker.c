@@ -47,7 +47,8 @@ static void *run(void *arg)
     while (!atomic_load(&t->quit)) {
         /* Whatever comes from here on wakes us, or is seen by this turn. */
         atomic_store(&t->next_ms, INT64_MAX);
-        struct turn turn = {.now_ms = clock_wall_ms(t->options.clock), .next_ms = INT64_MAX};
+        struct turn turn = {.now_ms = clock_wall_ms(t->options.clock),
+                            .next_ms = INT64_MAX};
         bgmqi_registry_each(t->options.registry, false, tick_type, &turn);
         int64_t wait_ms = t->options.also(t->options.ctx);
         if (turn.next_ms != INT64_MAX) {

@@ -256,8 +256,9 @@ enum outcome bgmqi_type_history(const struct type *t, enum outcome how)
     return OUTCOME_NONE;
 }
 
-void bgmqi_type_fill(const struct type *t, struct journal_entry *e, enum store_op_kind kind,
-                     struct message *m, enum outcome history, int64_t now_ms)
+void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
+                     enum store_op_kind kind, struct message *m, enum outcome history,
+                     int64_t now_ms)
 {
     struct store_op *op = &e->op;
     op->kind = (uint8_t)kind;
@@ -286,22 +287,32 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
         if (m->row == ROW_NONE && m->ext && m->ext->unique_key)
             bgmqi_map_remove(&t->keys, m->ext->unique_key);
     }
+    if (lane != LANE_DLQ && lane != LANE_DELAYED)
+        t->added++;
     if (m->row == ROW_NONE) {
-        if (lane == LANE_INQ || lane == LANE_PRIORITYQ)
-            t->added++;
         bgmqi_type_place(t, m, lane);
         return false;
     }
+    struct lane_state *l = &t->lanes[lane];
+    int64_t key = bgmqi_type_key(m, lane);
+    bool now = bgmqi_type_before_frontier(l, key, m->seq) &&
+               bgmqi_type_lane_len(t, lane) < t->config.window;
     bgmqi_type_fill(t, entry, m->row == ROW_JOB ? STORE_MOVE : STORE_UPDATE, m, history,
                     m->failure ? m->failure->at_ms : m->created_ms);
     entry->op.level = BGMQ_BEHIND;
     entry->op.lane = (uint8_t)lane;
-    entry->op.key = bgmqi_type_key(m, lane);
-    entry->tell = true;
+    entry->op.key = key;
+    entry->tell = !now;
     m->row = ROW_BACKLOG;
-    t->lanes[lane].in_journal++;
-    bgmqi_queue_push(&t->limbo, m);
+    if (now) {
+        bgmqi_message_ref(m); /* one for its place, one for the entry */
+    } else {
+        l->in_journal++;
+        bgmqi_queue_push(&t->limbo, m);
+    }
     bgmqi_journal_add(t->env->journal, entry, entry);
+    if (now)
+        bgmqi_type_place(t, m, lane);
     return true;
 }
 

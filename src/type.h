@@ -23,6 +23,7 @@
 #define BGMQI_TYPE_H
 
 #include "clock.h"
+#include "flight.h"
 #include "journal.h"
 #include "mem.h"
 #include "retry.h"
@@ -36,11 +37,12 @@ struct type_env {
     const struct clock *clock;
     const struct log *log;
     struct journal *journal; /* NULL: memory only */
+    struct flight *flight;   /* likewise */
     struct budget *budget;
-    _Atomic uint64_t ids;    /* the next id, without a journal */
-    _Atomic uint64_t lost;   /* outcomes refused */
-    _Atomic bool started;    /* workers may claim */
-    _Atomic bool closed;     /* nothing is let in any more */
+    _Atomic uint64_t ids;  /* the next id, without a journal */
+    _Atomic uint64_t lost; /* outcomes refused */
+    _Atomic bool started;  /* workers may claim */
+    _Atomic bool closed;   /* nothing is let in any more */
     /* The ticker has to look at a type by DUE_MS. */
     void (*due)(void *ctx, int64_t due_ms);
     void *ctx;
@@ -80,9 +82,10 @@ struct admission {
     struct journal_entry *entry;
     struct ticket *ticket; /* NULL: placed at once, else once committed */
     uint32_t slot;         /* its row in the ticket */
-    bool chained; /* one of several: not placed before bgmqi_type_confirm, and with an ENTRY
+    bool
+        chained; /* one of several: not placed before bgmqi_type_confirm, and with an ENTRY
                      (and a ticket) added to the journal by the caller */
-    uint64_t id;  /* out: of the message, or of the one with the same key */
+    uint64_t id;    /* out: of the message, or of the one with the same key */
     bool duplicate; /* out: without a row; M is gone then */
 };
 
@@ -121,10 +124,10 @@ bool bgmqi_desk_cancelled(const struct desk *d);
 enum settle { SETTLE_DONE, SETTLE_RETRY, SETTLE_SNOOZE, SETTLE_DEAD, SETTLE_DISCARD };
 struct settlement {
     enum settle how;
-    int64_t due_ms;            /* RETRY, SNOOZE: 0 is at once */
-    struct failure *failure;   /* given to the message; NULL: none, or on DONE */
+    int64_t due_ms;          /* RETRY, SNOOZE: 0 is at once */
+    struct failure *failure; /* given to the message; NULL: none, or on DONE */
     bool no_outq;
-    bool failed;               /* counts as a failed attempt */
+    bool failed; /* counts as a failed attempt */
 };
 /* Ends the attempt that bgmqi_desk_next began. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
@@ -161,6 +164,8 @@ void bgmqi_type_end_getters(struct type *t);
 
 /* Gives the dead a new life (ID 0: all).  Returns how many, or ENOENT. */
 int bgmqi_type_retry_dead(struct type *t, uint64_t id);
+/* Waits until the delayed that belong into memory are there. */
+int bgmqi_type_wait_delayed(struct type *t);
 /* Makes those that wait out a back-off run now; up to MAX of their ids to IDS.  Returns how
  * many; when it is MAX there may be more. */
 size_t bgmqi_type_retry_pending(struct type *t, uint64_t *ids, size_t max);

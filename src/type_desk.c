@@ -25,6 +25,7 @@ struct desk *bgmqi_desk_new(struct type *t)
     if (!d)
         return NULL;
     d->type = t;
+    d->slot = bgmqi_flight_take(t->env->flight);
     lock_init(&d->lock);
     bgmqi_type_lock(t);
     /* At the end: workers are shown in the order they came. */
@@ -138,9 +139,10 @@ static struct message *steal(struct type *t)
 
 static struct message *take_next(struct type *t)
 {
-    bool from_inq = t->inq.len &&
-                    (!t->priorityq.len || t->streak >= t->config.priority_share);
-    struct message *m = from_inq ? bgmqi_queue_pop(&t->inq) : bgmqi_heap_pop(&t->priorityq);
+    bool from_inq =
+        t->inq.len && (!t->priorityq.len || t->streak >= t->config.priority_share);
+    struct message *m =
+        from_inq ? bgmqi_queue_pop(&t->inq) : bgmqi_heap_pop(&t->priorityq);
     if (!m)
         return NULL;
     t->streak = from_inq ? 0 : t->streak + 1;
@@ -235,7 +237,8 @@ static bool claim(struct desk *d)
         woken = true;
     }
     if (!go)
-        bgmqi_type_wake_one(t); /* the wake that ends this one may have been for a message */
+        bgmqi_type_wake_one(
+            t); /* the wake that ends this one may have been for a message */
     bgmqi_type_unlock(t);
     if (go)
         read_clocks(d, woken);
@@ -250,7 +253,8 @@ enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
         struct message *m = NULL;
         lock_take(&d->lock);
         if (d->first < d->n &&
-            (d->n == 1 || !atomic_load_explicit(&d->type->urgent, memory_order_acquire))) {
+            (d->n == 1 ||
+             !atomic_load_explicit(&d->type->urgent, memory_order_acquire))) {
             m = d->claimed[d->first++];
             d->current = m;
             if (m->priority > 0)
@@ -262,6 +266,8 @@ enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
         if (m) {
             m->attempt++;
             m->run++;
+            if (d->slot && m->row != ROW_NONE)
+                flight_begin(d->slot, m->id, m->attempt);
             *ret = m;
             return DESK_MESSAGE;
         }
@@ -340,8 +346,8 @@ static void settle_elsewhere(struct desk *d, struct message *m, struct settlemen
         enum lane lane = s->how == SETTLE_DEAD ? LANE_DLQ
                          : s->due_ms           ? LANE_DELAYED
                                                : bgmqi_type_ready_lane(m);
-        enum outcome history = s->how == SETTLE_DEAD ? bgmqi_type_history(t, OUTCOME_DEAD)
-                                                     : OUTCOME_NONE;
+        enum outcome history =
+            s->how == SETTLE_DEAD ? bgmqi_type_history(t, OUTCOME_DEAD) : OUTCOME_NONE;
         bgmqi_type_leave_out(t, m);
         bgmqi_type_send(t, m, lane, e, history);
     }
@@ -353,6 +359,8 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
     struct type *t = d->type;
     if (s->how != SETTLE_DONE) {
         settle_elsewhere(d, m, s);
+        if (d->slot)
+            flight_end(d->slot);
         return;
     }
     bool row = m->row != ROW_NONE;
@@ -362,6 +370,8 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
     m->failure = NULL;
     if (s->no_outq)
         m->flags |= MESSAGE_NO_OUTQ;
+    if (row && d->slot)
+        flight_end(d->slot); /* the journal has it now */
     int64_t now = clock_mono_ns(t->env->clock);
     lock_take(&d->lock);
     count(d, s, now);
@@ -392,6 +402,7 @@ void bgmqi_desk_leave(struct desk *d)
     t->waking = false; /* the wake may have been meant for this one */
     bgmqi_type_wake_one(t);
     bgmqi_type_unlock(t);
+    bgmqi_flight_release(t->env->flight, d->slot);
 }
 
 void bgmqi_type_cancel(struct type *t, bool cancel)

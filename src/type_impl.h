@@ -12,9 +12,9 @@
 struct lane_state {
     uint64_t stored;     /* committed rows from the frontier on */
     uint64_t in_journal; /* rows on their way to BACKLOG */
-    size_t crowd;        /* of a heap: messages in memory at which it is looked at again */
-    size_t reserved;     /* places kept for messages that wait for their commit */
-    bool bounded;        /* there is a frontier: the first (key, seq) that is not in memory */
+    size_t crowd;    /* of a heap: messages in memory at which it is looked at again */
+    size_t reserved; /* places kept for messages that wait for their commit */
+    bool bounded;    /* there is a frontier: the first (key, seq) that is not in memory */
     int64_t key;
     uint64_t seq;
 };
@@ -65,6 +65,7 @@ struct desk {
     struct type *type;
     struct park park;
     _Atomic bool cancelled;
+    struct flight_slot *slot; /* or NULL */
 
     /* protected by type.lock */
     struct desk *next;        /* of all desks */
@@ -121,8 +122,9 @@ void bgmqi_type_retire(struct type *t, struct message *m);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
 /* A journal entry that says M is at its end.  NULL entry is fine when M has no row. */
-void bgmqi_type_fill(const struct type *t, struct journal_entry *e, enum store_op_kind kind,
-                     struct message *m, enum outcome history, int64_t now_ms);
+void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
+                     enum store_op_kind kind, struct message *m, enum outcome history,
+                     int64_t now_ms);
 /* What the history option says about an end. */
 enum outcome bgmqi_type_history(const struct type *t, enum outcome how);
 /* Asks for a load when the prefix of LANE runs low; forgets a frontier with nothing behind. */

@@ -31,14 +31,15 @@ static struct message *message_of(const struct store_row *row)
                                          .tag = x->tag,
                                          .traceparent = x->traceparent,
                                          .unique_key = x->unique_key};
-        if (bgmqi_message_ext_new(&o, NULL, x->meta, x->meta_len, &m->ext) == BGMQ_ENOMEM) {
+        if (bgmqi_message_ext_new(&o, NULL, x->meta, x->meta_len, &m->ext) ==
+            BGMQ_ENOMEM) {
             bgmqi_message_unref(m);
             return NULL;
         }
     }
     if (row->error_code)
-        m->failure = bgmqi_failure_new(row->error_code, row->error_text ? row->error_text : "",
-                                       row->error_ms);
+        m->failure = bgmqi_failure_new(
+            row->error_code, row->error_text ? row->error_text : "", row->error_ms);
     m->id = row->id;
     m->seq = row->seq;
     m->created_ms = row->created_ms;
@@ -50,7 +51,8 @@ static struct message *message_of(const struct store_row *row)
     m->crashes = (uint8_t)row->crashes;
     m->flags = (uint8_t)row->flags;
     m->row = ROW_BACKLOG;
-    m->level = BGMQ_DISK; /* it is in the store: what it says of the past is true of all levels */
+    m->level =
+        BGMQ_DISK; /* it is in the store: what it says of the past is true of all levels */
     return m;
 }
 
@@ -199,7 +201,8 @@ static void load_lane(struct type *t, enum lane lane)
     size_t limit = window - len;
     struct message **sorted = malloc(limit * sizeof(*sorted));
     struct store *s = bgmqi_journal_store(t->env->journal);
-    int n = sorted ? s->ops->load(s, t->number, lane, key, seq, limit, LOAD_BYTES, add_row, &h)
+    int n = sorted ? s->ops->load(s, t->number, lane, key, seq, limit, LOAD_BYTES,
+                                  add_row, &h)
                    : BGMQ_ENOMEM;
     if (n < 0) {
         bgmqi_log(t->env->log, BGMQ_LOG_ERROR, "%s: cannot load from the database: %s",
@@ -282,15 +285,13 @@ void bgmqi_type_evict(struct type *t, enum lane lane)
             continue;
         }
         m->place = PLACE_NONE;
-        bgmqi_type_fill(t, e, m->row == ROW_JOB ? STORE_MOVE : STORE_UPDATE, m, OUTCOME_NONE,
-                        m->created_ms);
+        bgmqi_type_fill(t, e, m->row == ROW_JOB ? STORE_MOVE : STORE_UPDATE, m,
+                        OUTCOME_NONE, m->created_ms);
         e->op.level = BGMQ_BEHIND;
         e->op.lane = (uint8_t)lane;
         e->op.key = bgmqi_type_key(m, lane);
         e->tell = true;
         m->row = ROW_BACKLOG;
-        if (lane == LANE_PRIORITYQ)
-            t->added--; /* it is added anew when it arrives */
         l->in_journal++;
         bgmqi_queue_push(&t->limbo, m);
         bgmqi_journal_add(t->env->journal, e, e);

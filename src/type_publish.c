@@ -30,7 +30,8 @@ static void admit_stored(struct type *t, struct admission *a)
     enum lane lane = m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
     int64_t key = bgmqi_type_key(m, lane);
     bool direct = lane != LANE_DELAYED && has_room(t, lane, key, m->seq);
-    bgmqi_type_fill(t, e, direct ? STORE_INSERT : STORE_SPILL, m, OUTCOME_NONE, m->created_ms);
+    bgmqi_type_fill(t, e, direct ? STORE_INSERT : STORE_SPILL, m, OUTCOME_NONE,
+                    m->created_ms);
     e->op.lane = (uint8_t)lane;
     e->op.key = key;
     e->op.ticket = a->ticket;
@@ -157,8 +158,8 @@ static void arrive(struct type *t, struct store_op *op)
     struct message *m = op->msg;
     bgmqi_queue_remove(&t->limbo, m);
     l->in_journal--;
-    if (lane == LANE_INQ || lane == LANE_PRIORITYQ)
-        t->added++;
+    if (op->kind == STORE_SPILL && (lane == LANE_INQ || lane == LANE_PRIORITYQ))
+        t->added++; /* published; others were counted when they were sent here */
     bool fifo = lane == LANE_INQ || lane == LANE_DLQ;
     if (fifo && !l->bounded && bgmqi_type_lane_len(t, lane) >= t->config.window) {
         l->bounded = true;

@@ -10,7 +10,8 @@ static void name_of(const struct type *t, char ret[208])
 
 static uint64_t lane_count(const struct type *t, enum lane lane)
 {
-    return bgmqi_type_lane_len(t, lane) + t->lanes[lane].stored + t->lanes[lane].in_journal;
+    return bgmqi_type_lane_len(t, lane) + t->lanes[lane].stored +
+           t->lanes[lane].in_journal;
 }
 
 void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret)

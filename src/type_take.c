@@ -53,7 +53,8 @@ static struct message *take_now(struct type *t, enum place place)
     return m;
 }
 
-int bgmqi_type_take(struct type *t, enum place place, int64_t timeout_ns, struct message **ret)
+int bgmqi_type_take(struct type *t, enum place place, int64_t timeout_ns,
+                    struct message **ret)
 {
     struct getters *all = getters_of(t, place);
     struct getter g = {.ended = 0};
@@ -106,8 +107,8 @@ static void end_taken(struct type *t, struct message *m, enum place from)
         struct journal_entry *e = bgmqi_type_entry();
         enum outcome history =
             from == PLACE_DLQ ? OUTCOME_NONE : bgmqi_type_history(t, OUTCOME_DONE);
-        bgmqi_type_fill(t, e, m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG, m,
-                        history, clock_wall_ms(t->env->clock));
+        bgmqi_type_fill(t, e, m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG,
+                        m, history, clock_wall_ms(t->env->clock));
         e->op.level = BGMQ_BEHIND;
         bgmqi_message_ref(m);
         bgmqi_journal_add(t->env->journal, e, e);
@@ -179,7 +180,8 @@ static void see(struct view *v, struct message *m)
 size_t bgmqi_type_peek(struct type *t, enum place place, struct message **ret,
                        struct failure **failures, uint16_t *attempts, size_t max)
 {
-    struct view v = {.messages = ret, .failures = failures, .attempts = attempts, .max = max};
+    struct view v = {
+        .messages = ret, .failures = failures, .attempts = attempts, .max = max};
     bgmqi_type_lock(t);
     bgmqi_type_collect(t);
     if (place == PLACE_PRIORITYQ) {
@@ -258,11 +260,22 @@ static int wait_for_load(struct type *t)
     return err;
 }
 
+int bgmqi_type_wait_delayed(struct type *t)
+{
+    struct lane_state *l = &t->lanes[LANE_DELAYED];
+    bgmqi_type_lock(t);
+    bool wait = l->in_journal || (l->stored && bgmqi_type_lane_len(t, LANE_DELAYED) <=
+                                                   t->config.window / 2);
+    bgmqi_type_unlock(t);
+    return wait ? wait_for_load(t) : 0;
+}
+
 int bgmqi_type_retry_dead(struct type *t, uint64_t id)
 {
     int n = 0;
     bgmqi_type_lock(t);
-    uint64_t most = t->dlq.len + t->lanes[LANE_DLQ].stored + t->lanes[LANE_DLQ].in_journal;
+    uint64_t most =
+        t->dlq.len + t->lanes[LANE_DLQ].stored + t->lanes[LANE_DLQ].in_journal;
     bgmqi_type_unlock(t);
     while ((uint64_t)n < most) {
         if (revive_one(t, id)) {

@@ -49,7 +49,8 @@ static enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
             bgmqi_worker_note(job, bgmq_errname(returned), bgmq_strerror(returned));
         return returned == BGMQ_EJSON ? BGMQ_PERMANENT : BGMQ_RETRY;
     }
-    snprintf(text, sizeof(text), "the handler returned %d, which is no verdict", returned);
+    snprintf(text, sizeof(text), "the handler returned %d, which is no verdict",
+             returned);
     bgmqi_log(job->env->log, BGMQ_LOG_ERROR, "%s: message %llu: %s",
               bgmqi_type_name(job->type), (unsigned long long)job->message->id, text);
     bgmqi_worker_note(job, "BadVerdict", text);
@@ -58,7 +59,8 @@ static enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
 
 static enum bgmq_verdict run(struct bgmq_job *job, const struct type_config *c)
 {
-    bgmq_handler_fn *before = c->request_filter ? c->request_filter : job->env->request_filter;
+    bgmq_handler_fn *before =
+        c->request_filter ? c->request_filter : job->env->request_filter;
     bgmq_handler_fn *after =
         c->response_filter ? c->response_filter : job->env->response_filter;
     enum bgmq_verdict verdict = BGMQ_DONE;
@@ -71,12 +73,16 @@ static enum bgmq_verdict run(struct bgmq_job *job, const struct type_config *c)
     return verdict;
 }
 
+static unsigned most_attempts(const struct bgmq_job *job)
+{
+    unsigned most = job->message->max_attempts;
+    return most ? most : bgmqi_type_config(job->type)->max_attempts;
+}
+
 /* The rules, or the type's on_error in their place: what becomes of a failed attempt. */
 static enum settle decide(struct bgmq_job *job, const struct type_config *c,
                           enum bgmq_verdict verdict)
 {
-    const struct message *m = job->message;
-    unsigned most = m->max_attempts ? m->max_attempts : c->max_attempts;
     if (c->on_error) {
         switch (c->on_error(job, c->handler_ctx)) {
         case BGMQ_RETRY:
@@ -89,7 +95,9 @@ static enum settle decide(struct bgmq_job *job, const struct type_config *c,
             return SETTLE_DEAD;
         }
     }
-    return verdict == BGMQ_PERMANENT || m->attempt >= most ? SETTLE_DEAD : SETTLE_RETRY;
+    return verdict == BGMQ_PERMANENT || job->message->attempt >= most_attempts(job)
+               ? SETTLE_DEAD
+               : SETTLE_RETRY;
 }
 
 /* ---- one turn ----------------------------------------------------------------------------------- */
@@ -139,7 +147,14 @@ static void turn(struct worker *w, struct message *m)
     struct type *t = bgmqi_desk_type(w->desk);
     struct bgmq_job job = {.env = w->env, .type = t, .desk = w->desk, .message = m};
     current = &job;
-    enum bgmq_verdict verdict = run(&job, bgmqi_type_config(t));
+    enum bgmq_verdict verdict = BGMQ_PERMANENT;
+    if (m->attempt > most_attempts(&job)) {
+        /* The last attempt it had ended with the process. */
+        m->attempt--;
+        bgmqi_worker_note(&job, "Crash", "the process died during the last attempt");
+    } else {
+        verdict = run(&job, bgmqi_type_config(t));
+    }
     settle(w, &job, verdict);
     current = NULL;
     bgmqi_failure_unref(job.failure);

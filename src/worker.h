@@ -29,7 +29,7 @@ struct bgmq_job {
     struct message *message;
     struct failure *failure; /* noted in this attempt, or NULL */
     int64_t snooze_ms;
-    json_t *json; /* the body, once parsed */
+    json_t *json;        /* the body, once parsed */
     char *response_type; /* NULL: no response */
     void *response;
     size_t response_len;

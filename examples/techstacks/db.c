@@ -109,8 +109,7 @@ int64_t db_end(sqlite3 *sq, int64_t result)
     return result < 0 ? result : DB_ERROR;
 }
 
-/* ---- statements ---------------------------------------------------------------------
- */
+/* ---- statements -------------------------------------------------------------------- */
 
 static sqlite3_stmt *prepare(sqlite3 *sq, const char *sql, const char *format,
                              va_list args)

@@ -115,54 +115,62 @@ int notification_progress(struct db *db, int64_t id, struct progress *ret)
     return 0;
 }
 
-static int change(struct db *db, const char *sql, const char *text, int64_t id)
-{
-    sqlite3 *sq = db_take(db);
-    int changed = db_change(sq, sql, "is", id, text);
-    db_drop(db);
-    return changed;
-}
-
 int notification_complete(struct db *db, int64_t id)
 {
-    int changed = change(db,
-                         "UPDATE notification SET completed=" NOW ", error=?2 WHERE id=?1"
-                         " AND completed IS NULL AND failed IS NULL",
-                         NULL, id);
+    sqlite3 *sq = db_take(db);
+    int changed = db_change(sq,
+                            "UPDATE notification SET completed=" NOW " WHERE id=?1"
+                            " AND completed IS NULL AND failed IS NULL",
+                            "i", id);
+    db_drop(db);
     return changed < 0 ? changed : 0;
 }
 
-int notification_fail(struct db *db, int64_t id, const char *error)
+int notification_fail(struct db *db, int64_t id, const char *error, int64_t message)
 {
-    int changed = change(db,
-                         "UPDATE notification SET failed=" NOW ", error=?2 WHERE id=?1"
-                         " AND completed IS NULL AND failed IS NULL",
-                         error, id);
+    sqlite3 *sq = db_take(db);
+    int changed = db_change(sq,
+                            "UPDATE notification SET failed=" NOW ", error=?2,"
+                            " dead_message=?3 WHERE id=?1"
+                            " AND completed IS NULL AND failed IS NULL",
+                            "isi", id, error, message);
+    db_drop(db);
     return changed < 0 ? changed : 0;
 }
 
 /* In a transaction. */
-static int reset(sqlite3 *sq, int64_t id)
+static int reset(sqlite3 *sq, int64_t id, int64_t *ret_message)
 {
-    int changed = db_change(sq,
-                            "UPDATE notification SET failed=NULL, error=NULL"
-                            " WHERE id=?1 AND failed IS NOT NULL",
-                            "i", id);
-    if (changed <= 0)
-        return changed;
+    json_t *row;
+    int found = db_row(sq, &row,
+                       "SELECT dead_message FROM notification"
+                       " WHERE id=?1 AND failed IS NOT NULL",
+                       "i", id);
+    if (found <= 0)
+        return found;
+    int64_t message = row_number(row, "dead_message");
+    json_decref(row);
     int err = db_change(sq,
+                        "UPDATE notification SET failed=NULL, error=NULL,"
+                        " dead_message=NULL WHERE id=?1",
+                        "i", id);
+    if (err >= 0)
+        err = db_change(sq,
                         "UPDATE email_recipient SET refused_at=NULL, error=NULL"
                         " WHERE notification_id=?1 AND refused_at IS NOT NULL",
                         "i", id);
-    return err < 0 ? err : 1;
+    if (err < 0)
+        return err;
+    *ret_message = message;
+    return 1;
 }
 
-int notification_reset(struct db *db, int64_t id)
+int notification_reset(struct db *db, int64_t id, int64_t *ret_message)
 {
     sqlite3 *sq = db_take(db);
     int result = db_begin(sq);
     if (!result)
-        result = (int)db_end(sq, reset(sq, id));
+        result = (int)db_end(sq, reset(sq, id, ret_message));
     db_drop(db);
     return result;
 }

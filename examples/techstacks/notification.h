@@ -35,12 +35,13 @@ struct progress {
 };
 int notification_progress(struct db *db, int64_t id, struct progress *ret);
 
-/* Ends a pending notification, well or with ERROR.  0 or an enum db_err. */
+/* Ends a pending notification, well, or with ERROR and the id of the message that is about
+ * to die of it.  0 or an enum db_err. */
 int notification_complete(struct db *db, int64_t id);
-int notification_fail(struct db *db, int64_t id, const char *error);
-/* Makes a failed one pending again, those refused to be tried again.  Returns 1, 0 when
- * it has not failed, or an enum db_err. */
-int notification_reset(struct db *db, int64_t id);
+int notification_fail(struct db *db, int64_t id, const char *error, int64_t message);
+/* Makes a failed one pending again, those refused to be tried again.  Returns 1, and *RET
+ * gets the id of the message that failed; 0 when it has not failed; or an enum db_err. */
+int notification_reset(struct db *db, int64_t id, int64_t *ret_message);
 
 /* *RET gets the rows (id) of all that are pending. */
 int notification_pending(struct db *db, json_t **ret);

@@ -59,50 +59,6 @@ int notify_system_email(struct app *app, const char *key, const char *subject,
     return err;
 }
 
-/* ---- the dead -----------------------------------------------------------------------
- */
-
-static int64_t notification_of(const struct bgmq_message *message)
-{
-    size_t len;
-    const char *body = bgmq_message_body(message, &len);
-    json_t *json = json_loadb(body, len, JSON_REJECT_DUPLICATES, NULL);
-    int64_t id = row_number(json, "id");
-    json_decref(json);
-    return id;
-}
-
-/* A message can die without its handler having said so: it took the process with it too
- * often, or the database did not work to the last attempt.  Its notification has failed
- * as well, and must not be published again by itself. */
-static int record_death(void *ctx, const struct bgmq_message *message)
-{
-    struct app *app = ctx;
-    char error[256];
-    const char *code = bgmq_message_error_code(message);
-    const char *text = bgmq_message_error_text(message);
-    snprintf(error, sizeof(error), "%s: %.200s", code ? code : "Dead", text ? text : "");
-    notification_fail(app->db, notification_of(message), error);
-    return 0;
-}
-
-struct search {
-    int64_t notification;
-    uint64_t message; /* 0: not found yet */
-};
-
-static int compare(void *ctx, const struct bgmq_message *message)
-{
-    struct search *search = ctx;
-    if (notification_of(message) != search->notification)
-        return 0;
-    search->message = bgmq_message_id(message);
-    return 1;
-}
-
-/* ---- again --------------------------------------------------------------------------
- */
-
 static int publish_all(struct app *app, const json_t *rows, json_t *resent,
                        json_t *queued)
 {
@@ -123,7 +79,6 @@ static int publish_all(struct app *app, const json_t *rows, json_t *resent,
 int notify_retry_pending(struct app *app, json_t **ret)
 {
     json_t *rows;
-    bgmq_peek(app->mq, "mq:" SEND_NOTIFICATION ".dlq", 1000, record_death, app);
     if (notification_pending(app->db, &rows))
         return -1;
     json_t *resent = json_array(), *queued = json_array();
@@ -139,30 +94,22 @@ int notify_retry_pending(struct app *app, json_t **ret)
     return 0;
 }
 
-/* Gives the message of notification ID a new life when it is in the dlq.  1: so it was.
- */
-static int revive(struct app *app, int64_t id)
-{
-    struct search search = {.notification = id};
-    bgmq_peek(app->mq, "mq:" SEND_NOTIFICATION ".dlq", 1000, compare, &search);
-    return search.message != 0 &&
-           bgmq_retry_dead(app->mq, SEND_NOTIFICATION, search.message) == 1;
-}
-
 enum replay notify_replay(struct app *app, int64_t id)
 {
+    int64_t message;
     int duplicate;
-    int changed = notification_reset(app->db, id);
+    int changed = notification_reset(app->db, id, &message);
     if (changed <= 0)
         return changed == 0 ? REPLAY_NOT_FAILED : REPLAY_ERROR;
-    if (revive(app, id))
+    if (bgmq_retry_dead(app->mq, SEND_NOTIFICATION, (uint64_t)message) == 1)
         return REPLAY_DONE;
+    /* Not in the dlq: the operator took it out, or it is not there yet. */
     if (notify_publish(app, id, &duplicate))
         return REPLAY_ERROR;
     if (!duplicate)
         return REPLAY_DONE;
     /* The worker that has just recorded the failure still holds the message, and will put
      * it into the dlq: nobody would run it again.  Back to failed, for another try. */
-    notification_fail(app->db, id, "its last attempt has not ended yet");
+    notification_fail(app->db, id, "its last attempt has not ended yet", message);
     return REPLAY_BUSY;
 }

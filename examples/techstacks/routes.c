@@ -23,27 +23,25 @@ static const char help[] =
     "techstacks: posts, subscriptions, and mails that are sent in the background.\n"
     "There are two organizations and five users to begin with.  Try:\n"
     "\n"
-    "  U=http://127.0.0.1:8080      (or the port the server printed)\n"
-    "  curl $U/posts -d "
-    "'{\"organization_id\":1,\"user_id\":1,\"type\":\"Announcement\",\n"
-    "       \"title\":\"Hello\",\"content\":\"To all subscribers.\"}'\n"
-    "  curl $U/notifications        how far each mailing has come\n"
-    "  curl $U/notifications/1      and who got it\n"
+    "  U=http://127.0.0.1:8080        (or the port the server printed)\n"
+    "  curl $U/posts -d '{\"organization_id\":1, \"user_id\":1,\n"
+    "    \"type\":\"Announcement\", \"title\":\"Hello\", \"content\":\"To you all.\"}'\n"
+    "  curl $U/notifications          how far each mailing has come\n"
+    "  curl $U/notifications/1        and who got it\n"
     "  curl $U/organizations -d '{\"name\":\"Bakers\"}'\n"
-    "  curl $U/users -d '{\"name\":\"Eve\",\"email\":\"eve@example.org\"}'\n"
-    "  curl $U/subscriptions -d "
-    "'{\"organization_id\":1,\"user_id\":6,\"types\":[\"Question\"]}'\n"
+    "  curl $U/users -d '{\"name\":\"Eve\", \"email\":\"eve@example.org\"}'\n"
+    "  curl $U/subscriptions -d '{\"organization_id\":1, \"user_id\":6,\n"
+    "    \"types\":[\"Question\"]}'       (without types: every type)\n"
     "  curl $U/posts\n"
     "  curl -X POST $U/posts/1/report          mails the administrators\n"
     "  curl -X POST $U/notifications/retry     publishes all that are pending\n"
     "  curl -X POST $U/notifications/1/replay  tries a failed one again\n"
-    "  curl $U/mq/status            queues and workers\n"
+    "  curl $U/mq/status              queues and workers\n"
     "  curl $U/mq/stats\n"
-    "  curl -X POST $U/mq/stop      posts are queued until ...\n"
+    "  curl -X POST $U/mq/stop        posts are queued until ...\n"
     "  curl -X POST $U/mq/start\n";
 
-/* ---- what each route does; ID is the number in the path
- * --------------------------------- */
+/* ---- what each route does; ID is the number in the path -------------------------- */
 
 static void get_help(struct app *app, const struct web_request *request, int64_t id,
                      struct web_answer *answer)
@@ -230,8 +228,7 @@ static void post_replay(struct app *app, const struct web_request *request, int6
     answer_error(answer, 503, "it could not be published; see the server's log");
 }
 
-/* ---- which route
- * ------------------------------------------------------------------------ */
+/* ---- which route ------------------------------------------------------------------ */
 
 typedef void route_fn(struct app *app, const struct web_request *request, int64_t id,
                       struct web_answer *answer);

@@ -12,12 +12,11 @@
 enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x54656368 /* "Tech" */ };
 
 static const char tables[] =
-    "CREATE TABLE organization(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL "
-    "UNIQUE,"
-    "  created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE organization(id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  name TEXT NOT NULL UNIQUE, created TEXT NOT NULL) STRICT;"
     "CREATE TABLE user(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,"
-    "  email TEXT NOT NULL UNIQUE, is_admin INTEGER NOT NULL, created TEXT NOT NULL) "
-    "STRICT;"
+    "  email TEXT NOT NULL UNIQUE, is_admin INTEGER NOT NULL,"
+    "  created TEXT NOT NULL) STRICT;"
     /* One row a type of post; '*' is every type. */
     "CREATE TABLE subscription(organization_id INTEGER NOT NULL REFERENCES organization,"
     "  user_id INTEGER NOT NULL REFERENCES user, post_type TEXT NOT NULL,"
@@ -31,7 +30,8 @@ static const char tables[] =
     "CREATE TABLE notification(id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL,"
     "  ref_type TEXT NOT NULL, ref_id INTEGER NOT NULL, ref_urn TEXT NOT NULL,"
     "  created TEXT NOT NULL, email_template_id INTEGER REFERENCES email_template,"
-    "  completed TEXT, failed TEXT, error TEXT) STRICT;"
+    "  completed TEXT, failed TEXT, error TEXT,"
+    "  dead_message INTEGER) STRICT;" /* the message that failed */
     "CREATE INDEX notification_pending ON notification(id)"
     "  WHERE completed IS NULL AND failed IS NULL;"
     /* The mail as it was rendered, once. */
@@ -40,8 +40,8 @@ static const char tables[] =
     "  from_name TEXT NOT NULL, cc_name TEXT NOT NULL, subject TEXT NOT NULL,"
     "  html TEXT NOT NULL, created TEXT NOT NULL) STRICT;"
     /* Who is to get it, as found then, and what became of each. */
-    "CREATE TABLE email_recipient(notification_id INTEGER NOT NULL REFERENCES "
-    "notification,"
+    "CREATE TABLE email_recipient("
+    "  notification_id INTEGER NOT NULL REFERENCES notification,"
     "  user_id INTEGER NOT NULL REFERENCES user, name TEXT NOT NULL, email TEXT NOT NULL,"
     "  sent_at TEXT, refused_at TEXT, error TEXT,"
     "  PRIMARY KEY(notification_id, user_id)) STRICT, WITHOUT ROWID;";

@@ -42,7 +42,7 @@ static int database_failed(struct bgmq_job *job)
 static int give_up(struct run *run, const char *code, const char *text)
 {
     char key[48], subject[64];
-    if (notification_fail(run->app->db, run->id, text))
+    if (notification_fail(run->app->db, run->id, text, (int64_t)bgmq_job_id(run->job)))
         return database_failed(run->job);
     snprintf(key, sizeof(key), "failed:%" PRId64, run->id);
     snprintf(subject, sizeof(subject), "Notification %" PRId64 " failed", run->id);

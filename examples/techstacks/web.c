@@ -34,8 +34,7 @@ struct client {
     int too_big;
 };
 
-/* ---- answers ------------------------------------------------------------------------
- */
+/* ---- answers ----------------------------------------------------------------------- */
 
 static void add_headers(struct MHD_Response *response, const struct web_answer *answer)
 {
@@ -85,8 +84,7 @@ static enum MHD_Result reply(struct MHD_Connection *connection, struct web_answe
     return result;
 }
 
-/* ---- requests -----------------------------------------------------------------------
- */
+/* ---- requests ---------------------------------------------------------------------- */
 
 /* 1 when HOST is a name of loopback, with or without a port. */
 static int loopback(const char *host)
@@ -186,8 +184,7 @@ static void connection_changed(void *ctx, struct MHD_Connection *connection,
     }
 }
 
-/* ---- start and stop -----------------------------------------------------------------
- */
+/* ---- start and stop ---------------------------------------------------------------- */
 
 static struct MHD_Daemon *listen_at(struct web *web, unsigned port)
 {

@@ -1,7 +1,7 @@
 /* oracle.c - judges a history: was anything lost, invented, mangled, run early or run again
  * without a reason?  Called by the crash tests after the last process has drained the database;
  * it knows nothing of the library. */
-#include "history.h"
+#include "oracle.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -35,9 +35,14 @@ struct entry {
     int open;
 };
 
-/* Keys and ids both lead to an entry: open addressing, doubled when half full. */
+/* Keys, by their hash, and ids lead to an entry: open addressing, doubled when half full. */
+struct node {
+    uint64_t number;
+    struct entry *e; /* NULL: free */
+};
+
 struct table {
-    struct entry **slots;
+    struct node *nodes;
     size_t cap, len;
 };
 
@@ -52,64 +57,48 @@ static uint64_t hash_text(const char *text)
     uint64_t h = 1469598103934665603u;
     for (; *text; text++)
         h = (h ^ (unsigned char)*text) * 1099511628211u;
-    return h ^ h >> 32;
+    return h;
 }
 
-static uint64_t hash_id(uint64_t id)
+/* The node of NUMBER and KEY (NULL: whatever it is), or the free one where it would be. */
+static struct node *seek(const struct table *t, uint64_t number, const char *key)
 {
-    return (id * 11400714819323198485u) >> 20;
+    size_t at = (size_t)((number * 11400714819323198485u) >> 20);
+    for (;; at++) {
+        struct node *n = &t->nodes[at & (t->cap - 1)];
+        if (!n->e || (n->number == number && (!key || !strcmp(n->e->key, key))))
+            return n;
+    }
 }
 
-static uint64_t hash_of(const struct table *t, const struct oracle *o,
-                        const struct entry *e)
-{
-    return t == &o->keys ? hash_text(e->key) : hash_id(e->id);
-}
-
-static void put(struct table *t, struct oracle *o, struct entry *e)
+static void put(struct table *t, uint64_t number, struct entry *e)
 {
     if (2 * (t->len + 1) > t->cap) {
-        struct table bigger = {.cap = t->cap ? 2 * t->cap : 1024};
-        bigger.slots = calloc(bigger.cap, sizeof(*bigger.slots));
-        for (size_t i = 0; i < t->cap; i++) {
-            if (!t->slots[i])
-                continue;
-            size_t at = hash_of(t, o, t->slots[i]) & (bigger.cap - 1);
-            while (bigger.slots[at])
-                at = (at + 1) & (bigger.cap - 1);
-            bigger.slots[at] = t->slots[i];
-        }
-        free(t->slots);
-        t->slots = bigger.slots;
-        t->cap = bigger.cap;
+        struct table old = *t;
+        t->cap = old.cap ? 2 * old.cap : 1024;
+        t->nodes = calloc(t->cap, sizeof(*t->nodes));
+        for (size_t i = 0; i < old.cap; i++)
+            if (old.nodes[i].e)
+                *seek(t, old.nodes[i].number, old.nodes[i].e->key) = old.nodes[i];
+        free(old.nodes);
     }
-    size_t at = hash_of(t, o, e) & (t->cap - 1);
-    while (t->slots[at])
-        at = (at + 1) & (t->cap - 1);
-    t->slots[at] = e;
+    *seek(t, number, e->key) = (struct node){.number = number, .e = e};
     t->len++;
 }
 
 static struct entry *find_key(struct oracle *o, const char *key)
 {
-    struct table *t = &o->keys;
-    for (size_t at = hash_text(key); t->cap && t->slots[at & (t->cap - 1)]; at++) {
-        struct entry *e = t->slots[at & (t->cap - 1)];
-        if (!strcmp(e->key, key))
-            return e;
-    }
-    return NULL;
+    return o->keys.cap ? seek(&o->keys, hash_text(key), key)->e : NULL;
 }
 
 static struct entry *find_id(struct oracle *o, uint64_t id)
 {
-    struct table *t = &o->ids;
-    for (size_t at = hash_id(id); t->cap && t->slots[at & (t->cap - 1)]; at++) {
-        struct entry *e = t->slots[at & (t->cap - 1)];
-        if (e->id == id)
-            return e;
-    }
-    return NULL;
+    return o->ids.cap ? seek(&o->ids, id, NULL)->e : NULL;
+}
+
+static int is_response(const struct entry *e)
+{
+    return !strncmp(e->key, "R-", 2);
 }
 
 static void blame(struct oracle *o, long *count, const char *what, const char *key)
@@ -128,7 +117,7 @@ static struct entry *entry_of(struct oracle *o, const char *key, int announced)
         return e;
     e = calloc(1, sizeof(*e));
     snprintf(e->key, sizeof(e->key), "%s", key);
-    put(&o->keys, o, e);
+    put(&o->keys, hash_text(key), e);
     if (!announced)
         blame(o, &o->v->phantom, "handled, never published", key);
     return e;
@@ -139,19 +128,17 @@ static struct entry *entry_of(struct oracle *o, const char *key, int announced)
 static void know_id(struct oracle *o, struct entry *e, uint64_t id)
 {
     struct entry *owner = find_id(o, id);
-    if (owner && strcmp(owner->key, e->key) != 0)
+    if (owner && owner != e)
         blame(o, &o->v->reused_ids, "id of another", e->key);
-    int response = !strncmp(e->key, "R-", 2);
-    if (e->id && e->id != id && !response)
+    if (e->id && e->id != id && !is_response(e))
         blame(o, &o->v->mangled, "another id than before", e->key);
     if (owner)
         return;
     e->id = id;
-    if (!response)
-        put(&o->ids, o, e);
+    put(&o->ids, id, e);
 }
 
-/* A failing message ("f" in its number) runs twice in one process, any other once. */
+/* In one process a message runs once, and once more for each time it failed. */
 static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int64_t ms)
 {
     o->v->started++;
@@ -160,10 +147,10 @@ static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int
     if (e->round != o->round) {
         e->round = o->round;
         e->starts_of_round = e->fails_of_round = 0;
-        if (e->open && attempt <= e->last_attempt)
+        if (e->open && attempt <= e->last_attempt && !is_response(e))
             blame(o, &o->v->uncounted, "the attempt that died was not counted", e->key);
     }
-    if (strncmp(e->key, "R-", 2) != 0 && e->starts_of_round > e->fails_of_round)
+    if (!is_response(e) && e->starts_of_round > e->fails_of_round)
         blame(o, &o->v->repeated, "ran again without a reason", e->key);
     e->starts_of_round++;
     e->starts++;
@@ -191,7 +178,7 @@ static void judge_line(struct oracle *o, const char *line)
         e->acked = 1;
         o->v->acked++;
     } else if (sscanf(line, "E %31s %63s", key, rest) == 2) {
-        entry_of(o, key, 0)->refused = 1;
+        entry_of(o, key, 0)->refused = strcmp(rest, "BGMQ_EUNCERTAIN") != 0;
         o->v->failed_publishes++;
     } else if (sscanf(line, "S %31s %" SCNu64 " %u %" SCNd64, key, &id, &attempt, &ms) ==
                4) {
@@ -206,7 +193,7 @@ static void judge_line(struct oracle *o, const char *line)
         e = entry_of(o, key, 0);
         e->open = 0;
         o->v->done += e->dones == 0;
-        o->v->twice += e->dones == 1 && strncmp(key, "R-", 2) != 0;
+        o->v->twice += e->dones == 1 && !is_response(e);
         e->dones++;
     } else if (sscanf(line, "X %31s", key) == 1) {
         e = entry_of(o, key, 0);
@@ -233,7 +220,7 @@ static struct entry *first_of_batch(struct oracle *o, const struct entry *e)
 static int response_missing(struct oracle *o, const struct entry *e)
 {
     const char *dot = strrchr(e->key, '.');
-    if (!strncmp(e->key, "R-", 2) || !dot || dot[1] != 'c' || !e->dones || e->dead)
+    if (is_response(e) || !dot || dot[1] != 'c' || !e->dones || e->dead)
         return 0;
     char key[KEY_SIZE + 2];
     snprintf(key, sizeof(key), "R-%s", e->key);
@@ -275,14 +262,13 @@ int oracle_judge(const char *path, struct verdict *ret)
         if (whole(line))
             judge_line(&o, line);
     fclose(f);
-    for (size_t i = 0; i < o.keys.cap; i++) {
-        if (!o.keys.slots[i])
-            continue;
-        judge_end(&o, o.keys.slots[i]);
-        free(o.keys.slots[i]);
-    }
-    free(o.keys.slots);
-    free(o.ids.slots);
+    for (size_t i = 0; i < o.keys.cap; i++)
+        if (o.keys.nodes[i].e)
+            judge_end(&o, o.keys.nodes[i].e);
+    for (size_t i = 0; i < o.keys.cap; i++)
+        free(o.keys.nodes[i].e);
+    free(o.keys.nodes);
+    free(o.ids.nodes);
     return ret->lost || ret->phantom || ret->early || ret->mangled || ret->reused_ids ||
            ret->torn_batches || ret->repeated || ret->uncounted || ret->orphans;
 }

@@ -163,6 +163,7 @@ static const struct {
     {"Host: evil.example\r\n", 421},
     {"Host: 127.0.0.1.evil.example\r\n", 421},
     {"Host: localhost.evil.example\r\n", 421},
+    {"Host: localhost.80\r\n", 421},
     {"Host: evil@127.0.0.1\r\n", 421},
     {"Host: 127.0.0.1@evil.example\r\n", 421},
     {"Host: 127.0.0.1:\r\n", 421},

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static const int64_t MS = 1000000;
@@ -54,6 +55,24 @@ START_TEST(shuts_at_the_deadline_and_closes_nothing)
     ck_assert_int_ge(client_closed(fds[1], start), 99 * MS);
     ck_assert_int_eq(send(fds[0], "x", 1, MSG_NOSIGNAL), -1);
     ck_assert_int_eq(errno, EPIPE); /* and not EBADF */
+    bgmqi_http_reaper_remove(r, fds[0]);
+    bgmqi_http_reaper_free(r);
+    close_pair(fds);
+}
+END_TEST
+
+/* The daemon may take its time to close what was shut down. */
+START_TEST(expired_one_is_not_busied_with)
+{
+    struct http_reaper *r;
+    int fds[2];
+    pair(fds);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 50), 0);
+    bgmqi_http_reaper_add(r, fds[0]);
+    client_closed(fds[1], 0);
+    clock_t before = clock();
+    poll(NULL, 0, 400); /* a busy thread takes as much */
+    ck_assert_int_lt(clock() - before, CLOCKS_PER_SEC / 5);
     bgmqi_http_reaper_remove(r, fds[0]);
     bgmqi_http_reaper_free(r);
     close_pair(fds);
@@ -151,6 +170,7 @@ static Suite *suite(void)
     TCase *tc = harness_case(s, "reaper");
     tcase_add_test(tc, starts_and_ends_with_nothing_to_do);
     tcase_add_test(tc, shuts_at_the_deadline_and_closes_nothing);
+    tcase_add_test(tc, expired_one_is_not_busied_with);
     tcase_add_test(tc, removed_in_time_is_left_alone);
     tcase_add_test(tc, each_has_its_own_deadline);
     tcase_add_test(tc, number_used_again_has_a_new_deadline);

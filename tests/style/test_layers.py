@@ -13,7 +13,7 @@ import tap
 
 SRC = pathlib.Path(__file__).resolve().parents[2] / 'src'
 
-# Lowest first.  A layer's second line may use its first.
+# Lowest first.  A later line of a layer may use its earlier ones.
 LAYERS = [
     ('0', 'lock clock err park'),
     ('0', 'log mem thread'),
@@ -22,10 +22,14 @@ LAYERS = [
     ('3', 'getter queue store ticket'),
     ('4', 'flight journal owner store_*'),
     ('5', 'type type_*'),
-    ('6', 'custom registry'),
+    ('6', 'custom'),
+    ('6', 'registry'),
     ('7', 'report ticker worker'),
+    ('7', 'pool'),
     ('8', 'sqlpublish'),
-    ('9', 'consume inspect job options publish service'),
+    ('9', 'options'),
+    ('9', 'service'),
+    ('9', 'consume inspect job publish reply'),
     ('10', 'http http_*'),
 ]
 ALONE = {'http'}  # families that include nothing of ours but the public header

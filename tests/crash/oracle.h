@@ -1,4 +1,4 @@
-/* history.h - what the crash tests write down beside the database, and what they ask of it.
+/* oracle.h - what the crash tests write down beside the database, and what they ask of it.
  *
  * The history is a text file outside the store, appended to by one process after the other, one
  * write() a line, so that whatever was written before a kill is there after it.  A line ends
@@ -14,10 +14,11 @@
  *   X key id           found in the dlq
  *   B key id           the body was not what was published
  *
- * Keys: "r3.1.17" is round 3, publisher 1, number 17; "b" instead of "r" is one of a batch whose
- * members differ in what follows the last dot only; "R-" before it is the response to it. */
-#ifndef BGMQ_TEST_HISTORY_H
-#define BGMQ_TEST_HISTORY_H
+ * Keys: "r3.1.p17" is round 3, publisher 1, number 17, and a plain message; "f17" fails when it
+ * is run first, "c17" is answered with a response, whose key is "R-" and that of the request.
+ * "b3.1.17.0", "b3.1.17.1" ... are published in one commit. */
+#ifndef BGMQ_TEST_ORACLE_H
+#define BGMQ_TEST_ORACLE_H
 
 #include <stddef.h>
 #include <stdint.h>

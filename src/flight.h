@@ -1,0 +1,55 @@
+/* flight.h - what runs now, written where it survives the death of the process.
+ *
+ * A file of slots beside the database, mapped shared: storing to it costs no system call, and
+ * the kernel keeps what was stored when the process is killed.  (It is not synced: after a loss
+ * of power it may say nothing, which is no worse than not having it.)  So an attempt is
+ * counted before its handler starts, whatever ends it. */
+#ifndef BGMQI_FLIGHT_H
+#define BGMQI_FLIGHT_H
+
+#include <bgmq.h>
+#include <stdatomic.h>
+
+struct flight;
+
+/* One running message.  Its worker writes it; ID last, and 0 first. */
+struct flight_slot {
+    _Atomic uint64_t id; /* 0: nothing runs */
+    _Atomic uint32_t attempt;
+    uint32_t unused;
+};
+
+/* What was in flight when the last owner ended. */
+struct flight_log {
+    uint64_t *ids;
+    uint32_t *attempts;
+    size_t n;
+};
+
+/* Opens or makes PATH-flight and copies what it says to *LOG (bgmqi_flight_log_fini); nothing is
+ * changed before bgmqi_flight_clear.  The caller owns the database.  EOPEN, EUNSAFE, ENOMEM. */
+int bgmqi_flight_open(struct flight **ret, const char *path, struct flight_log *log,
+                      struct bgmq_error *error);
+void bgmqi_flight_log_fini(struct flight_log *log);
+/* Forgets what was in flight; it has been charged. */
+void bgmqi_flight_clear(struct flight *f);
+/* NULL is allowed. */
+void bgmqi_flight_free(struct flight *f);
+
+/* A slot of one's own; NULL when all are taken.  F may be NULL.  Any thread. */
+struct flight_slot *bgmqi_flight_take(struct flight *f);
+/* NULL is allowed. */
+void bgmqi_flight_release(struct flight *f, struct flight_slot *slot);
+
+static inline void flight_begin(struct flight_slot *s, uint64_t id, uint32_t attempt)
+{
+    atomic_store_explicit(&s->attempt, attempt, memory_order_relaxed);
+    atomic_store_explicit(&s->id, id, memory_order_release);
+}
+
+static inline void flight_end(struct flight_slot *s)
+{
+    atomic_store_explicit(&s->id, 0, memory_order_release);
+}
+
+#endif

@@ -1,0 +1,58 @@
+/* handle.h - struct bgmq: what is behind the handle.  The files that hold the public functions
+ * share it; each says in its head what it does with it. */
+#ifndef BGMQI_HANDLE_H
+#define BGMQI_HANDLE_H
+
+#include "lock.h"
+#include "options.h"
+#include "owner.h"
+#include "pool.h"
+#include "registry.h"
+#include "ticker.h"
+
+/* A registered type's workers. */
+struct crew {
+    struct crew *next;
+    struct type *type;
+    struct pool *pool;
+};
+
+struct bgmq {
+    /* set once, then read only */
+    struct service_config config;
+    const struct clock *clock;
+    unsigned generation; /* of fork: that of the process that opened it */
+    struct type_env types;
+    struct worker_env workers;
+    struct budget budget;
+    struct registry *registry;
+    struct journal *journal;
+    struct ticker *ticker;
+    struct owner *owner;
+    struct flight *flight;
+    uint64_t replayed;
+
+    _Atomic uint64_t replies_dropped;
+    _Atomic uint64_t handles; /* messages given out and not freed */
+
+    struct lock life;
+    /* protected by life */
+    struct crew *crews;
+    bool shut;         /* threads are gone, the database is released */
+    uint64_t epoch;    /* +1 at each start */
+    int64_t cancel_ns; /* when a requested stop sets the cancel flags; 0: not to */
+
+    struct lock idle_lock;
+    pthread_cond_t idle; /* a handler ended while stopped */
+};
+
+/* The present generation: +1 in each child of a fork. */
+unsigned bgmqi_handle_generation(void);
+
+/* The first thing every public function does: EINVAL (NULL), EFORKED, ECLOSED, EDEADLK (inside
+ * the log callback), or 0. */
+int bgmqi_handle_enter(const struct bgmq *mq);
+/* True when this thread runs a handler of MQ. */
+bool bgmqi_handle_in_handler(const struct bgmq *mq);
+
+#endif

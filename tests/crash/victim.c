@@ -1,0 +1,289 @@
+/* victim.c - the process that is killed: two threads publish, workers handle, and everything is
+ * written down before it is done.  The crash tests run it as a process of its own; all its
+ * threads but the first two belong to the library. */
+#include "victim.h"
+
+#include "oracle.h"
+
+#include <bgmq.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_BODY = 3000, PUBLISHES = 400, BATCH = 3 };
+
+struct victim {
+    struct bgmq *mq;
+    int history;
+    long round;
+    uint64_t seed;
+    long abort_at; /* this start aborts; 0: none */
+    _Atomic long starts;
+};
+
+struct publisher {
+    struct victim *v;
+    int number;
+    uint64_t random;
+    long n;
+};
+
+static int64_t wall_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t x = *state += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+/* The body of KEY: the key, a bar, and bytes that follow from the key.  Returns its length. */
+static size_t make_body(const char *key, char *body)
+{
+    uint64_t state = 1;
+    for (const char *p = key; *p; p++)
+        state = state * 1099511628211u + (unsigned char)*p;
+    size_t len = (size_t)snprintf(body, KEY_SIZE + 1, "%s|", key);
+    size_t more = next_random(&state) % 4 ? 50 : next_random(&state) % (MAX_BODY - 100);
+    for (size_t i = 0; i < more; i++)
+        body[len++] = (char)next_random(&state);
+    return len;
+}
+
+/* ---- handling ------------------------------------------------------------------- */
+
+/* Writes to KEY what the body says it is; false when it is not what was published. */
+static int read_body(struct bgmq_job *job, char key[KEY_SIZE])
+{
+    size_t len = 0;
+    const char *body = bgmq_job_body(job, &len);
+    const char *bar = len ? memchr(body, '|', len < KEY_SIZE ? len : KEY_SIZE) : NULL;
+    snprintf(key, KEY_SIZE, "%.*s", bar ? (int)(bar - body) : 0, body);
+    char want[MAX_BODY];
+    size_t want_len = make_body(key, want);
+    return bar && len == want_len && !memcmp(body, want, len);
+}
+
+static void respond(struct victim *v, struct bgmq_job *job, const char *key)
+{
+    char response[KEY_SIZE + 2], body[MAX_BODY];
+    snprintf(response, sizeof(response), "R-%s", key);
+    size_t len = make_body(response, body);
+    history_write(v->history, "T %s response 0", response);
+    if (bgmq_job_respond(job, "Plain", body, len))
+        abort();
+}
+
+/* The one handler: what it does depends on the type. */
+static int handle(struct bgmq_job *job, void *ctx)
+{
+    struct victim *v = ctx;
+    char key[KEY_SIZE];
+    uint64_t id = bgmq_job_id(job);
+    int good = read_body(job, key);
+    history_write(v->history, "S %s %" PRIu64 " %u %" PRId64, key, id,
+                  bgmq_job_attempt(job), wall_ms());
+    if (!good)
+        history_write(v->history, "B %s %" PRIu64, key, id);
+    if (atomic_fetch_add(&v->starts, 1) + 1 == v->abort_at)
+        abort();
+    if (!strcmp(bgmq_job_type(job), "Flaky") && bgmq_job_attempt(job) == 1) {
+        history_write(v->history, "F %s %" PRIu64, key, id);
+        return bgmq_job_fail(job, BGMQ_RETRY, "Flaky", "the first time");
+    }
+    if (!strcmp(bgmq_job_type(job), "Chain"))
+        respond(v, job, key);
+    history_write(v->history, "D %s %" PRIu64, key, id);
+    return BGMQ_DONE;
+}
+
+/* ---- publishing ----------------------------------------------------------------- */
+
+static enum bgmq_durability level_of(const struct publisher *p)
+{
+    return p->number ? BGMQ_DISK : BGMQ_COMMIT;
+}
+
+static void tell(struct publisher *p, const char *key, int err, uint64_t id)
+{
+    if (err)
+        history_write(p->v->history, "E %s %s", key, bgmq_errname(err));
+    else
+        history_write(p->v->history, "A %s %" PRIu64, key, id);
+}
+
+static void publish_batch(struct publisher *p)
+{
+    char keys[BATCH][KEY_SIZE], bodies[BATCH][MAX_BODY];
+    struct bgmq_item items[BATCH];
+    struct bgmq_receipt receipts[BATCH];
+    struct bgmq_message_options options = {.durability = level_of(p)};
+    for (int i = 0; i < BATCH; i++) {
+        snprintf(keys[i], KEY_SIZE, "b%ld.%d.%ld.%d", p->v->round, p->number, p->n, i);
+        items[i] = (struct bgmq_item){.type = "Plain",
+                                      .body = bodies[i],
+                                      .len = make_body(keys[i], bodies[i]),
+                                      .options = &options};
+        history_write(p->v->history, "T %s batch 0", keys[i]);
+    }
+    int err = bgmq_publish_many(p->v->mq, items, BATCH, receipts);
+    for (int i = 0; i < BATCH; i++)
+        tell(p, keys[i], err, err ? 0 : receipts[i].id);
+}
+
+static void publish_one(struct publisher *p)
+{
+    static const char *const types[] = {"Plain", "Flaky", "Chain"};
+    static const char letters[] = "pfc";
+    uint64_t random = next_random(&p->random);
+    int type = (int)(random % 3);
+    char key[KEY_SIZE], body[MAX_BODY];
+    snprintf(key, sizeof(key), "r%ld.%d.%c%ld", p->v->round, p->number, letters[type],
+             p->n);
+    size_t len = make_body(key, body);
+    struct bgmq_message_options options = {.durability = level_of(p)};
+    if (random >> 8 & 1)
+        options.priority = 1 + (int)(random >> 16) % 9;
+    if ((random >> 9 & 7) == 0)
+        options.delay_ms = 1 + (int64_t)(random >> 24) % 8;
+    history_write(p->v->history, "T %s %d %" PRId64, key, (int)options.durability,
+                  options.delay_ms ? wall_ms() + options.delay_ms : 0);
+    struct bgmq_receipt receipt = {0};
+    int err = bgmq_publish(p->v->mq, types[type], body, len, &options, &receipt);
+    tell(p, key, err, receipt.id);
+}
+
+static void *publish_all(void *arg)
+{
+    struct publisher *p = arg;
+    for (p->n = 0; p->n < PUBLISHES; p->n++) {
+        if (next_random(&p->random) % 10 == 0)
+            publish_batch(p);
+        else
+            publish_one(p);
+    }
+    return NULL;
+}
+
+/* ---- the two lives -------------------------------------------------------------- */
+
+static int register_types(struct victim *v)
+{
+    static const char *const types[] = {"Plain", "Flaky", "Chain"};
+    struct bgmq_type_options options = {
+        .threads = 2,
+        .max_attempts = 50,
+        .backoff = BGMQ_BACKOFF_FIXED,
+        .backoff_base_ms = 1,
+        .window = 50,
+    };
+    int err = 0;
+    for (int i = 0; i < 3 && !err; i++)
+        err = bgmq_register(v->mq, types[i], handle, v, &options);
+    return err;
+}
+
+static int work(struct victim *v)
+{
+    struct publisher publishers[2];
+    pthread_t threads[2];
+    if (bgmq_start(v->mq) || write(VICTIM_READY_FD, "!", 1) != 1)
+        return 11;
+    for (int i = 0; i < 2; i++) {
+        publishers[i] =
+            (struct publisher){.v = v, .number = i, .random = v->seed * 2 + (unsigned)i};
+        if (pthread_create(&threads[i], NULL, publish_all, &publishers[i]))
+            return 12;
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    poll(NULL, 0, -1);
+    return 13;
+}
+
+static int tell_dead(struct victim *v, const char *queue)
+{
+    struct bgmq_message *m;
+    int err;
+    while ((err = bgmq_get(v->mq, queue, 0, &m)) == 0) {
+        size_t len = 0;
+        const char *body = bgmq_message_body(m, &len);
+        history_write(v->history, "X %.*s %" PRIu64, (int)strcspn(body, "|"), body,
+                      bgmq_message_id(m));
+        bgmq_ack(m);
+        bgmq_message_free(m);
+    }
+    return err == BGMQ_ETIMEOUT ? 0 : 21;
+}
+
+/* Messages not at their end.  Chain before Plain, since one becomes the other. */
+static int64_t left(struct bgmq *mq)
+{
+    static const char *const types[] = {"Chain", "Flaky", "Plain"};
+    int64_t n = 0;
+    for (int i = 0; i < 3; i++) {
+        struct bgmq_collection c;
+        if (bgmq_collection(mq, types[i], &c))
+            return -1;
+        n += (int64_t)(c.inq + c.priorityq + c.delayed + c.running);
+    }
+    return n;
+}
+
+/* Ends when nothing is left; the parent's patience is the bound. */
+static int drain(struct victim *v)
+{
+    if (bgmq_start(v->mq) || write(VICTIM_READY_FD, "!", 1) != 1)
+        return 11;
+    int64_t n;
+    while ((n = left(v->mq)) > 0 || bgmq_flush(v->mq) || (n = left(v->mq)) > 0)
+        poll(NULL, 0, 2);
+    if (n < 0)
+        return 22;
+    int err = tell_dead(v, "mq:Plain.dlq");
+    err = err ? err : tell_dead(v, "mq:Flaky.dlq");
+    err = err ? err : tell_dead(v, "mq:Chain.dlq");
+    if (err)
+        return err;
+    if (bgmq_close(v->mq))
+        return 23;
+    bgmq_free(v->mq);
+    return 0;
+}
+
+int victim_main(int argc, char **argv)
+{
+    if (argc != 6)
+        return 2;
+    struct victim v = {
+        .round = strtol(argv[2], NULL, 10),
+        .seed = strtoull(argv[3], NULL, 10),
+        .abort_at = strtol(argv[4], NULL, 10),
+    };
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    v.history = open(argv[1], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (v.history < 0 || write(v.history, "\n", 1) != 1)
+        return 3;
+    history_write(v.history, "O %ld %s", v.round, argv[5]);
+    struct bgmq_error error = {""};
+    int err = bgmq_open(&v.mq, &(struct bgmq_options){.database = argv[0]}, &error);
+    if (err || register_types(&v)) {
+        fprintf(stderr, "victim: %s: %s\n", bgmq_errname(err), error.text);
+        return 4;
+    }
+    return strcmp(argv[5], VICTIM_DRAIN) ? work(&v) : drain(&v);
+}
