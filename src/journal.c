@@ -46,6 +46,7 @@ struct journal {
     size_t n_arrived;
     int64_t first_ns; /* when the oldest of ARRIVED came */
     struct journal_load *loads, *loads_last;
+    size_t n_loads;
     bool urgent;   /* somebody waits for what has arrived */
     bool sleeping; /* the writer is parked, or about to */
     bool quit;
@@ -151,6 +152,7 @@ void bgmqi_journal_ask_load(struct journal *j, struct journal_load *load)
         else
             j->loads = load;
         j->loads_last = load;
+        j->n_loads++;
         wake = rouse_locked(j);
     }
     lock_drop(&j->lock);
@@ -240,6 +242,7 @@ static void finish_run(struct journal *j, struct journal_entry **run, size_t n, 
 {
     for (size_t i = 0; i < n; i++)
         finish(j, run[i], err);
+    atomic_fetch_sub_explicit(&j->waiting, n, memory_order_relaxed);
     for (size_t i = 0; i < n; i++) {
         struct store_op *op = &run[i]->op;
         if (op->ticket && err == 0)
@@ -248,7 +251,6 @@ static void finish_run(struct journal *j, struct journal_entry **run, size_t n, 
             bgmqi_ticket_finish(op->ticket, err);
         bgmqi_journal_entry_free(run[i]);
     }
-    atomic_fetch_sub_explicit(&j->waiting, n, memory_order_relaxed);
 }
 
 /* Drops the first group of PENDING. */
@@ -444,8 +446,8 @@ static int64_t idle_ns_locked(struct journal *j, int64_t now)
     return left > 0 ? left : 0;
 }
 
-/* Waits for work, then moves what has arrived to PENDING; returns the loads asked for. */
-static struct journal_load *take_arrived(struct journal *j)
+/* Waits for work, then moves what has arrived to PENDING. */
+static void take_arrived(struct journal *j)
 {
     lock_take(&j->lock);
     int64_t left = idle_ns_locked(j, now_ns());
@@ -457,10 +459,6 @@ static struct journal_load *take_arrived(struct journal *j)
         j->sleeping = false;
         left = idle_ns_locked(j, now_ns());
     }
-    struct journal_load *loads = j->loads;
-    j->loads = NULL;
-    for (struct journal_load *l = loads; l; l = l->next)
-        l->queued = false;
     if (left == 0 && j->arrived) {
         if (j->pending)
             j->pending_last->next = j->arrived;
@@ -472,16 +470,28 @@ static struct journal_load *take_arrived(struct journal *j)
         j->urgent = false;
     }
     lock_drop(&j->lock);
-    return loads;
 }
 
-static void run_loads(struct journal *j, struct journal_load *loads)
+static struct journal_load *take_load(struct journal *j, size_t *left)
 {
-    while (loads) {
-        struct journal_load *l = loads;
-        loads = l->next; /* read before the load may ask again */
-        j->options.events.load(j->options.events.ctx, l->owner);
+    lock_take(&j->lock);
+    struct journal_load *l = j->loads;
+    if (l) {
+        j->loads = l->next;
+        l->queued = false; /* from here on it may be asked for again */
+        *left = --j->n_loads;
     }
+    lock_drop(&j->lock);
+    return l;
+}
+
+/* Runs the loads asked for by now; those that they ask for wait for the next turn. */
+static void run_loads(struct journal *j)
+{
+    size_t left;
+    struct journal_load *l = take_load(j, &left);
+    for (size_t i = l ? left : 0; l; l = i-- ? take_load(j, &left) : NULL)
+        j->options.events.load(j->options.events.ctx, l->owner);
 }
 
 /* True when the journal is being closed and has nothing left, or no hope to write it. */
@@ -510,12 +520,12 @@ static void *writer(void *arg)
 {
     struct journal *j = arg;
     do {
-        struct journal_load *loads = take_arrived(j);
+        take_arrived(j);
         int64_t now = now_ns();
         if (atomic_load(&j->state) == JOURNAL_FAILED) {
             while (j->pending)
                 drop_group(j, BGMQ_ESTORE);
-            run_loads(j, loads);
+            run_loads(j);
             continue;
         }
         reserve_ids(j);
@@ -526,7 +536,7 @@ static void *writer(void *arg)
         } else {
             write_pending(j);
         }
-        run_loads(j, loads);
+        run_loads(j);
         if (j->idle_since_ns && !j->pending &&
             now - j->idle_since_ns >= IDLE_CHECKPOINT_NS) {
             j->idle_since_ns = 0;

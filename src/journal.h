@@ -29,6 +29,7 @@ struct journal;
 
 struct journal_entry {
     struct journal_entry *next;
+    struct journal_entry *sibling; /* for the owner: type.leaving */
     struct store_op op;
     bool group_ends; /* the last of its group: groups are never split */
     bool tell;       /* events.committed or events.dropped is wanted */

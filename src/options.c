@@ -69,6 +69,10 @@ int bgmqi_options_service(struct service_config *ret, const struct bgmq_options 
                              (int)c.durability);
     if (c.durability > BGMQ_MEMORY && !c.database)
         return bgmqi_err_set(error, BGMQ_EINVAL, "durability needs a database");
+    if (c.database && (!*c.database || strcmp(c.database, ":memory:") == 0 ||
+                       strncmp(c.database, "file:", 5) == 0))
+        return bgmqi_err_set(error, BGMQ_EINVAL, "'%s' is not the name of a file",
+                             c.database);
     if (c.max_body > BODY_MAX)
         return bgmqi_err_set(error, BGMQ_EINVAL, "max_body is over 64 MiB");
     if (c.stack_size < STACK_MIN)

@@ -203,14 +203,13 @@ static int open_parts(struct bgmq *mq, struct bgmq_error *error)
     mq->registry = bgmqi_registry_new(&mq->types, &defaults);
     if (!mq->registry)
         return BGMQ_ENOMEM;
-    if (mq->config.database && (err = open_store(mq, error)) != 0)
-        return err;
     struct ticker_options to = {.registry = mq->registry,
                                 .clock = mq->clock,
                                 .stack_size = mq->config.stack_size,
                                 .also = on_tick,
                                 .ctx = mq};
-    return bgmqi_ticker_open(&mq->ticker, &to);
+    err = bgmqi_ticker_open(&mq->ticker, &to);
+    return err || !mq->config.database ? err : open_store(mq, error);
 }
 
 /* Frees MQ, whose threads are gone or never were. */

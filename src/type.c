@@ -205,11 +205,13 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
         break;
     case LANE_PRIORITYQ:
         m->place = PLACE_PRIORITYQ;
+        m->heaped |= m->row == ROW_BACKLOG;
         bgmqi_heap_push(&t->priorityq, m);
         bgmqi_type_wake_one(t);
         break;
     case LANE_DELAYED:
         m->place = PLACE_DELAYED;
+        m->heaped |= m->row == ROW_BACKLOG;
         bgmqi_heap_push(&t->delayed, m);
         if (t->delayed.top == m && m->due_ms < t->due_hint)
             t->due_hint = m->due_ms;
@@ -250,6 +252,8 @@ void bgmqi_type_release(struct type *t, struct message *m)
 
 enum outcome bgmqi_type_history(const struct type *t, enum outcome how)
 {
+    if (how == OUTCOME_NONE)
+        return how;
     if (t->config.history == BGMQ_HISTORY_ALL ||
         (t->config.history == BGMQ_HISTORY_FAILURES && how != OUTCOME_DONE))
         return how;
@@ -337,6 +341,38 @@ void bgmqi_type_retire(struct type *t, struct message *m)
         oldest->place = PLACE_NONE;
         bgmqi_type_release(t, oldest);
     }
+}
+
+void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how)
+{
+    enum outcome history = bgmqi_type_history(t, how);
+    enum store_op_kind kind = m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG;
+    bool keyed = m->ext && m->ext->unique_key;
+    if (m->row == ROW_JOB && !keyed && bgmqi_journal_take_back(m)) {
+        m->row = ROW_NONE;
+        if (history == OUTCOME_NONE)
+            return;
+        kind = STORE_HISTORY;
+    }
+    struct journal_entry *e = bgmqi_type_entry();
+    bgmqi_type_fill(t, e, kind, m, history, clock_wall_ms(t->env->clock));
+    e->op.level = BGMQ_BEHIND;
+    bgmqi_message_ref(m);
+    m->row = ROW_NONE;
+    if (!m->heaped) {
+        /* M is the caller's, so its earlier entries are in the journal, and no lock is needed. */
+        bgmqi_journal_add(t->env->journal, e, e);
+        return;
+    }
+    bgmqi_type_lock(t);
+    e->tell = true;
+    if (t->leaving)
+        t->leaving_last->sibling = e;
+    else
+        t->leaving = e;
+    t->leaving_last = e;
+    bgmqi_journal_add(t->env->journal, e, e);
+    bgmqi_type_unlock(t);
 }
 
 struct journal_entry *bgmqi_type_entry(void)

@@ -297,33 +297,12 @@ static void count(struct desk *d, const struct settlement *s, int64_t now_ns)
     atomic_store_explicit(&d->cancelled, false, memory_order_relaxed);
 }
 
-/* Tells the journal that M is at its end.  M is the caller's, so no lock is needed: all entries
- * made before for M are in the journal. */
-static void end_row(struct type *t, struct message *m, enum outcome how)
-{
-    enum outcome history = bgmqi_type_history(t, how);
-    enum store_op_kind kind = m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG;
-    bool keyed = m->ext && m->ext->unique_key;
-    if (m->row == ROW_JOB && !keyed && bgmqi_journal_take_back(m)) {
-        m->row = ROW_NONE;
-        if (history == OUTCOME_NONE)
-            return;
-        kind = STORE_HISTORY;
-    }
-    struct journal_entry *e = bgmqi_type_entry();
-    bgmqi_type_fill(t, e, kind, m, history, clock_wall_ms(t->env->clock));
-    e->op.level = BGMQ_BEHIND;
-    bgmqi_message_ref(m);
-    bgmqi_journal_add(t->env->journal, e, e);
-    m->row = ROW_NONE;
-}
-
 static void settle_elsewhere(struct desk *d, struct message *m, struct settlement *s)
 {
     struct type *t = d->type;
     bool row = m->row != ROW_NONE;
     if (row && s->how == SETTLE_DISCARD)
-        end_row(t, m, OUTCOME_DISCARDED);
+        bgmqi_type_end_row(t, m, OUTCOME_DISCARDED);
     struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
     if (s->failure) {
         bgmqi_failure_unref(m->failure);
@@ -365,7 +344,7 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
     }
     bool row = m->row != ROW_NONE;
     if (row)
-        end_row(t, m, OUTCOME_DONE);
+        bgmqi_type_end_row(t, m, OUTCOME_DONE);
     bgmqi_failure_unref(m->failure); /* what ended well carries no error */
     m->failure = NULL;
     if (s->no_outq)

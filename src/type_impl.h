@@ -37,6 +37,9 @@ struct type {
     struct heap priorityq, delayed;
     struct queue out;   /* running and taken */
     struct queue limbo; /* held by the journal, on their way to a place */
+    /* Ends of messages that were heaped, in the journal and not committed yet, in order: their
+     * rows must not be taken for waiting ones by a load. */
+    struct journal_entry *leaving, *leaving_last;
     struct lane_state lanes[LANES];
     struct getters getters[LANES + 1]; /* by lane; the last of outq */
     bool getters_ended;
@@ -121,7 +124,7 @@ bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *
 void bgmqi_type_retire(struct type *t, struct message *m);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
-/* A journal entry that says M is at its end.  NULL entry is fine when M has no row. */
+/* Fills ENTRY's op with what is true of M now. */
 void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
                      enum store_op_kind kind, struct message *m, enum outcome history,
                      int64_t now_ms);
@@ -136,6 +139,9 @@ void bgmqi_type_collect(struct type *t);
 /* Notes a parked worker to be woken at unlock, if one is of use (type_desk.c). */
 void bgmqi_type_wake_one(struct type *t);
 
+/* Tells the journal that M, which is the caller's and has a row, is at its end; then it has
+ * none.  The lock is not held. */
+void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how);
 /* An entry, whatever it takes: waits while memory is short.  No lock is held. */
 struct journal_entry *bgmqi_type_entry(void);
 

@@ -74,7 +74,8 @@ static int add_row(void *ctx, const struct store_row *row)
 
 /* ---- rows that memory has already --------------------------------------------------------------
  * A heap's frontier moves down when memory is crowded, so a load can meet the row of a message
- * that came from there and is still around: waiting, running, or on its way elsewhere. */
+ * that came from there and is still around: waiting, running, on its way elsewhere, or ended
+ * with its end not committed yet. */
 
 static int by_id(const void *a, const void *b)
 {
@@ -89,8 +90,7 @@ struct known {
 
 static void mark(const struct known *k, struct message *m)
 {
-    struct message **hit =
-        m->row == ROW_BACKLOG ? bsearch(&m, k->sorted, k->n, sizeof(m), by_id) : NULL;
+    struct message **hit = bsearch(&m, k->sorted, k->n, sizeof(m), by_id);
     if (hit)
         (*hit)->place = PLACE_OUTQ; /* of the copy: it is not wanted */
 }
@@ -120,6 +120,8 @@ static size_t drop_known(struct type *t, struct haul *h, struct message **sorted
     mark_queue(&k, &t->limbo);
     mark_heap(&k, &t->priorityq);
     mark_heap(&k, &t->delayed);
+    for (struct journal_entry *e = t->leaving; e; e = e->sibling)
+        mark(&k, e->op.msg);
     size_t dropped = 0;
     for (struct message *m = h->messages.head, *next; m; m = next) {
         next = m->next;

@@ -178,10 +178,26 @@ static void arrive(struct type *t, struct store_op *op)
     bgmqi_type_check_lane(t, lane);
 }
 
+/* The end of a message is in the database, or never will be. */
+static void left(struct type *t, const struct store_op *op)
+{
+    struct journal_entry *e = t->leaving;
+    assert(e && e->op.id == op->id);
+    (void)op;
+    t->leaving = e->sibling;
+}
+
+static bool is_end(const struct store_op *op)
+{
+    return op->kind == STORE_DELETE_JOB || op->kind == STORE_DELETE_BACKLOG;
+}
+
 void bgmqi_type_committed(struct type *t, struct store_op *op)
 {
     bgmqi_type_lock(t);
-    if (op->result != 0) {
+    if (is_end(op)) {
+        left(t, op);
+    } else if (op->result != 0) {
         /* EEXIST: the key is taken.  ELOST: somebody else deleted the row. */
         if (op->result == BGMQ_ELOST)
             atomic_fetch_add(&t->env->lost, 1);
@@ -202,7 +218,9 @@ void bgmqi_type_dropped(struct type *t, struct store_op *op, int err)
 {
     (void)err;
     bgmqi_type_lock(t);
-    if (op->kind == STORE_INSERT || op->kind == STORE_SPILL) {
+    if (is_end(op)) {
+        left(t, op);
+    } else if (op->kind == STORE_INSERT || op->kind == STORE_SPILL) {
         withdraw(t, op);
     } else {
         /* A change of place that the store did not take: memory keeps the message, and the

@@ -103,17 +103,8 @@ static void put_back(struct type *t, struct message *m, enum place from)
 
 static void end_taken(struct type *t, struct message *m, enum place from)
 {
-    if (m->row != ROW_NONE) {
-        struct journal_entry *e = bgmqi_type_entry();
-        enum outcome history =
-            from == PLACE_DLQ ? OUTCOME_NONE : bgmqi_type_history(t, OUTCOME_DONE);
-        bgmqi_type_fill(t, e, m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG,
-                        m, history, clock_wall_ms(t->env->clock));
-        e->op.level = BGMQ_BEHIND;
-        bgmqi_message_ref(m);
-        bgmqi_journal_add(t->env->journal, e, e);
-        m->row = ROW_NONE;
-    }
+    if (m->row != ROW_NONE)
+        bgmqi_type_end_row(t, m, from == PLACE_DLQ ? OUTCOME_NONE : OUTCOME_DONE);
     bgmqi_type_lock(t);
     if (m->ext && m->ext->unique_key && from != PLACE_DLQ && !t->env->journal)
         bgmqi_map_remove(&t->keys, m->ext->unique_key);

@@ -179,7 +179,9 @@ static void judge_line(struct oracle *o, const char *line)
         o->v->acked++;
     } else if (sscanf(line, "E %31s %63s", key, rest) == 2) {
         entry_of(o, key, 0)->refused = strcmp(rest, "BGMQ_EUNCERTAIN") != 0;
-        o->v->failed_publishes++;
+        if (!o->v->failed_publishes++)
+            snprintf(o->v->refusal, sizeof(o->v->refusal), "%s: %s, in round %ld", key,
+                     rest, o->round);
     } else if (sscanf(line, "S %31s %" SCNu64 " %u %" SCNd64, key, &id, &attempt, &ms) ==
                4) {
         e = entry_of(o, key, 0);

@@ -40,6 +40,7 @@ struct verdict {
     long uncounted;  /* ran again after a death in the handler with no attempt used up */
     long orphans;    /* request done, its response never seen */
     char first[160]; /* about the first of them */
+    char refusal[160]; /* about the first publish that failed */
 
     long rounds, attempted, acked, failed_publishes, started, done, dead;
     long twice; /* handled to the end more than once: allowed, and to be few */

@@ -77,7 +77,7 @@ START_TEST(fault_is_seen)
     struct verdict v = judge(faults[_i].history);
     long found;
     memcpy(&found, (const char *)&v + faults[_i].field, sizeof(found));
-    ck_assert_msg(found == 1, "%ld of its kind; first: %s", found, v.first);
+    ck_assert_msg(found >= 1, "%ld of its kind; first: %s", found, v.first);
 }
 END_TEST
 

@@ -101,6 +101,8 @@ static int handle(struct bgmq_job *job, void *ctx)
         history_write(v->history, "B %s %" PRIu64, key, id);
     if (atomic_fetch_add(&v->starts, 1) + 1 == v->abort_at)
         abort();
+    if (id % 16 == 0)
+        poll(NULL, 0, 3); /* work that takes its time, to be killed in the middle of it */
     if (!strcmp(bgmq_job_type(job), "Flaky") && bgmq_job_attempt(job) == 1) {
         history_write(v->history, "F %s %" PRIu64, key, id);
         return bgmq_job_fail(job, BGMQ_RETRY, "Flaky", "the first time");
@@ -157,7 +159,7 @@ static void publish_one(struct publisher *p)
     size_t len = make_body(key, body);
     struct bgmq_message_options options = {.durability = level_of(p)};
     if (random >> 8 & 1)
-        options.priority = 1 + (int)(random >> 16) % 9;
+        options.priority = 1 + (int)((random >> 16) % 9);
     if ((random >> 9 & 7) == 0)
         options.delay_ms = 1 + (int64_t)(random >> 24) % 8;
     history_write(p->v->history, "T %s %d %" PRId64, key, (int)options.durability,

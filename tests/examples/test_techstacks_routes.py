@@ -6,6 +6,7 @@ usage: test_techstacks_routes.py [SERVER]
 import email
 import email.policy
 import os
+import re
 import signal
 import subprocess
 
@@ -63,6 +64,25 @@ def the_mail_is_escaped_and_whole(program, folder):
     html = mail.get_content()
     assert "&lt;b&gt;\u00e4 &amp; &quot;b&quot;" in html, "not escaped: " + html
     assert "<b>\u00e4" not in html, "markup got through: " + html
+    server.stop()
+
+
+def no_name_ends_a_line_of_the_mail(program, folder):
+    server = Server(program, folder)
+    name = "a\nX-Evil: b" + "\r\n c" * 20
+    organization = server.post("/organizations", {"name": "Bakers"})["id"]
+    user = server.post("/users", {"name": name, "email": "baker@example.org"})["id"]
+    server.post("/subscriptions", {"organization_id": organization, "user_id": user})
+    for title in ("one\ntwo", "one\r\ntwo", "one\rtwo", "tab\there", "\u00e9" * 90):
+        notification = server.add_post(organization, title)
+        server.ended(notification)
+        text = server.mail(notification, user)
+        head = text.split(b"\r\n\r\n")[0].split(b"\r\n")
+        names = [line.split(b":")[0] for line in head if not line.startswith(b" ")]
+        equal(names, [b"Date", b"From", b"To", b"Subject", b"Message-ID", b"MIME-Version",
+                      b"Content-Type", b"Content-Transfer-Encoding"])
+        for line in head:
+            assert len(line) <= 78 and all(0x20 <= byte < 0x7f for byte in line), line
     server.stop()
 
 
@@ -184,6 +204,9 @@ def an_end_in_the_middle_goes_on_without_duplicates(program, folder):
     before = {mail for mail in server.outbox() if mail[0] != "system"}
     assert len(before) < 40, "the end came too late to show anything"
     server = Server(program, folder)
+    with open(server.log) as log:
+        found = re.findall(r'"resent_ids":\[(.*?)\]', log.read())
+    equal(found, ["", ""], "published anew at the two starts: the queue kept them by itself")
     for notification in ids:
         equal(server.ended(notification)["sent"], 10)
     mails = {mail: n for mail, n in server.outbox().items() if mail[0] != "system"}
@@ -213,7 +236,7 @@ def bad_flags_are_refused(program, folder):
 
 
 run([demo_data_is_there_at_once, only_subscribers_of_the_type_get_the_mail,
-     the_mail_is_escaped_and_whole, a_report_goes_to_the_administrators,
+     the_mail_is_escaped_and_whole, no_name_ends_a_line_of_the_mail, a_report_goes_to_the_administrators,
      a_new_user_is_told_to_the_operator, bad_requests_change_nothing, web_pages_are_refused,
      stop_queues_and_start_sends, a_stopped_queue_survives_a_restart,
      what_was_never_published_is_found_at_start, an_end_in_the_middle_goes_on_without_duplicates,

@@ -135,12 +135,13 @@ static int stay(const char *path)
 
 static pid_t run_self(const char *what, int out)
 {
+    const char *path = flow_database(); /* made here, not in the child */
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
         if (out >= 0)
             dup2(out, STDOUT_FILENO);
-        execl("/proc/self/exe", "test_owner", what, flow_database(), (char *)NULL);
+        execl("/proc/self/exe", "test_owner", what, path, (char *)NULL);
         _exit(98);
     }
     return pid;

@@ -196,6 +196,37 @@ START_TEST(retry_pending_runs_those_that_wait_and_names_them)
 }
 END_TEST
 
+/* Most of them in the database only: beyond the window, then after a restart. */
+START_TEST(retry_pending_reaches_beyond_the_window)
+{
+    enum { N = 60 };
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq = flow_open(1);
+    r.failures = 1;
+    flow_register_with(
+        mq, "T", &r,
+        TYPE(.backoff = BGMQ_BACKOFF_CALLBACK, .backoff_fn = next_year, .window = 5));
+    OK(bgmq_start(mq));
+    flow_publish_numbers(mq, "T", N);
+    flow_wait_ended(mq, "T", N);
+    if (_i) {
+        flow_close(mq);
+        mq = flow_open(1);
+    }
+    ck_assert_uint_eq(flow_collection(mq, "T").delayed, N);
+    uint64_t *ids = NULL;
+    ck_assert_int_eq(bgmq_retry_pending(mq, &ids), N);
+    qsort(ids, N, sizeof(*ids), compare_ids);
+    for (int i = 1; i < N; i++)
+        ck_assert_uint_lt(ids[i - 1], ids[i]);
+    free(ids);
+    ck_assert_uint_eq(flow_collection(mq, "T").delayed, 0);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
 START_TEST(retry_pending_leaves_the_queued_running_and_taken_alone)
 {
     struct gate gate;
@@ -372,6 +403,7 @@ static Suite *suite(void)
     flow_add_both(tc, back_off_callback_is_told_how_many_failed);
     flow_add_both(tc, waiting_for_back_off_is_counted_as_delayed);
     flow_add_both(tc, retry_pending_runs_those_that_wait_and_names_them);
+    tcase_add_loop_test(tc, retry_pending_reaches_beyond_the_window, 0, 2);
     flow_add_both(tc, retry_pending_leaves_the_queued_running_and_taken_alone);
     flow_add_both(tc, retry_dead_gives_a_new_life);
     flow_add_both(tc, retry_dead_of_all);
