@@ -342,33 +342,32 @@ int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id)
     return t ? bgmqi_type_retry_dead(t, id) : BGMQ_ENOENT;
 }
 
-enum { PENDING_STEP = 256 };
-
 struct pending {
     uint64_t *ids;
     size_t n, cap;
 };
 
-static int retry_type(void *ctx, struct type *t)
+static int note_ids(void *ctx, const uint64_t *ids, size_t n)
 {
     struct pending *p = ctx;
-    size_t got;
-    int err = bgmqi_type_wait_delayed(t);
-    if (err)
-        return err;
-    do {
-        if (p->cap - p->n < PENDING_STEP) {
-            size_t cap = 2 * p->cap + PENDING_STEP;
-            uint64_t *ids = realloc(p->ids, cap * sizeof(*ids));
-            if (!ids)
-                return BGMQ_ENOMEM;
-            p->ids = ids;
-            p->cap = cap;
-        }
-        got = bgmqi_type_retry_pending(t, p->ids + p->n, PENDING_STEP);
-        p->n += got;
-    } while (got == PENDING_STEP);
+    if (p->cap - p->n < n) {
+        size_t cap = 2 * p->cap + n;
+        uint64_t *more = realloc(p->ids, cap * sizeof(*more));
+        if (!more)
+            return BGMQ_ENOMEM;
+        p->ids = more;
+        p->cap = cap;
+    }
+    if (n)
+        memcpy(p->ids + p->n, ids, n * sizeof(*ids));
+    p->n += n;
     return 0;
+}
+
+static int retry_type(void *ctx, struct type *t)
+{
+    int n = bgmqi_type_retry_pending(t, note_ids, ctx);
+    return n < 0 ? n : 0;
 }
 
 int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids)
@@ -377,7 +376,9 @@ int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids)
     if (err)
         return err;
     struct pending p = {.n = 0};
+    lock_take(&mq->pending);
     err = bgmqi_registry_each(mq->registry, false, retry_type, &p);
+    lock_drop(&mq->pending);
     if (err && p.n == 0) {
         free(p.ids);
         return err;

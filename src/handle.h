@@ -42,6 +42,8 @@ struct bgmq {
     uint64_t epoch;    /* +1 at each start */
     int64_t cancel_ns; /* when a requested stop sets the cancel flags; 0: not to */
 
+    struct lock pending; /* one bgmq_retry_pending at a time */
+
     struct lock idle_lock;
     pthread_cond_t idle; /* a handler ended while stopped */
 };

@@ -232,12 +232,15 @@ static int make(struct bgmq_http **ret, struct bgmq *mq,
                 const struct bgmq_http_options *options, struct bgmq_error *error)
 {
     int r = mq ? bgmq_started(mq) : BGMQ_EINVAL;
-    if (r < 0)
-        return bgmqi_http_config_error(error, r, "%s", bgmq_strerror(r));
+    if (r < 0) {
+        bgmqi_http_config_error(error, r, "%s", bgmq_strerror(r));
+        return r;
+    }
     struct bgmq_http *http = calloc(1, sizeof(*http));
-    if (!http)
-        return bgmqi_http_config_error(error, BGMQ_ENOMEM, "%s",
-                                       bgmq_strerror(BGMQ_ENOMEM));
+    if (!http) {
+        bgmqi_http_config_error(error, BGMQ_ENOMEM, "%s", bgmq_strerror(BGMQ_ENOMEM));
+        return BGMQ_ENOMEM;
+    }
     http->mq = mq;
     http->pid = getpid();
     http->socket.fd = -1;

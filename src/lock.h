@@ -4,15 +4,16 @@
  * before one it holds, and none holds two of one kind, unless the line says so:
  *
  *   service.life       start, stop, close, resize: one at a time
+ *   service.pending    one bgmq_retry_pending at a time
+ *   service.idle_lock  who waits for the last handler
  *   registry.lock      names -> types and custom queues
  *   type.lock          queues, counters, journal entries of one type; custom_queue.lock
  *   worker.lock        one worker's claimed and finished messages (under its type.lock)
  *   journal.lock       the queue of the journal
- *   ticker.lock        the ticker's next wake-up
  *   memory depot       (mem.c), taken by any allocation of a message
  *
  * No user code, no log callback, no SQL and no wait happens under any of them but
- * service.life, under which stop waits for handlers. */
+ * service.pending, which waits for the journal. */
 #ifndef BGMQI_LOCK_H
 #define BGMQI_LOCK_H
 

@@ -223,6 +223,7 @@ static void free_service(struct bgmq *mq)
     bgmqi_options_fini(&mq->config);
     PTHREAD_OK(pthread_cond_destroy(&mq->idle));
     lock_fini(&mq->idle_lock);
+    lock_fini(&mq->pending);
     lock_fini(&mq->life);
     free(mq);
 }
@@ -256,6 +257,7 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
     mq->generation = bgmqi_handle_generation();
     mq->budget.max = mq->config.max_bytes;
     lock_init(&mq->life);
+    lock_init(&mq->pending);
     lock_init(&mq->idle_lock);
     init_condition(&mq->idle);
     mq->types.clock = clock;

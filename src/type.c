@@ -52,6 +52,7 @@ void bgmqi_type_free(struct type *t)
     bgmqi_heap_clear(&t->delayed);
     bgmqi_mem_refund(&t->memory, t->memory.used);
     bgmqi_map_fini(&t->keys);
+    free(t->sweep);
     for (struct desk *d = t->desks, *next; d; d = next) {
         next = d->next;
         lock_fini(&d->lock);

@@ -164,11 +164,10 @@ void bgmqi_type_end_getters(struct type *t);
 
 /* Gives the dead a new life (ID 0: all).  Returns how many, or ENOENT. */
 int bgmqi_type_retry_dead(struct type *t, uint64_t id);
-/* Waits until the delayed that belong into memory are there. */
-int bgmqi_type_wait_delayed(struct type *t);
-/* Makes those that wait out a back-off run now; up to MAX of their ids to IDS.  Returns how
- * many; when it is MAX there may be more. */
-size_t bgmqi_type_retry_pending(struct type *t, uint64_t *ids, size_t max);
+/* Makes those that wait out a back-off run now and tells FN their ids, in portions; nonzero
+ * ends it.  Returns how many. */
+typedef int bgmqi_type_id_fn(void *ctx, const uint64_t *ids, size_t n);
+int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx);
 
 /* ---- looking (type_stats.c) ------------------------------------------------------------------ */
 

@@ -54,7 +54,8 @@ struct type {
     bool batching;       /* some desk may hold claimed messages that did not start */
     unsigned workers;
     struct journal_load load;
-    uint64_t wanted_id; /* the dead message that the next load looks for */
+    uint64_t wanted_id;  /* the dead message that the next load looks for */
+    struct sweep *sweep; /* made when first needed */
     /* what bgmqi_type_unlock does after the lock is free */
     struct desk *wake;
     struct queue garbage;
@@ -136,6 +137,20 @@ void bgmqi_type_check_lane(struct type *t, enum lane lane);
 void bgmqi_type_evict(struct type *t, enum lane lane);
 /* Moves what DESKs of T have finished to outq (type_desk.c). */
 void bgmqi_type_collect(struct type *t);
+/* ---- loading (type_load.c, type_search.c); the journal's thread --------------------------- */
+
+/* A message made of ROW, place NONE; NULL: out of memory. */
+struct message *bgmqi_type_message_of(const struct store_row *row);
+/* Drops from LOADED what T has in memory already; returns how many.  SORTED has room for all.
+ * The lock is held. */
+size_t bgmqi_type_drop_known(struct type *t, struct queue *loaded,
+                             struct message **sorted);
+/* What somebody asked for among the rows that are in the database only. */
+void bgmqi_type_search(struct type *t);
+void bgmqi_type_sweep(struct type *t);
+
+/* Puts M, which was delayed, into inq or priorityq (type_time.c). */
+void bgmqi_type_ready(struct type *t, struct message *m);
 /* Notes a parked worker to be woken at unlock, if one is of use (type_desk.c). */
 void bgmqi_type_wake_one(struct type *t);
 

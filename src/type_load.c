@@ -19,7 +19,7 @@ struct haul {
     uint64_t seq;
 };
 
-static struct message *message_of(const struct store_row *row)
+struct message *bgmqi_type_message_of(const struct store_row *row)
 {
     struct message *m = bgmqi_message_new(row->body, row->len);
     if (!m)
@@ -59,7 +59,7 @@ static struct message *message_of(const struct store_row *row)
 static int add_row(void *ctx, const struct store_row *row)
 {
     struct haul *h = ctx;
-    struct message *m = message_of(row);
+    struct message *m = bgmqi_type_message_of(row);
     if (!m)
         return BGMQ_ENOMEM;
     if (row->corrupt && h->lane != LANE_DLQ)
@@ -107,11 +107,11 @@ static void mark_heap(const struct known *k, const struct heap *h)
         mark(k, m);
 }
 
-/* Drops from H what T has in memory already; returns how many.  SORTED has room for all. */
-static size_t drop_known(struct type *t, struct haul *h, struct message **sorted)
+size_t bgmqi_type_drop_known(struct type *t, struct queue *loaded,
+                             struct message **sorted)
 {
     struct known k = {.sorted = sorted};
-    for (struct message *m = h->messages.head; m; m = m->next)
+    for (struct message *m = loaded->head; m; m = m->next)
         sorted[k.n++] = m;
     qsort(sorted, k.n, sizeof(*sorted), by_id);
     mark_queue(&k, &t->inq);
@@ -123,12 +123,12 @@ static size_t drop_known(struct type *t, struct haul *h, struct message **sorted
     for (struct journal_entry *e = t->leaving; e; e = e->sibling)
         mark(&k, e->op.msg);
     size_t dropped = 0;
-    for (struct message *m = h->messages.head, *next; m; m = next) {
+    for (struct message *m = loaded->head, *next; m; m = next) {
         next = m->next;
         if (m->place == PLACE_NONE)
             continue;
         m->place = PLACE_NONE;
-        bgmqi_queue_remove(&h->messages, m);
+        bgmqi_queue_remove(loaded, m);
         bgmqi_queue_push(&t->garbage, m);
         dropped++;
     }
@@ -170,7 +170,7 @@ static void place_haul(struct type *t, struct haul *h, int64_t key, uint64_t seq
     }
     size_t fresh = h->n;
     if (h->lane == LANE_PRIORITYQ || h->lane == LANE_DELAYED)
-        fresh -= drop_known(t, h, sorted);
+        fresh -= bgmqi_type_drop_known(t, &h->messages, sorted);
     if (h->n) {
         l->key = h->key;
         l->seq = h->seq + 1;
@@ -217,50 +217,10 @@ static void load_lane(struct type *t, enum lane lane)
     free(sorted);
 }
 
-/* ---- one dead message that is in the database only ------------------------------------------------ */
-
-struct wanted {
-    uint64_t id;
-    struct message *found;
-};
-
-static int find_row(void *ctx, const struct store_row *row)
-{
-    struct wanted *w = ctx;
-    if (row->id != w->id)
-        return 0;
-    w->found = message_of(row);
-    return w->found ? 1 : BGMQ_ENOMEM;
-}
-
-static void load_wanted(struct type *t)
-{
-    struct lane_state *l = &t->lanes[LANE_DLQ];
-    bgmqi_type_lock(t);
-    struct wanted w = {.id = t->wanted_id};
-    int64_t key = l->key;
-    uint64_t seq = l->seq;
-    bool look = w.id && l->bounded && l->stored;
-    bgmqi_type_unlock(t);
-    if (!look)
-        return;
-    struct store *s = bgmqi_journal_store(t->env->journal);
-    s->ops->load(s, t->number, LANE_DLQ, key, seq, SIZE_MAX, SIZE_MAX, find_row, &w);
-    if (!w.found)
-        return;
-    struct journal_entry *e = bgmqi_type_entry();
-    bgmqi_type_lock(t);
-    l->stored--;
-    bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(w.found));
-    bgmqi_type_revive(t, w.found, e);
-    t->wanted_id = 0;
-    bgmqi_type_check_lane(t, LANE_DLQ);
-    bgmqi_type_unlock(t);
-}
-
 void bgmqi_type_load(struct type *t)
 {
-    load_wanted(t);
+    bgmqi_type_search(t);
+    bgmqi_type_sweep(t);
     for (int lane = 0; lane < LANES; lane++)
         load_lane(t, (enum lane)lane);
 }

@@ -1,8 +1,7 @@
 /* type_time.c - what time does to a type.  The ticker's thread. */
 #include "type_impl.h"
 
-/* Puts M, which was delayed, into inq or priorityq. */
-static void ready(struct type *t, struct message *m)
+void bgmqi_type_ready(struct type *t, struct message *m)
 {
     m->place = PLACE_NONE;
     m->due_ms = 0;
@@ -20,31 +19,11 @@ int64_t bgmqi_type_tick(struct type *t, int64_t now_ms)
     size_t most = t->env->journal ? 2 * (size_t)t->config.window : SIZE_MAX;
     while (t->delayed.top && t->delayed.top->due_ms <= now_ms &&
            t->inq.len + t->priorityq.len < most)
-        ready(t, bgmqi_heap_pop(&t->delayed));
+        bgmqi_type_ready(t, bgmqi_heap_pop(&t->delayed));
     if (t->delayed.top && t->delayed.top->due_ms > now_ms)
         next = t->delayed.top->due_ms;
     bgmqi_type_check_lane(t, LANE_DELAYED);
     t->due_hint = INT64_MAX; /* the caller is told by the result */
     bgmqi_type_unlock(t);
     return next;
-}
-
-size_t bgmqi_type_retry_pending(struct type *t, uint64_t *ids, size_t max)
-{
-    size_t n = 0;
-    struct queue others = {.len = 0};
-    bgmqi_type_lock(t);
-    for (struct message *m; n < max && (m = bgmqi_heap_pop(&t->delayed)) != NULL;) {
-        if (m->failure) {
-            ids[n++] = m->id;
-            ready(t, m);
-        } else {
-            bgmqi_queue_push(&others, m);
-        }
-    }
-    for (struct message *m; (m = bgmqi_queue_pop(&others)) != NULL;)
-        bgmqi_heap_push(&t->delayed, m);
-    bgmqi_type_check_lane(t, LANE_DELAYED);
-    bgmqi_type_unlock(t);
-    return n;
 }

@@ -72,7 +72,7 @@ class MailServer:
     def url(self):
         return "smtp://127.0.0.1:%d" % self.port
 
-    async def handle_RCPT(self, server, session, envelope, address, options):
+    async def handle_RCPT(self, smtp, peer, envelope, address, options):
         with self.lock:
             self.asked[address] += 1
             if address in self.never:
@@ -83,7 +83,7 @@ class MailServer:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server, session, envelope):
+    async def handle_DATA(self, smtp, peer, envelope):
         message = email.message_from_bytes(envelope.content, policy=email.policy.default)
         with self.lock:
             self.mails.append(Mail(envelope.rcpt_tos[0], message["Message-ID"], message["Subject"],

@@ -119,7 +119,7 @@ START_TEST(deadline_counts_from_the_own_connection)
 }
 END_TEST
 
-/* How often the threads of the admin went to sleep so far; *RET_THREADS gets their number. */
+/* How often the threads of the admin went to sleep; *RET_THREADS gets their number. */
 static long admin_sleeps(int *ret_threads)
 {
     long sum = 0, n;

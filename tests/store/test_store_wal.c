@@ -142,6 +142,18 @@ START_TEST(log_is_used_again_after_a_checkpoint)
 }
 END_TEST
 
+/* W3: another process may believe the same, and be wrong. */
+START_TEST(last_one_out_leaves_the_log)
+{
+    inserted(10, STORE_SYNC_NORMAL);
+    shim_vfs_reset();
+    fixture_close(store);
+    ck_assert_int_eq(shim_vfs_count(SHIM_DELETE | SHIM_TRUNCATE, SHIM_ANY), 0);
+    ck_assert_int_gt(log_size(), 0);
+    store = fixture_open();
+}
+END_TEST
+
 START_TEST(reader_holds_the_log_but_not_the_store)
 {
     sqlite3 *db = NULL;
@@ -420,6 +432,7 @@ static Suite *suite(void)
     tcase_set_timeout(c, 60);
     tcase_add_test(c, file_is_written_by_checkpoints_only);
     tcase_add_test(c, log_is_used_again_after_a_checkpoint);
+    tcase_add_test(c, last_one_out_leaves_the_log);
     tcase_add_test(c, reader_holds_the_log_but_not_the_store);
     tcase_add_test(c, checkpoint_that_finds_no_room_is_put_off);
     tcase_add_test(c, checkpoint_that_fails_to_sync_is_the_end);

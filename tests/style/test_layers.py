@@ -20,7 +20,7 @@ LAYERS = [
     ('1', 'crc32c heap list map utf8'),
     ('2', 'json message retry'),
     ('3', 'getter queue store ticket'),
-    ('4', 'flight journal owner store_*'),
+    ('4', 'flight journal journal_* owner store_*'),
     ('5', 'type type_*'),
     ('6', 'custom'),
     ('6', 'registry'),
@@ -28,8 +28,10 @@ LAYERS = [
     ('7', 'pool'),
     ('8', 'sqlpublish'),
     ('9', 'options'),
-    ('9', 'service'),
-    ('9', 'consume inspect job publish reply'),
+    ('9', 'handle'),
+    ('9', 'publish'),
+    ('9', 'reply'),
+    ('9', 'consume inspect job service'),
     ('10', 'http http_*'),
 ]
 ALONE = {'http'}  # families that include nothing of ours but the public header

@@ -1,0 +1,58 @@
+/* journal_impl.h - the body of struct journal.  Only journal*.c include this. */
+#ifndef BGMQI_JOURNAL_IMPL_H
+#define BGMQI_JOURNAL_IMPL_H
+
+#include "clock.h"
+#include "journal.h"
+#include "lock.h"
+#include "park.h"
+
+enum {
+    BATCH_OPS = 4096,          /* a batch takes no new group beyond this */
+    BATCH_CAP = 4 * BATCH_OPS, /* ... and this is the longest a batch can then be */
+    ID_BLOCK = 1 << 20
+};
+
+struct journal {
+    /* set once, then read only */
+    struct store *store;
+    struct journal_options options;
+    pthread_t thread;
+    struct park park; /* of the writer */
+
+    _Atomic uint64_t next_id, id_limit;
+    _Atomic int state; /* enum journal_state */
+    _Atomic int full;  /* the last failure was a full disk */
+    _Atomic uint64_t commits;
+    _Atomic uint64_t waiting; /* entries added, not yet done with */
+
+    struct lock lock;
+    /* protected by lock */
+    struct journal_entry *arrived, *arrived_last;
+    size_t n_arrived;
+    int64_t first_ns; /* when the oldest of ARRIVED came */
+    struct journal_load *loads, *loads_last;
+    size_t n_loads;
+    bool urgent;   /* somebody waits for what has arrived */
+    bool sleeping; /* the writer is parked, or about to */
+    bool quit;
+    bool ended; /* the writer is gone */
+
+    /* used by the writer's thread only */
+    struct journal_entry *pending, *pending_last;
+    int64_t retry_ns, retry_step_ns; /* when to try PENDING again; 0: not waiting to */
+    int64_t idle_since_ns; /* last commit not followed by an idle check-point; 0: none */
+    int64_t quit_ns;
+    struct store_op ops[BATCH_CAP];
+    struct journal_entry *batch[BATCH_CAP];
+};
+
+static inline int64_t journal_now_ns(void)
+{
+    return clock_mono_ns(&bgmqi_clock_system);
+}
+
+/* The writer's thread; its argument is the journal. */
+void *bgmqi_journal_writer(void *journal);
+
+#endif

@@ -1,0 +1,337 @@
+/* journal_writer.c - the thread that writes the journal to the store (see journal.h).
+ *
+ * Entries travel one way: ARRIVED (under the lock) -> PENDING (the writer's own list, in
+ * order) -> a batch -> freed.  Everything here runs on the writer's thread; it holds no lock
+ * while it uses the store, makes upcalls or logs. */
+#include <assert.h>
+
+#include "journal_impl.h"
+
+enum { BATCH_BYTES = 4 << 20 };
+#define MS                 INT64_C(1000000)
+#define RETRY_FIRST_NS     (10 * MS)
+#define RETRY_MOST_NS      (1000 * MS)
+#define IDLE_CHECKPOINT_NS (5000 * MS)
+#define CLOSE_PATIENCE_NS  (10000 * MS)
+
+/* ---- finishing entries ------------------------------------------------------- */
+
+static void finish(struct journal *j, struct journal_entry *e, int err)
+{
+    if (e->tell) {
+        if (err == 0)
+            j->options.events.committed(j->options.events.ctx, &e->op);
+        else
+            j->options.events.dropped(j->options.events.ctx, &e->op, err);
+    }
+}
+
+/* Ends a run of whole groups with ERR (0: committed): events first, so that a message is in
+ * its place when its publisher returns, then the publishers. */
+static void finish_run(struct journal *j, struct journal_entry **run, size_t n, int err)
+{
+    for (size_t i = 0; i < n; i++)
+        finish(j, run[i], err);
+    atomic_fetch_sub_explicit(&j->waiting, n, memory_order_relaxed);
+    for (size_t i = 0; i < n; i++) {
+        struct store_op *op = &run[i]->op;
+        if (op->ticket && err == 0)
+            bgmqi_ticket_set(op->ticket, op->slot, op->id, op->result);
+        if (op->ticket && run[i]->group_ends)
+            bgmqi_ticket_finish(op->ticket, err);
+        bgmqi_journal_entry_free(run[i]);
+    }
+}
+
+/* Drops the first group of PENDING. */
+static void drop_group(struct journal *j, int err)
+{
+    bool last = false;
+    while (!last) {
+        struct journal_entry *e = j->pending;
+        j->pending = e->next;
+        last = e->group_ends;
+        finish_run(j, &e, 1, err);
+    }
+    if (!j->pending)
+        j->pending_last = NULL;
+}
+
+/* The store has failed: what was in the batch is uncertain, what follows is refused. */
+static void fail(struct journal *j, size_t n, const struct bgmq_error *why)
+{
+    bgmqi_log(j->options.log, BGMQ_LOG_ERROR,
+              "the store failed and takes nothing more until it is opened anew: %s",
+              why->text);
+    atomic_store(&j->state, JOURNAL_FAILED);
+    finish_run(j, j->batch, n, BGMQ_EUNCERTAIN);
+    while (j->pending)
+        drop_group(j, BGMQ_ESTORE);
+    j->options.events.failed(j->options.events.ctx);
+}
+
+/* ---- batches ------------------------------------------------------------------ */
+
+/* False when the entry was taken back before it was written. */
+static bool claim_insert(struct journal_entry *e)
+{
+    if (!e->op.msg || (e->op.kind != STORE_INSERT && e->op.kind != STORE_SPILL))
+        return true;
+    uint8_t seen = INSERT_QUEUED;
+    return atomic_compare_exchange_strong(&e->op.msg->insert, &seen, INSERT_WRITING) ||
+           seen != INSERT_CANCELLED;
+}
+
+/* Takes the next batch of whole groups off PENDING; returns its length, and in *FULL_SYNC
+ * whether it has to be synced. */
+static size_t batch_take(struct journal *j, size_t max_ops, bool *full_sync)
+{
+    size_t n = 0, bytes = 0;
+    *full_sync = false;
+    while (j->pending && n < max_ops && bytes < BATCH_BYTES) {
+        struct ticket *ticket = j->pending->op.ticket;
+        if (ticket && !bgmqi_ticket_begin(ticket)) {
+            drop_group(j, BGMQ_EBUSY);
+            continue;
+        }
+        bool last = false;
+        while (!last) {
+            struct journal_entry *e = j->pending;
+            j->pending = e->next;
+            last = e->group_ends;
+            if (!ticket && !claim_insert(e)) {
+                finish_run(j, &e, 1, BGMQ_ELOST);
+                continue;
+            }
+            assert(n < BATCH_CAP);
+            bytes += e->op.msg ? e->op.msg->len : 0;
+            *full_sync |= e->op.level == BGMQ_DISK;
+            j->ops[n] = e->op;
+            j->batch[n++] = e;
+        }
+    }
+    if (!j->pending)
+        j->pending_last = NULL;
+    return n;
+}
+
+/* Puts the batch back at the head of PENDING, to be tried again. */
+static void batch_return(struct journal *j, size_t n)
+{
+    for (size_t i = n; i-- > 0;) {
+        struct journal_entry *e = j->batch[i];
+        if (e->op.ticket && e->group_ends)
+            bgmqi_ticket_again(e->op.ticket);
+        if (e->op.msg && !e->op.ticket) {
+            uint8_t seen = INSERT_WRITING;
+            if (e->op.kind == STORE_INSERT || e->op.kind == STORE_SPILL)
+                atomic_compare_exchange_strong(&e->op.msg->insert, &seen, INSERT_QUEUED);
+        }
+        e->next = j->pending;
+        j->pending = e;
+        if (!j->pending_last)
+            j->pending_last = e;
+    }
+}
+
+static int apply(struct journal *j, size_t n, bool full_sync, struct bgmq_error *why)
+{
+    int failure = j->store->ops->apply(
+        j->store, j->ops, n, full_sync ? STORE_SYNC_FULL : STORE_SYNC_NORMAL, why);
+    if (failure != STORE_FAIL_NONE)
+        return failure;
+    for (size_t i = 0; i < n; i++) {
+        j->batch[i]->op.result = j->ops[i].result;
+        j->batch[i]->op.id = j->ops[i].id;
+    }
+    atomic_fetch_add(&j->commits, 1);
+    return failure;
+}
+
+static void retry_later(struct journal *j, int failure, const struct bgmq_error *why)
+{
+    if (atomic_exchange(&j->state, JOURNAL_RETRYING) != JOURNAL_RETRYING) {
+        j->retry_step_ns = RETRY_FIRST_NS;
+        if (failure == STORE_FAIL_FULL)
+            bgmqi_log(j->options.log, BGMQ_LOG_WARNING,
+                      "the store is full, trying on: %s", why->text);
+    }
+    atomic_store(&j->full, failure == STORE_FAIL_FULL);
+    j->retry_ns = journal_now_ns() + j->retry_step_ns;
+    j->retry_step_ns *= 2;
+    if (j->retry_step_ns > RETRY_MOST_NS)
+        j->retry_step_ns = RETRY_MOST_NS;
+}
+
+/* Writes PENDING out, batch by batch.  MAX_OPS shrinks to one group after a refusal, until the
+ * batch that was refused is through. */
+static void write_pending(struct journal *j)
+{
+    size_t max_ops = BATCH_OPS, one_by_one = 0;
+    j->retry_ns = 0;
+    while (j->pending) {
+        bool full_sync;
+        struct bgmq_error why = {""};
+        size_t n = batch_take(j, max_ops, &full_sync);
+        if (n == 0)
+            continue;
+        int failure = apply(j, n, full_sync, &why);
+        if (failure == STORE_FAIL_BUSY || failure == STORE_FAIL_FULL) {
+            batch_return(j, n);
+            retry_later(j, failure, &why);
+            return;
+        }
+        if (failure == STORE_FAIL_DEAD) {
+            fail(j, n, &why);
+            return;
+        }
+        if (failure == STORE_FAIL_OP && max_ops > 1) {
+            one_by_one = n;
+            max_ops = 1;
+            batch_return(j, n);
+            continue;
+        }
+        if (failure == STORE_FAIL_OP)
+            bgmqi_log(j->options.log, BGMQ_LOG_ERROR, "the store refused a change: %s",
+                      why.text);
+        else
+            atomic_store(&j->state, JOURNAL_GOOD);
+        finish_run(j, j->batch, n, failure == STORE_FAIL_OP ? BGMQ_ESTORE : 0);
+        j->idle_since_ns = journal_now_ns();
+        one_by_one = one_by_one > n ? one_by_one - n : 0;
+        if (one_by_one == 0)
+            max_ops = BATCH_OPS;
+        j->store->ops->checkpoint(j->store, 0);
+    }
+}
+
+/* ---- its loop ------------------------------------------------------------------ */
+
+static void reserve_ids(struct journal *j)
+{
+    uint64_t limit = atomic_load(&j->id_limit), first;
+    if (atomic_load(&j->next_id) + ID_BLOCK / 2 < limit ||
+        atomic_load(&j->state) != JOURNAL_GOOD)
+        return;
+    if (j->store->ops->reserve_ids(j->store, ID_BLOCK, &first) != 0)
+        return; /* tried again at the next turn; publishers are told EFULL at the limit */
+    assert(first == limit);
+    atomic_store_explicit(&j->id_limit, first + ID_BLOCK, memory_order_release);
+}
+
+/* REQUIRES(j->lock).  Nanoseconds until there is something to do; 0: now. */
+static int64_t idle_ns_locked(struct journal *j, int64_t now)
+{
+    if (j->quit || j->loads)
+        return 0;
+    int64_t left = PARK_MAX_NS;
+    if (j->pending)
+        left = j->retry_ns > now ? j->retry_ns - now : 0;
+    else if (j->urgent || j->n_arrived >= j->options.flush_batch)
+        return 0;
+    else if (j->n_arrived)
+        left = j->first_ns + j->options.flush_interval_ms * MS - now;
+    if (j->idle_since_ns && j->idle_since_ns + IDLE_CHECKPOINT_NS - now < left)
+        left = j->idle_since_ns + IDLE_CHECKPOINT_NS - now;
+    return left > 0 ? left : 0;
+}
+
+/* Waits for work, then moves what has arrived to PENDING. */
+static void take_arrived(struct journal *j)
+{
+    lock_take(&j->lock);
+    int64_t left = idle_ns_locked(j, journal_now_ns());
+    if (left > 0) {
+        j->sleeping = true;
+        lock_drop(&j->lock);
+        bgmqi_park_wait(&j->park, left);
+        lock_take(&j->lock);
+        j->sleeping = false;
+        left = idle_ns_locked(j, journal_now_ns());
+    }
+    if (left == 0 && j->arrived) {
+        if (j->pending)
+            j->pending_last->next = j->arrived;
+        else
+            j->pending = j->arrived;
+        j->pending_last = j->arrived_last;
+        j->arrived = j->arrived_last = NULL;
+        j->n_arrived = 0;
+        j->urgent = false;
+    }
+    lock_drop(&j->lock);
+}
+
+static struct journal_load *take_load(struct journal *j, size_t *left)
+{
+    lock_take(&j->lock);
+    struct journal_load *l = j->loads;
+    if (l) {
+        j->loads = l->next;
+        l->queued = false; /* from here on it may be asked for again */
+        *left = --j->n_loads;
+    }
+    lock_drop(&j->lock);
+    return l;
+}
+
+/* Runs the loads asked for by now; those that they ask for wait for the next turn. */
+static void run_loads(struct journal *j)
+{
+    size_t left;
+    struct journal_load *l = take_load(j, &left);
+    for (size_t i = l ? left : 0; l; l = i-- ? take_load(j, &left) : NULL)
+        j->options.events.load(j->options.events.ctx, l->owner);
+}
+
+/* True when the journal is being closed and has nothing left, or no hope to write it. */
+static bool may_end(struct journal *j)
+{
+    lock_take(&j->lock);
+    bool quit = j->quit, empty = !j->arrived;
+    lock_drop(&j->lock);
+    if (!quit)
+        return false;
+    if (j->quit_ns == 0)
+        j->quit_ns = journal_now_ns();
+    if (!j->pending && empty)
+        return true;
+    if (journal_now_ns() - j->quit_ns < CLOSE_PATIENCE_NS)
+        return false;
+    bgmqi_log(j->options.log, BGMQ_LOG_ERROR,
+              "closed with %llu changes that could not be written",
+              (unsigned long long)atomic_load(&j->waiting));
+    while (j->pending)
+        drop_group(j, BGMQ_ESTORE);
+    return true;
+}
+
+void *bgmqi_journal_writer(void *arg)
+{
+    struct journal *j = arg;
+    do {
+        take_arrived(j);
+        int64_t now = journal_now_ns();
+        if (atomic_load(&j->state) == JOURNAL_FAILED) {
+            while (j->pending)
+                drop_group(j, BGMQ_ESTORE);
+            run_loads(j);
+            continue;
+        }
+        reserve_ids(j);
+        if (j->pending && j->retry_ns > now && j->retry_step_ns) {
+            bool closing = j->quit_ns != 0;
+            if (closing)
+                bgmqi_park_wait(&j->park, j->retry_ns - now);
+        } else {
+            write_pending(j);
+        }
+        run_loads(j);
+        if (j->idle_since_ns && !j->pending &&
+            now - j->idle_since_ns >= IDLE_CHECKPOINT_NS) {
+            j->idle_since_ns = 0;
+            j->store->ops->checkpoint(j->store, 1);
+        }
+    } while (!may_end(j));
+    return NULL;
+}
