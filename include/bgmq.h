@@ -43,7 +43,7 @@ extern "C" {
 /* Lends the version of the library that runs, "major.minor.patch", good for ever. */
 BGMQ_API const char *bgmq_version(void);
 
-/* ---- errors ------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------ */
 
 enum bgmq_err {
     BGMQ_OK = 0,
@@ -59,15 +59,13 @@ enum bgmq_err {
     BGMQ_ETIMEOUT = -10,    /* nothing came within the time given */
     BGMQ_EINPROGRESS = -11, /* requested; it goes on in the background */
     BGMQ_EDEADLK = -12,     /* would wait for the thread that calls */
-    BGMQ_ELOST = -13, /* the message is not yours any more: settled, or taken back */
-    BGMQ_EUNCERTAIN =
-        -14,           /* the store failed while committing: it may or may not be there */
-    BGMQ_ESTORE = -15, /* the store has failed; it takes nothing until reopened */
-    BGMQ_EOPEN = -16,  /* the database cannot be opened or created */
-    BGMQ_EUNSAFE =
-        -17, /* the database is a symlink, not a file, not ours, or writable by others */
-    BGMQ_ENOTDB = -18,   /* the file is not a SQLite database */
-    BGMQ_ENOTOURS = -19, /* the database belongs to another application */
+    BGMQ_ELOST = -13,      /* the message is not yours any more: settled, or taken back */
+    BGMQ_EUNCERTAIN = -14, /* the commit failed: the change may or may not be there */
+    BGMQ_ESTORE = -15,     /* the store has failed; it takes nothing until reopened */
+    BGMQ_EOPEN = -16,      /* the database cannot be opened or created */
+    BGMQ_EUNSAFE = -17,    /* a symlink, no plain file, not ours, or writable by others */
+    BGMQ_ENOTDB = -18,     /* the file is not a SQLite database */
+    BGMQ_ENOTOURS = -19,   /* the database belongs to another application */
     BGMQ_EVERSION = -20, /* the database was written by a newer version of this library */
     BGMQ_EOWNED = -21,   /* another process owns the database */
     BGMQ_ETHREAD = -22,  /* a thread could not be started; none was */
@@ -85,7 +83,7 @@ struct bgmq_error {
     char text[256]; /* one line, with the path, the position or the system's words */
 };
 
-/* ---- options ------------------------------------------------------------------------ */
+/* ---- options ----------------------------------------------------------------------- */
 
 struct bgmq;
 struct bgmq_job;
@@ -95,12 +93,11 @@ struct MHD_Connection;
 
 /* What an accepted message survives.  Each level includes those before it. */
 enum bgmq_durability {
-    BGMQ_DEFAULT =
-        0, /* the level of the type, else of the service, else DISK with a database */
-    BGMQ_MEMORY, /* nothing: lost when the process ends */
-    BGMQ_BEHIND, /* a process crash later than flush_interval_ms after the publish */
-    BGMQ_COMMIT, /* the death of this process, at any instruction */
-    BGMQ_DISK    /* crash of the operating system and loss of power as well */
+    BGMQ_DEFAULT = 0, /* that of the type, else of the service */
+    BGMQ_MEMORY,      /* nothing: lost when the process ends */
+    BGMQ_BEHIND,      /* a process crash later than flush_interval_ms after the publish */
+    BGMQ_COMMIT,      /* the death of this process, at any instruction */
+    BGMQ_DISK         /* crash of the operating system and loss of power as well */
 };
 
 /* What a handler, a filter or an error callback decides about the message it was given. */
@@ -108,9 +105,8 @@ enum bgmq_verdict {
     BGMQ_DONE = 0,      /* ended well */
     BGMQ_RETRY = 1,     /* failed; try again while attempts are left */
     BGMQ_PERMANENT = 2, /* failed for good: to the dlq */
-    BGMQ_SNOOZE =
-        3, /* run again after the delay of bgmq_job_snooze; no attempt is used */
-    BGMQ_DISCARD = 4 /* ends here, neither outq nor dlq; counted as failed */
+    BGMQ_SNOOZE = 3,    /* again after bgmq_job_snooze's delay; no attempt is used */
+    BGMQ_DISCARD = 4    /* ends here, neither outq nor dlq; counted as failed */
 };
 
 enum bgmq_level { BGMQ_LOG_ERROR, BGMQ_LOG_WARNING, BGMQ_LOG_INFO, BGMQ_LOG_DEBUG };
@@ -128,10 +124,10 @@ typedef int bgmq_handler_fn(struct bgmq_job *job, void *ctx);
 typedef int64_t bgmq_backoff_fn(unsigned attempt, void *ctx);
 
 enum bgmq_backoff {
-    BGMQ_BACKOFF_EXPONENTIAL =
-        0,              /* random in 0 .. min(max, base * 2^(attempt-1)): "full jitter" */
-    BGMQ_BACKOFF_NONE,  /* at once, at the tail of its queue */
-    BGMQ_BACKOFF_FIXED, /* backoff_base_ms each time */
+    /* Random in 0 .. min(max, base * 2^(attempt-1)): "full jitter". */
+    BGMQ_BACKOFF_EXPONENTIAL = 0,
+    BGMQ_BACKOFF_NONE,    /* at once, at the tail of its queue */
+    BGMQ_BACKOFF_FIXED,   /* backoff_base_ms each time */
     BGMQ_BACKOFF_CALLBACK /* backoff_fn decides */
 };
 
@@ -141,8 +137,8 @@ enum bgmq_history { BGMQ_HISTORY_OFF = 0, BGMQ_HISTORY_FAILURES, BGMQ_HISTORY_AL
 struct bgmq_options {
     const char *database; /* SQLite file [none: nothing survives the process] */
     int share_database; /* the file may hold tables of your own, which are left alone [0] */
-    enum bgmq_durability
-        durability; /* of types that name none [DISK with a database, else MEMORY] */
+    /* Of types that name none [DISK with a database, else MEMORY]. */
+    enum bgmq_durability durability;
     unsigned flush_interval_ms;  /* longest a BEHIND change waits for its commit [10] */
     unsigned flush_batch;        /* ... and most changes that wait [4096] */
     unsigned publish_timeout_ms; /* longest a publish waits for the store [30000] */
@@ -152,9 +148,8 @@ struct bgmq_options {
     size_t stack_size; /* of every thread, bytes [1 MiB] */
     unsigned history_keep; /* rows of history kept, of all types together [100000] */
     int no_responses;      /* 1: responses without reply_to go nowhere [0] */
-    const char *const
-        *response_types; /* NULL-ended: only these are published [NULL: all] */
-    bgmq_log_fn *log;    /* [NULL: warnings and errors to stderr] */
+    const char *const *response_types; /* NULL-ended: only these go out [NULL: all] */
+    bgmq_log_fn *log;                  /* [NULL: warnings and errors to stderr] */
     void *log_ctx;
 };
 
@@ -167,25 +162,20 @@ struct bgmq_type_options {
     bgmq_backoff_fn *backoff_fn;
     enum bgmq_durability durability;
     unsigned window; /* bodies kept in memory while more wait in the database [1000] */
-    unsigned outq_limit; /* messages kept in outq [100] */
-    int no_outq;         /* 1: nothing goes to outq [0] */
-    unsigned
-        priority_share; /* a start is taken from inq after at most this many from priorityq [15] */
-    enum bgmq_history
-        history; /* finished messages kept as rows without body, in the database */
-    bgmq_handler_fn *request_filter; /* before the handler; anything but DONE skips it */
-    bgmq_handler_fn
-        *response_filter; /* after a handler that returned DONE; sees the response */
-    bgmq_handler_fn
-        *on_error; /* decides in place of the rules: RETRY PERMANENT SNOOZE DISCARD */
+    unsigned outq_limit;     /* messages kept in outq [100] */
+    int no_outq;             /* 1: nothing goes to outq [0] */
+    unsigned priority_share; /* starts from priorityq until one is taken from inq [15] */
+    enum bgmq_history history; /* finished messages kept as rows without body [OFF] */
+    bgmq_handler_fn *request_filter;  /* before the handler; anything but DONE skips it */
+    bgmq_handler_fn *response_filter; /* after a handler that returned DONE */
+    bgmq_handler_fn *on_error; /* in place of the rules: RETRY PERMANENT SNOOZE DISCARD */
 };
 
 struct bgmq_message_options {
     int priority;      /* > 0: priorityq, higher first; 1..32767 [0: inq] */
     int64_t delay_ms;  /* not before this long from now; negative is now; < 100 years */
     int64_t run_at_ms; /* not before this time; at most one of the two */
-    const char
-        *unique_key; /* 1..200 bytes; while one of its type is unfinished, no second */
+    const char *unique_key;  /* 1..200 bytes: one unfinished message of the type has it */
     const char *reply_to;    /* queue that gets the reply */
     uint64_t reply_id;       /* id of the request this answers */
     const char *tag;         /* <= 200 bytes, carried along and copied to the reply */
@@ -203,7 +193,7 @@ struct bgmq_receipt {
     int duplicate; /* 1: nothing was added, ID is the message with the same key */
 };
 
-/* ---- open, start, stop, close ------------------------------------------------------- */
+/* ---- open, start, stop, close ------------------------------------------------------ */
 
 /* Opens a service, stopped.  Copies OPTIONS, which may be NULL.  With a database: creates or
  * checks the file, becomes its owner, and finds every unfinished message again.  Blocks while
@@ -244,7 +234,7 @@ BGMQ_API int bgmq_close(struct bgmq *mq);
  * handler would not end, waits for it. */
 BGMQ_API void bgmq_free(struct bgmq *mq);
 
-/* ---- types -------------------------------------------------------------------------- */
+/* ---- types ------------------------------------------------------------------------- */
 
 /* Gives the type NAME (1..200 bytes of A-Z a-z 0-9 _ . -) its handler and threads, before or
  * after start and publish; messages that waited for it are handled.  Copies NAME and OPTIONS
@@ -256,7 +246,7 @@ BGMQ_API int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *h
  * runs.  ENOENT: not registered.  ETHREAD: unchanged. */
 BGMQ_API int bgmq_set_threads(struct bgmq *mq, const char *name, unsigned threads);
 
-/* ---- publishing --------------------------------------------------------------------- */
+/* ---- publishing -------------------------------------------------------------------- */
 
 /* Publishes LEN bytes for TYPE, registered or not.  Copies everything.  OPTIONS and RECEIPT
  * may be NULL; BODY may be NULL only when LEN is 0 and is then refused too: a message has a
@@ -290,13 +280,13 @@ BGMQ_API int bgmq_publish_to(struct bgmq *mq, const char *queue, const void *bod
                              size_t len, const struct bgmq_message_options *options,
                              struct bgmq_receipt *receipt);
 
-/* ---- inside a handler --------------------------------------------------------------- */
+/* ---- inside a handler -------------------------------------------------------------- */
 
 BGMQ_API struct bgmq *bgmq_job_service(struct bgmq_job *job);
 BGMQ_API uint64_t bgmq_job_id(const struct bgmq_job *job);
 /* Lends the name of the type, until the handler returns; so do all strings below. */
 BGMQ_API const char *bgmq_job_type(const struct bgmq_job *job);
-/* Lends the bytes of the body; a NUL follows them. */
+/* Lends the bytes of the body; a NUL follows them.  RET_LEN may be NULL. */
 BGMQ_API const void *bgmq_job_body(const struct bgmq_job *job, size_t *ret_len);
 BGMQ_API unsigned bgmq_job_attempt(const struct bgmq_job *job); /* 1 at the first */
 BGMQ_API unsigned bgmq_job_max_attempts(const struct bgmq_job *job);
@@ -334,7 +324,7 @@ BGMQ_API int bgmq_job_respond(struct bgmq_job *job, const char *type, const void
 BGMQ_API int bgmq_job_respond_json(struct bgmq_job *job, const char *type,
                                    const char *format, ...);
 
-/* ---- consuming without a handler ---------------------------------------------------- */
+/* ---- consuming without a handler --------------------------------------------------- */
 
 /* Takes the next message of QUEUE (names as bgmq_publish_to, and mq:T.outq, mq:T.dlq), waiting
  * up to TIMEOUT_MS (0: not at all).  The message is yours until bgmq_ack or bgmq_nak, and
@@ -395,7 +385,7 @@ BGMQ_API int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id);
  * their ids; may be NULL.  Returns how many.  Open and start replay by themselves. */
 BGMQ_API int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids);
 
-/* ---- inspection --------------------------------------------------------------------- */
+/* ---- inspection -------------------------------------------------------------------- */
 
 /* Counts of one worker, of one type or of all.  Cumulative while the process lives. */
 struct bgmq_stats {
@@ -459,7 +449,7 @@ BGMQ_API int bgmq_stats_text(struct bgmq *mq, char **ret);
 BGMQ_API int bgmq_stats_json(struct bgmq *mq, char **ret);
 BGMQ_API int bgmq_description_text(struct bgmq *mq, const char *type, char **ret);
 
-/* ---- admin over HTTP ---------------------------------------------------------------- */
+/* ---- admin over HTTP --------------------------------------------------------------- */
 
 struct bgmq_http;
 

@@ -132,7 +132,7 @@ void bgmq_message_free(struct bgmq_message *message)
     handle_free(message);
 }
 
-/* ---- what a message says ------------------------------------------------------------------------ */
+/* ---- what a message says ----------------------------------------------------------- */
 
 uint64_t bgmq_message_id(const struct bgmq_message *h)
 {
@@ -203,7 +203,7 @@ int64_t bgmq_message_error_ms(const struct bgmq_message *h)
     return h->failure ? h->failure->at_ms : 0;
 }
 
-/* ---- peek ------------------------------------------------------------------------------------------ */
+/* ---- peek -------------------------------------------------------------------------- */
 
 struct shown {
     struct message **messages;
@@ -263,7 +263,7 @@ int bgmq_peek(struct bgmq *mq, const char *queue, size_t max, bgmq_peek_fn *fn, 
     return result;
 }
 
-/* ---- temporary queues, request and reply ------------------------------------------------------------ */
+/* ---- temporary queues, request and reply ------------------------------------------- */
 
 int bgmq_temp_queue(struct bgmq *mq, char name[40])
 {
@@ -329,7 +329,7 @@ int bgmq_request(struct bgmq *mq, const char *type, const void *body, size_t len
     return err;
 }
 
-/* ---- raising the dead -------------------------------------------------------------------------------- */
+/* ---- raising the dead -------------------------------------------------------------- */
 
 int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id)
 {

@@ -41,7 +41,7 @@ struct bgmq_http {
     struct MHD_Daemon *daemon;
 };
 
-/* ---- requests ---- */
+/* ---- requests ---------------------------------------------------------------------- */
 
 /* Marks the connection's request as one whose head was accepted and whose body is
  * being read.  The mark is kept with the request itself, because the state pointer of
@@ -131,7 +131,7 @@ size_t bgmq_http_unescape(void *cls, struct MHD_Connection *connection, char *te
     return strlen(text);
 }
 
-/* ---- our own daemon ---- */
+/* ---- our own daemon ---------------------------------------------------------------- */
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection,
                                   const char *url, const char *method,
@@ -196,7 +196,8 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
         sigdelset(&blocked, own[i]);
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    int r = bgmqi_http_reaper_new(&http->reaper, l->connections, l->deadline_ms);
+    int r = bgmqi_http_reaper_new(&http->reaper, l->connections, l->deadline_ms,
+                                  l->crowded_ms);
     if (r == 0) {
         http->daemon = start_daemon(http, l);
         if (!http->daemon)
@@ -224,6 +225,8 @@ static struct http_limits with_defaults(const struct http_limits *limits)
         l.idle_s = 5;
     if (!l.deadline_ms)
         l.deadline_ms = 10000;
+    if (!l.crowded_ms)
+        l.crowded_ms = 100;
     return l;
 }
 
@@ -278,7 +281,7 @@ int bgmqi_http_start(struct bgmq_http **ret, struct bgmq *mq,
     return BGMQ_OK;
 }
 
-/* ---- public ---- */
+/* ---- public ------------------------------------------------------------------------ */
 
 int bgmq_http_start(struct bgmq_http **ret, struct bgmq *mq,
                     const struct bgmq_http_options *options, struct bgmq_error *error)

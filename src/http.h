@@ -13,6 +13,7 @@ struct http_limits {
     size_t memory;        /* bytes for the head of one request [16 KiB] */
     unsigned idle_s;      /* seconds without a byte [5] */
     unsigned deadline_ms; /* of a connection as a whole [10000] */
+    unsigned crowded_ms;  /* left to each when all connections are taken [100] */
 };
 
 /* bgmq_http_start with other bounds; LIMITS may be NULL. */

@@ -22,7 +22,7 @@ static struct http_verdict refuse(unsigned status, const char *text)
     return (struct http_verdict){.status = status, .text = text};
 }
 
-/* ---- reading ---- */
+/* ---- reading ----------------------------------------------------------------------- */
 
 static void note(const char **value_ret, unsigned *count, const char *value)
 {
@@ -79,7 +79,7 @@ void bgmqi_http_guard_read(struct http_head *ret, struct MHD_Connection *connect
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, add_header, ret);
 }
 
-/* ---- framing and Host ---- */
+/* ---- framing and Host -------------------------------------------------------------- */
 
 /* The number TEXT, digits only and at most MAX; MAX + 1 when it is larger, -1 when it
  * is none. */
@@ -157,7 +157,7 @@ struct http_verdict bgmqi_http_guard_message(const struct http_config *config,
     return go_on;
 }
 
-/* ---- token and marks of a browser ---- */
+/* ---- token and marks of a browser -------------------------------------------------- */
 
 /* 1 when HEAD carries the token.  The time depends on the length of what was sent
  * alone. */

@@ -31,7 +31,7 @@ struct http_reaper {
     pthread_t thread;
     int has_thread;
     int timer; /* -1: none */
-    int64_t deadline_ns;
+    int64_t deadline_ns, crowded_ns;
     size_t size;
     pthread_mutex_t lock;
     /* protected by lock */
@@ -111,7 +111,8 @@ static int start_thread(struct http_reaper *r)
     return BGMQ_OK;
 }
 
-int bgmqi_http_reaper_new(struct http_reaper **ret, size_t size, unsigned deadline_ms)
+int bgmqi_http_reaper_new(struct http_reaper **ret, size_t size, unsigned deadline_ms,
+                          unsigned crowded_ms)
 {
     struct http_reaper *r = calloc(1, sizeof(*r));
     if (!r)
@@ -119,6 +120,7 @@ int bgmqi_http_reaper_new(struct http_reaper **ret, size_t size, unsigned deadli
     int err = BGMQ_ENOMEM;
     r->size = size;
     r->deadline_ns = (int64_t)deadline_ms * 1000000;
+    r->crowded_ns = (int64_t)crowded_ms * 1000000;
     r->timer = -1;
     pthread_mutex_init(&r->lock, NULL);
     r->slots = calloc(size, sizeof(*r->slots));
@@ -158,6 +160,19 @@ void bgmqi_http_reaper_free(struct http_reaper *r)
     free(r);
 }
 
+/* When no place is free, nobody keeps one for long: otherwise idle clients that hold all of
+ * them, wave after wave, would shut everybody else out.  The caller holds the lock. */
+static void make_room_locked(struct http_reaper *r)
+{
+    int64_t latest = now_ns() + r->crowded_ns;
+    for (size_t i = 0; i < r->size; i++)
+        if (r->slots[i].fd < 0)
+            return;
+    for (size_t i = 0; i < r->size; i++)
+        if (r->slots[i].expires_ns != INT64_MAX && r->slots[i].expires_ns > latest)
+            r->slots[i].expires_ns = latest;
+}
+
 void bgmqi_http_reaper_add(struct http_reaper *r, int fd)
 {
     pthread_mutex_lock(&r->lock);
@@ -166,6 +181,7 @@ void bgmqi_http_reaper_add(struct http_reaper *r, int fd)
         i++;
     if (i < r->size) {
         r->slots[i] = (struct slot){.fd = fd, .expires_ns = now_ns() + r->deadline_ns};
+        make_room_locked(r);
         arm_earliest_locked(r);
     } else {
         /* UNTESTED: the daemon keeps its limit.  Rather no connection than one for

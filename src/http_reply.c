@@ -63,7 +63,7 @@ const char *bgmqi_http_reply_refused(const struct http_route *route, const char 
     return strict ? "POST" : "GET, POST";
 }
 
-/* ---- queueing ---- */
+/* ---- queueing ---------------------------------------------------------------------- */
 
 static int add_headers(struct MHD_Response *response, const struct answer *a)
 {
@@ -124,7 +124,7 @@ int bgmqi_http_reply_error(struct MHD_Connection *connection, unsigned status,
     return queue_line(connection, status, text, NULL, NULL);
 }
 
-/* ---- text or JSON ---- */
+/* ---- text or JSON ------------------------------------------------------------------ */
 
 /* The weight, 0..1000, that one item of Accept gives to its type; the item ends at
  * END. */
@@ -199,7 +199,7 @@ static int wants_json(struct MHD_Connection *connection)
            (wish.json > wish.text || (wish.json == wish.text && wish.json_first));
 }
 
-/* ---- routes ---- */
+/* ---- routes ------------------------------------------------------------------------ */
 
 /* The answer to an error of the library: nothing here can mend it. */
 static int reply_unavailable(struct MHD_Connection *connection, int err)

@@ -7,7 +7,7 @@
 #include "handle.h"
 #include "report.h"
 
-/* ---- one look at the service ---------------------------------------------------------------- */
+/* ---- one look at the service ------------------------------------------------------- */
 
 struct look {
     struct report report;
@@ -98,7 +98,7 @@ static int look(struct bgmq *mq, struct report *ret)
     return err;
 }
 
-/* ---- public ----------------------------------------------------------------------------------- */
+/* ---- public ------------------------------------------------------------------------ */
 
 static int sum_type(void *ctx, struct type *t)
 {

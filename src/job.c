@@ -80,7 +80,7 @@ int bgmq_job_cancelled(const struct bgmq_job *job)
     return bgmqi_desk_cancelled(job->desk);
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------- */
 
 int bgmq_job_json(struct bgmq_job *job, json_t **ret)
 {
@@ -116,7 +116,7 @@ int bgmq_job_unpack(struct bgmq_job *job, const char *format, ...)
     return BGMQ_EJSON;
 }
 
-/* ---- verdicts --------------------------------------------------------------------------------- */
+/* ---- verdicts ---------------------------------------------------------------------- */
 
 int bgmq_job_fail(struct bgmq_job *job, enum bgmq_verdict verdict, const char *code,
                   const char *format, ...)
@@ -143,7 +143,7 @@ int bgmq_job_snooze(struct bgmq_job *job, int64_t delay_ms)
     return BGMQ_SNOOZE;
 }
 
-/* ---- the response ------------------------------------------------------------------------------- */
+/* ---- the response ------------------------------------------------------------------ */
 
 int bgmq_job_respond(struct bgmq_job *job, const char *type, const void *body, size_t len)
 {

@@ -13,7 +13,7 @@
 
 enum { CROWDED = 64 * 1024 };
 
-/* ---- entries --------------------------------------------------------------------------- */
+/* ---- entries ----------------------------------------------------------------------- */
 
 struct journal_entry *bgmqi_journal_entry_new(void)
 {
@@ -39,7 +39,7 @@ bool bgmqi_journal_take_back(struct message *m)
     return atomic_compare_exchange_strong(&m->insert, &seen, INSERT_CANCELLED);
 }
 
-/* ---- what any thread may call ------------------------------------------------------------ */
+/* ---- what any thread may call ------------------------------------------------------ */
 
 /* REQUIRES(j->lock).  True when the writer has to be woken, after the lock is dropped. */
 static bool rouse_locked(struct journal *j)
@@ -171,7 +171,7 @@ void bgmqi_journal_counts(struct journal *j, uint64_t *commits, uint64_t *waitin
     *state = (enum journal_state)atomic_load(&j->state);
 }
 
-/* ---- open and close ------------------------------------------------------------------------ */
+/* ---- open and close ---------------------------------------------------------------- */
 
 int bgmqi_journal_open(struct journal **ret, struct store *store,
                        const struct journal_options *options)

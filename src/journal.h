@@ -82,8 +82,9 @@ void bgmqi_journal_entry_free(struct journal_entry *e);
 /* The next id, never given before; 0 when the store has not been able to reserve more. */
 uint64_t bgmqi_journal_next_id(struct journal *j);
 
-/* Adds a chain of entries, one group: all of them name the same ticket, or none.  Takes them.  Cannot fail: after a failed store they are
- * dropped at once by the writer.  May be called under a type's lock. */
+/* Adds a chain of entries, one group: all of them name the same ticket, or none.  Takes them.
+ * Cannot fail: after a failed store the writer drops them at once.  May be called under a
+ * type's lock. */
 void bgmqi_journal_add(struct journal *j, struct journal_entry *first,
                        struct journal_entry *last);
 

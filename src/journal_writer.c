@@ -14,7 +14,7 @@ enum { BATCH_BYTES = 4 << 20 };
 #define IDLE_CHECKPOINT_NS (5000 * MS)
 #define CLOSE_PATIENCE_NS  (10000 * MS)
 
-/* ---- finishing entries ------------------------------------------------------- */
+/* ---- finishing entries ------------------------------------------------------------- */
 
 static void finish(struct journal *j, struct journal_entry *e, int err)
 {
@@ -70,7 +70,7 @@ static void fail(struct journal *j, size_t n, const struct bgmq_error *why)
     j->options.events.failed(j->options.events.ctx);
 }
 
-/* ---- batches ------------------------------------------------------------------ */
+/* ---- batches ----------------------------------------------------------------------- */
 
 /* False when the entry was taken back before it was written. */
 static bool claim_insert(struct journal_entry *e)
@@ -205,7 +205,7 @@ static void write_pending(struct journal *j)
     }
 }
 
-/* ---- its loop ------------------------------------------------------------------ */
+/* ---- its loop ---------------------------------------------------------------------- */
 
 static void reserve_ids(struct journal *j)
 {

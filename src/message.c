@@ -63,7 +63,7 @@ size_t bgmqi_message_cost(const struct message *m)
     return bgmqi_mem_cost(size_of(m->len));
 }
 
-/* ---- what most messages do not have -------------------------------------------------- */
+/* ---- what most messages do not have ------------------------------------------------ */
 
 /* 0 when S is absent or fit to be kept. */
 static int check(const char *s, size_t min, size_t max)
@@ -167,7 +167,7 @@ const char *bgmqi_message_meta(const struct message *m, const char *key)
     return NULL;
 }
 
-/* ---- failures ------------------------------------------------------------------------ */
+/* ---- failures ---------------------------------------------------------------------- */
 
 struct failure *bgmqi_failure_new(const char *code, const char *text, int64_t at_ms)
 {

@@ -12,7 +12,7 @@
 
 enum { MANY_MAX = 4096 };
 
-/* ---- one message, ready to be admitted --------------------------------------------------------- */
+/* ---- one message, ready to be admitted --------------------------------------------- */
 
 struct draft {
     struct type *type;
@@ -209,7 +209,7 @@ int bgmqi_publish(struct bgmq *mq, const struct publication *p,
     return err;
 }
 
-/* ---- public ------------------------------------------------------------------------------------- */
+/* ---- public ------------------------------------------------------------------------ */
 
 int bgmq_publish(struct bgmq *mq, const char *type, const void *body, size_t len,
                  const struct bgmq_message_options *options, struct bgmq_receipt *receipt)
@@ -255,7 +255,7 @@ int bgmq_publish_json(struct bgmq *mq, const char *type,
     return err;
 }
 
-/* ---- many in one commit --------------------------------------------------------------------------- */
+/* ---- many in one commit ------------------------------------------------------------ */
 
 /* One call of bgmq_publish_many. */
 struct many {

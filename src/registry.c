@@ -74,7 +74,7 @@ void bgmqi_registry_free(struct registry *r)
     free(r);
 }
 
-/* ---- types ------------------------------------------------------------------------------- */
+/* ---- types ------------------------------------------------------------------------- */
 
 int bgmqi_registry_valid(const char *name)
 {
@@ -187,7 +187,7 @@ int bgmqi_registry_each(struct registry *r, bool registered_only,
     return result;
 }
 
-/* ---- queues by name --------------------------------------------------------------------------- */
+/* ---- queues by name ---------------------------------------------------------------- */
 
 static const struct {
     const char *suffix;

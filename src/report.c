@@ -20,7 +20,7 @@ void bgmqi_report_fini(struct report *r)
     *r = (struct report){.started = false};
 }
 
-/* ---- text ------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------- */
 
 static void put_stats(FILE *f, const struct bgmq_stats *s)
 {
@@ -164,7 +164,7 @@ void bgmqi_report_map(const struct bgmq_collection *c, struct bgmq_entry ret[9])
     }
 }
 
-/* ---- JSON --------------------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------- */
 
 static json_t *stats_json(const struct bgmq_stats *s)
 {

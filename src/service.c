@@ -17,7 +17,7 @@
 
 #define MS INT64_C(1000000)
 
-/* ---- upcalls ------------------------------------------------------------------------------------ */
+/* ---- upcalls ----------------------------------------------------------------------- */
 
 static void on_due(void *ctx, int64_t due_ms)
 {
@@ -100,7 +100,7 @@ static int64_t on_tick(void *ctx)
     return next;
 }
 
-/* ---- open ------------------------------------------------------------------------------------------ */
+/* ---- open -------------------------------------------------------------------------- */
 
 /* A type that the database knows, until the journal is there to ask for its messages. */
 struct known {
@@ -299,7 +299,7 @@ const char *bgmq_version(void)
         BGMQ_VERSION_PATCH);
 }
 
-/* ---- start and stop --------------------------------------------------------------------------------- */
+/* ---- start and stop ---------------------------------------------------------------- */
 
 int bgmq_start(struct bgmq *mq)
 {
@@ -434,7 +434,7 @@ int bgmq_flush(struct bgmq *mq)
     return bgmqi_journal_flush(mq->journal, mq->config.publish_timeout_ms * MS);
 }
 
-/* ---- close ------------------------------------------------------------------------------------------- */
+/* ---- close ------------------------------------------------------------------------- */
 
 static int end_getters(void *ctx, struct type *t)
 {
@@ -497,7 +497,7 @@ void bgmq_free(struct bgmq *mq)
     free_service(mq);
 }
 
-/* ---- types --------------------------------------------------------------------------------------------- */
+/* ---- types ------------------------------------------------------------------------- */
 
 int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler, void *ctx,
                   const struct bgmq_type_options *options)

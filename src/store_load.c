@@ -51,7 +51,7 @@ static const char *text(sqlite3_stmt *q, enum column c)
     return (const char *)sqlite3_column_text(q, c);
 }
 
-/* ---- meta ---------------------------------------------------------------------------- */
+/* ---- meta -------------------------------------------------------------------------- */
 
 static size_t packed_size(json_t *object)
 {
@@ -110,7 +110,7 @@ static int unpack_meta(struct sqlite_store *s, const char *json, size_t *len)
     return err;
 }
 
-/* ---- rows ---------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------- */
 
 /* Fills EXT and returns it; NULL when the row has nothing of it. */
 static const struct message_ext *read_ext(struct sqlite_store *s, sqlite3_stmt *q,

@@ -37,7 +37,7 @@ enum {
 };
 #define BYTES_MOST (INT64_C(16) << 30)
 
-/* ---- the file from outside ----------------------------------------------------------- */
+/* ---- the file from outside --------------------------------------------------------- */
 
 /* S->path becomes the real directory of PATH and its last part. */
 static int find_path(struct sqlite_store *s, const char *path, struct bgmq_error *error)
@@ -156,7 +156,7 @@ static int log_is_there(const char *path)
     return lstat(name, &st) == 0;
 }
 
-/* ---- connections --------------------------------------------------------------------- */
+/* ---- connections ------------------------------------------------------------------- */
 
 /* W's busy handler: waits a little, never longer in all than S->patience_ms. */
 static int wait_for_lock(void *ctx, int tries)

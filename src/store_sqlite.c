@@ -100,7 +100,7 @@ static const char *const texts[STATEMENTS] = {
     [Q_UNFINISHED] = "SELECT count(*) FROM main.bgmq_backlog WHERE lane <> 3",
 };
 
-/* ---- statements ---------------------------------------------------------------------- */
+/* ---- statements -------------------------------------------------------------------- */
 
 static int prepare_text(struct sqlite_store *s, enum statement q, const char *text)
 {
@@ -136,7 +136,7 @@ int bgmqi_store_sqlite_run(struct sqlite_store *s, enum statement q)
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
 }
 
-/* ---- transactions and their failures ------------------------------------------------- */
+/* ---- transactions and their failures ----------------------------------------------- */
 
 int bgmqi_store_sqlite_begin(struct sqlite_store *s, enum store_sync sync)
 {
@@ -276,7 +276,7 @@ int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc)
     return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, STAGE_BODY, NULL));
 }
 
-/* ---- open and close ------------------------------------------------------------------ */
+/* ---- open and close ---------------------------------------------------------------- */
 
 static void store_free(struct sqlite_store *s)
 {

@@ -91,7 +91,7 @@ struct sqlite_store {
     size_t meta_size;
 };
 
-/* ---- transactions -------------------------------------------------------------------- */
+/* ---- transactions ------------------------------------------------------------------ */
 
 enum stage { STAGE_BEGIN, STAGE_BODY, STAGE_COMMIT };
 
@@ -113,7 +113,7 @@ int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc);
 /* A read on W ended with RC, not OK: the error to return. */
 int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc);
 
-/* ---- the functions of the table ------------------------------------------------------ */
+/* ---- the functions of the table ---------------------------------------------------- */
 
 int bgmqi_store_write_apply(struct store *store, struct store_op *ops, size_t n,
                             enum store_sync sync, struct bgmq_error *text);

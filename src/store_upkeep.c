@@ -8,7 +8,7 @@
 
 enum { CHECKPOINT_PAGES = 1000 };
 
-/* ---- ids ----------------------------------------------------------------------------- */
+/* ---- ids --------------------------------------------------------------------------- */
 
 static int reserve(struct sqlite_store *s, uint64_t n, int64_t *first)
 {
@@ -75,7 +75,7 @@ int bgmqi_store_upkeep_return_ids(struct store *store, uint64_t next)
     return 0;
 }
 
-/* ---- check-points -------------------------------------------------------------------- */
+/* ---- check-points ------------------------------------------------------------------ */
 
 static int count_pages(void *ctx, sqlite3 *db, const char *name, int pages)
 {

@@ -12,7 +12,7 @@
 #include "store_batch.h"
 #include "store_bind.h"
 
-/* ---- unique keys --------------------------------------------------------------------- */
+/* ---- unique keys ------------------------------------------------------------------- */
 
 static const char *unique_key(const struct store_op *op)
 {
@@ -58,7 +58,7 @@ static int drop_key(struct batch *b, const struct store_op *op)
     return bgmqi_store_sqlite_run(b->s, Q_UNIQUE_DROP);
 }
 
-/* ---- the ops ------------------------------------------------------------------------- */
+/* ---- the ops ----------------------------------------------------------------------- */
 
 static int insert_backlog(struct batch *b, const struct store_op *op)
 {
@@ -186,7 +186,7 @@ static int do_op(struct batch *b, struct store_op *op)
     return SQLITE_MISUSE;
 }
 
-/* ---- the batch ----------------------------------------------------------------------- */
+/* ---- the batch --------------------------------------------------------------------- */
 
 /* Everything between BEGIN and COMMIT. */
 static int write_ops(struct batch *b)

@@ -15,7 +15,7 @@ struct ticket;
 /* For a group with N results; NULL: out of memory. */
 struct ticket *bgmqi_ticket_new(size_t n);
 
-/* ---- the publisher ---- */
+/* ---- the publisher ----------------------------------------------------------------- */
 
 /* Waits for the end of the group: its result.  After TIMEOUT_NS: ETIMEOUT, the group is taken
  * back and will never be; or EUNCERTAIN, it is in a transaction that does not end. */
@@ -27,7 +27,7 @@ void bgmqi_ticket_release(struct ticket *t);
 /* Frees a ticket that the journal never got. */
 void bgmqi_ticket_discard(struct ticket *t);
 
-/* ---- the journal ---- */
+/* ---- the journal ------------------------------------------------------------------- */
 
 bool bgmqi_ticket_begin(struct ticket *t); /* QUEUED -> WRITING; false: taken back */
 void bgmqi_ticket_again(struct ticket *t); /* WRITING -> QUEUED */

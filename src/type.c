@@ -132,7 +132,7 @@ void bgmqi_type_unlock(struct type *t)
     bgmqi_queue_clear(&garbage);
 }
 
-/* ---- lanes ---------------------------------------------------------------------------------- */
+/* ---- lanes ------------------------------------------------------------------------- */
 
 enum lane bgmqi_type_ready_lane(const struct message *m)
 {
@@ -183,7 +183,7 @@ void bgmqi_type_check_lane(struct type *t, enum lane lane)
         bgmqi_journal_ask_load(t->env->journal, &t->load);
 }
 
-/* ---- places --------------------------------------------------------------------------------- */
+/* ---- places ------------------------------------------------------------------------ */
 
 static void hand_out(struct type *t, struct message *m)
 {

@@ -73,7 +73,7 @@ const struct type_config *bgmqi_type_config(const struct type *t);
 /* What an open database holds of T. */
 void bgmqi_type_restore(struct type *t, const uint64_t counts[LANES]);
 
-/* ---- publishing (type_publish.c) ------------------------------------------------------ */
+/* ---- publishing (type_publish.c) --------------------------------------------------- */
 
 /* One message on its way in.  The caller makes M and, when it is to have a row, ENTRY; on
  * success both are the type's. */
@@ -89,8 +89,8 @@ struct admission {
     bool duplicate; /* out: without a row; M is gone then */
 };
 
-/* Lets a message in.  EFULL: no memory left, or no id.  ECLOSED.  After a failure M and ENTRY are the
- * caller's still. */
+/* Lets a message in.  EFULL: no memory left, or no id.  ECLOSED.  After a failure M and ENTRY
+ * are the caller's still. */
 int bgmqi_type_admit(struct type *t, struct admission *a);
 /* Ends a chained admission: without a row the message gets its place now. */
 void bgmqi_type_confirm(struct type *t, struct admission *a);
@@ -102,7 +102,7 @@ void bgmqi_type_committed(struct type *t, struct store_op *op);
 void bgmqi_type_dropped(struct type *t, struct store_op *op, int err);
 void bgmqi_type_load(struct type *t);
 
-/* ---- workers (type_desk.c) -------------------------------------------------------------- */
+/* ---- workers (type_desk.c) --------------------------------------------------------- */
 
 enum { DESK_CLAIM_MAX = 16 };
 
@@ -140,13 +140,13 @@ void bgmqi_type_cancel(struct type *t, bool cancel);
 /* Handlers of T that run now. */
 size_t bgmqi_type_running(struct type *t);
 
-/* ---- time (type_time.c) ------------------------------------------------------------------ */
+/* ---- time (type_time.c) ------------------------------------------------------------ */
 
 /* Moves what is due at NOW_MS to inq and priorityq; returns when the next is, INT64_MAX: none.
  * The ticker calls it. */
 int64_t bgmqi_type_tick(struct type *t, int64_t now_ms);
 
-/* ---- consuming (type_take.c) --------------------------------------------------------------- */
+/* ---- consuming (type_take.c) ------------------------------------------------------- */
 
 /* Takes the next message of the queue at PLACE (inq, priorityq, outq, dlq), waiting up to
  * TIMEOUT_NS.  ETIMEOUT, ECLOSED. */
@@ -169,7 +169,7 @@ int bgmqi_type_retry_dead(struct type *t, uint64_t id);
 typedef int bgmqi_type_id_fn(void *ctx, const uint64_t *ids, size_t n);
 int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx);
 
-/* ---- looking (type_stats.c) ------------------------------------------------------------------ */
+/* ---- looking (type_stats.c) -------------------------------------------------------- */
 
 void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret);
 /* Sum over all workers, those that left too. */

@@ -48,7 +48,7 @@ bool bgmqi_desk_cancelled(const struct desk *d)
     return atomic_load_explicit(&d->cancelled, memory_order_relaxed);
 }
 
-/* ---- waking ---------------------------------------------------------------------------------- */
+/* ---- waking ------------------------------------------------------------------------ */
 
 static bool may_claim(const struct type *t)
 {
@@ -88,7 +88,7 @@ void bgmqi_type_rouse(struct type *t)
     }
 }
 
-/* ---- the desk under the type's lock ----------------------------------------------------------- */
+/* ---- the desk under the type's lock ------------------------------------------------ */
 
 /* Takes what D holds: what is finished, to outq; and when CLAIMS, what it has claimed and not
  * started, back to the front in its order. */
@@ -245,7 +245,7 @@ static bool claim(struct desk *d)
     return go;
 }
 
-/* ---- what the worker calls ------------------------------------------------------------------- */
+/* ---- what the worker calls --------------------------------------------------------- */
 
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
 {

@@ -100,7 +100,7 @@ static inline void bgmqi_type_lock(struct type *t) LOCK_ATTR(acquire_capability(
 /* Drops the lock, then wakes, frees and tells what was noted under it. */
 void bgmqi_type_unlock(struct type *t) LOCK_ATTR(release_capability(t->lock));
 
-/* ---- the mover's primitives (type.c); the lock is held in all of them --------------------- */
+/* ---- the mover's primitives (type.c); the lock is held in all of them -------------- */
 
 enum lane bgmqi_type_ready_lane(const struct message *m);
 int64_t bgmqi_type_key(const struct message *m, enum lane lane);
@@ -137,7 +137,7 @@ void bgmqi_type_check_lane(struct type *t, enum lane lane);
 void bgmqi_type_evict(struct type *t, enum lane lane);
 /* Moves what DESKs of T have finished to outq (type_desk.c). */
 void bgmqi_type_collect(struct type *t);
-/* ---- loading (type_load.c, type_search.c); the journal's thread --------------------------- */
+/* ---- loading (type_load.c, type_search.c); the journal's thread -------------------- */
 
 /* A message made of ROW, place NONE; NULL: out of memory. */
 struct message *bgmqi_type_message_of(const struct store_row *row);

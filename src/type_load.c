@@ -135,7 +135,7 @@ size_t bgmqi_type_drop_known(struct type *t, struct queue *loaded,
     return dropped;
 }
 
-/* ---- loading ------------------------------------------------------------------------------------ */
+/* ---- loading ----------------------------------------------------------------------- */
 
 /* Sends messages whose bytes are not what was written to the dlq. */
 static void bury_corrupt(struct type *t, struct haul *h)
@@ -225,7 +225,7 @@ void bgmqi_type_load(struct type *t)
         load_lane(t, (enum lane)lane);
 }
 
-/* ---- the other way --------------------------------------------------------------------------------- */
+/* ---- the other way ----------------------------------------------------------------- */
 
 void bgmqi_type_evict(struct type *t, enum lane lane)
 {

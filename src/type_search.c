@@ -20,7 +20,7 @@ struct sweep {
     size_t n;
 };
 
-/* ---- the dead ---------------------------------------------------------------------------------- */
+/* ---- the dead ---------------------------------------------------------------------- */
 
 bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *entry)
 {
@@ -147,7 +147,7 @@ void bgmqi_type_search(struct type *t)
     bgmqi_type_unlock(t);
 }
 
-/* ---- those that wait out a back-off --------------------------------------------------------------- */
+/* ---- those that wait out a back-off ------------------------------------------------ */
 
 /* Moves those in memory; up to MAX of their ids to IDS. */
 static size_t hurry(struct type *t, uint64_t *ids, size_t max)

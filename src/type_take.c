@@ -150,7 +150,7 @@ void bgmqi_type_end_getters(struct type *t)
     bgmqi_type_unlock(t);
 }
 
-/* ---- looking ------------------------------------------------------------------------------- */
+/* ---- looking ----------------------------------------------------------------------- */
 
 struct view {
     struct message **messages;

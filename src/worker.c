@@ -33,7 +33,7 @@ void bgmqi_worker_note(struct bgmq_job *job, const char *code, const char *text)
     job->failure = f;
 }
 
-/* ---- what the user's functions decide --------------------------------------------------------- */
+/* ---- what the user's functions decide ---------------------------------------------- */
 
 /* Turns what a handler returned into a verdict, with an error noted when it failed. */
 static enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
@@ -100,7 +100,7 @@ static enum settle decide(struct bgmq_job *job, const struct type_config *c,
                : SETTLE_RETRY;
 }
 
-/* ---- one turn ----------------------------------------------------------------------------------- */
+/* ---- one turn ---------------------------------------------------------------------- */
 
 static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
 {

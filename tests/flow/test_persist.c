@@ -202,6 +202,64 @@ START_TEST(delayed_run_after_a_restart)
 }
 END_TEST
 
+START_TEST(responses_and_replies_to_types_are_found_again)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.response = "Answer";
+    struct bgmq *mq = flow_open(1);
+    flow_register(mq, "Ask", &r);
+    OK(bgmq_start(mq));
+    uint64_t id = flow_publish_with(mq, "Ask", "a", MESSAGE(.tag = "kept"));
+    flow_publish_with(mq, "Ask", "b", MESSAGE(.reply_to = "mq:Box.inq"));
+    flow_wait_ended(mq, "Ask", 2);
+    flow_close(mq);
+    ck_assert_int_eq(flow_rows(), 2);
+    mq = flow_open(1);
+    struct bgmq_message *m = flow_take(mq, "mq:Answer.inq");
+    flow_expect_body(m, "re:a");
+    ck_assert_str_eq(bgmq_message_tag(m), "kept");
+    ck_assert_uint_gt(bgmq_message_id(m), id);
+    flow_done(m);
+    m = flow_take(mq, "mq:Box.inq");
+    flow_expect_body(m, "re:b");
+    ck_assert_str_eq(bgmq_message_type(m), "Answer");
+    ck_assert_uint_ne(bgmq_message_reply_id(m), 0);
+    flow_done(m);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+/* _i is an enum bgmq_history. */
+START_TEST(history_keeps_what_it_is_told)
+{
+    static const long rows[] = {0, 2, 5};
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq = flow_open(1);
+    flow_register_with(mq, "T", &r, TYPE(.history = (enum bgmq_history)_i));
+    OK(bgmq_start(mq));
+    flow_publish_numbers(mq, "T", 3);
+    flow_wait_ended(mq, "T", 3);
+    r.verdict = BGMQ_PERMANENT;
+    r.code = "Bad";
+    flow_publish(mq, "T", "dead");
+    flow_wait_ended(mq, "T", 4);
+    r.verdict = BGMQ_DISCARD;
+    flow_publish(mq, "T", "discarded");
+    flow_wait_ended(mq, "T", 5);
+    flow_close(mq);
+    ck_assert_int_eq(flow_sql("SELECT count(*) FROM bgmq_history"), rows[_i]);
+    ck_assert_int_eq(
+        flow_sql("SELECT count(*) FROM bgmq_history WHERE outcome = 'dead' AND "
+                 "error_code = 'Bad' AND attempts = 1"),
+        _i > 0);
+    ck_assert_int_eq(flow_rows(), 1);
+    recorder_fini(&r);
+}
+END_TEST
+
 /* ---- levels --------------------------------------------------------------------- */
 
 START_TEST(receipt_names_the_level)
@@ -318,6 +376,9 @@ static Suite *suite(void)
     tcase_add_test(tc, ids_are_never_used_again);
     tcase_add_test(tc, dead_come_back_after_a_restart);
     tcase_add_test(tc, delayed_run_after_a_restart);
+    tcase_add_test(tc, responses_and_replies_to_types_are_found_again);
+    tcase_add_loop_test(tc, history_keeps_what_it_is_told, BGMQ_HISTORY_OFF,
+                        BGMQ_HISTORY_ALL + 1);
     tc = flow_case(s, "levels");
     tcase_add_test(tc, receipt_names_the_level);
     tcase_add_test(tc, level_of_the_type_and_of_the_service);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Runs what is queued for T with one worker until N attempts have ended, then stops. */
 static void drain(struct bgmq *mq, struct recorder *r, long n)
@@ -207,7 +208,8 @@ START_TEST(get_reaches_beyond_the_window)
 }
 END_TEST
 
-/* Published from the latest to the earliest, so that each belongs before all that are there. */
+/* Published from the latest to the earliest, so that each belongs before all that are there;
+ * behind them all wait as many that are not due. */
 START_TEST(delayed_beyond_the_window_run_in_order_of_their_time)
 {
     enum { N = 60 };
@@ -227,14 +229,18 @@ START_TEST(delayed_beyond_the_window_run_in_order_of_their_time)
     mq = flow_open(1);
     flow_register_with(mq, "T", &r, TYPE(.window = 5));
     ck_assert_uint_eq(flow_collection(mq, "T").delayed, N);
-    for (int i = 0; i < N; i++) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    for (int i = N - 1; i >= 0; i--) {
         char text[12];
-        snprintf(text, sizeof(text), "now %d", i);
-        flow_publish_with(mq, "T", text, MESSAGE(.delay_ms = 40 + (N - i) / 2));
+        snprintf(text, sizeof(text), "%d", i);
+        flow_publish_with(mq, "T", text,
+                          MESSAGE(.run_at_ms = now.tv_sec * 1000 + 1500 + i,
+                                  .durability = BGMQ_COMMIT));
     }
     drain(mq, &r, N);
     for (int i = 0; i < N; i++)
-        ck_assert_int_eq(strncmp(r.calls[i].body, "now ", 4), 0);
+        ck_assert_int_eq(strtol(r.calls[i].body, NULL, 10), i);
     ck_assert_uint_eq(flow_collection(mq, "T").delayed, N);
     flow_close(mq);
     ck_assert_int_eq(flow_rows(), N);

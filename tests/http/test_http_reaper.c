@@ -37,7 +37,7 @@ START_TEST(starts_and_ends_with_nothing_to_do)
 {
     for (int i = 0; i < 100; i++) {
         struct http_reaper *r;
-        ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 10000), 0);
+        ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 10000, 60000), 0);
         bgmqi_http_reaper_free(r);
     }
     bgmqi_http_reaper_free(NULL);
@@ -49,7 +49,7 @@ START_TEST(shuts_at_the_deadline_and_closes_nothing)
     struct http_reaper *r;
     int fds[2];
     pair(fds);
-    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 100), 0);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 100, 60000), 0);
     int64_t start = harness_now();
     bgmqi_http_reaper_add(r, fds[0]);
     ck_assert_int_ge(client_closed(fds[1], start), 99 * MS);
@@ -67,7 +67,7 @@ START_TEST(expired_one_is_not_busied_with)
     struct http_reaper *r;
     int fds[2];
     pair(fds);
-    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 50), 0);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 50, 60000), 0);
     bgmqi_http_reaper_add(r, fds[0]);
     client_closed(fds[1], 0);
     clock_t before = clock();
@@ -85,7 +85,7 @@ START_TEST(removed_in_time_is_left_alone)
     int kept[2], gone[2];
     pair(kept);
     pair(gone);
-    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 100), 0);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 100, 60000), 0);
     bgmqi_http_reaper_add(r, gone[0]);
     bgmqi_http_reaper_remove(r, gone[0]);
     bgmqi_http_reaper_add(r, kept[0]);
@@ -104,7 +104,7 @@ START_TEST(each_has_its_own_deadline)
     int early[2], late[2];
     pair(early);
     pair(late);
-    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 300), 0);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 300, 60000), 0);
     bgmqi_http_reaper_add(r, early[0]);
     poll(NULL, 0, 100); /* the distance that is measured below */
     int64_t start = harness_now();
@@ -121,7 +121,7 @@ START_TEST(number_used_again_has_a_new_deadline)
 {
     struct http_reaper *r;
     int fds[2];
-    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 1, 150), 0);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 1, 150, 60000), 0);
     for (int i = 0; i < 3; i++) {
         pair(fds);
         int64_t start = harness_now();
@@ -134,13 +134,32 @@ START_TEST(number_used_again_has_a_new_deadline)
 }
 END_TEST
 
+START_TEST(full_table_leaves_little_time)
+{
+    struct http_reaper *r;
+    int first[2], second[2];
+    pair(first);
+    pair(second);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 2, 60000, 100), 0);
+    bgmqi_http_reaper_add(r, first[0]);
+    ck_assert_int_eq(is_shut(first[1]), 0);
+    int64_t start = harness_now();
+    bgmqi_http_reaper_add(r, second[0]);
+    ck_assert_int_ge(client_closed(first[1], start), 99 * MS);
+    ck_assert_int_ge(client_closed(second[1], start), 99 * MS);
+    bgmqi_http_reaper_free(r);
+    close_pair(first);
+    close_pair(second);
+}
+END_TEST
+
 START_TEST(beyond_the_size_there_is_no_connection)
 {
     struct http_reaper *r;
     int first[2], second[2];
     pair(first);
     pair(second);
-    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 1, 60000), 0);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 1, 60000, 60000), 0);
     bgmqi_http_reaper_add(r, first[0]);
     bgmqi_http_reaper_add(r, second[0]);
     ck_assert_int_eq(is_shut(first[1]), 0);
@@ -156,7 +175,7 @@ START_TEST(ends_while_connections_are_open)
     struct http_reaper *r;
     int fds[2];
     pair(fds);
-    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 60000), 0);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 4, 60000, 60000), 0);
     bgmqi_http_reaper_add(r, fds[0]);
     bgmqi_http_reaper_free(r);
     ck_assert_int_eq(is_shut(fds[1]), 0);
@@ -174,6 +193,7 @@ static Suite *suite(void)
     tcase_add_test(tc, removed_in_time_is_left_alone);
     tcase_add_test(tc, each_has_its_own_deadline);
     tcase_add_test(tc, number_used_again_has_a_new_deadline);
+    tcase_add_test(tc, full_table_leaves_little_time);
     tcase_add_test(tc, beyond_the_size_there_is_no_connection);
     tcase_add_test(tc, ends_while_connections_are_open);
     return s;

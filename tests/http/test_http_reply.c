@@ -144,12 +144,20 @@ START_TEST(json_is_the_library_s)
 }
 END_TEST
 
+static int idle(struct bgmq_job *job, void *ctx)
+{
+    (void)job, (void)ctx;
+    return BGMQ_DONE;
+}
+
 START_TEST(h15_json_is_plain_ascii)
 {
     struct reply r;
+    ck_assert_int_eq(bgmq_register(admin.mq, "A.b-C_1", idle, NULL, NULL), 0);
     client_request(admin.port, "GET", "/mq/status?format=json", "", &r);
     for (size_t i = 0; i < r.len; i++)
         ck_assert_int_lt((unsigned char)r.body[i], 0x7f);
+    ck_assert_ptr_nonnull(strstr(r.body, "A.b-C_1"));
     ck_assert_ptr_null(strchr(r.body, '<'));
     json_t *json = json_loads(r.body, JSON_REJECT_DUPLICATES, NULL);
     ck_assert_ptr_nonnull(json);
