@@ -160,8 +160,9 @@ void bgmqi_http_reaper_free(struct http_reaper *r)
     free(r);
 }
 
-/* When no place is free, nobody keeps one for long: otherwise idle clients that hold all of
- * them, wave after wave, would shut everybody else out.  The caller holds the lock. */
+/* When no place is free, nobody keeps one for long: otherwise idle clients that hold
+ * all of them, wave after wave, would shut everybody else out.  The caller holds the
+ * lock. */
 static void make_room_locked(struct http_reaper *r)
 {
     int64_t latest = now_ns() + r->crowded_ns;

@@ -10,8 +10,8 @@
 
 struct http_reaper;
 
-/* Starts a thread that watches up to SIZE connections.  When all places are taken, each of
- * them has at most CROWDED_MS left: others wait.  ENOMEM, ETHREAD, EHTTP. */
+/* Starts a thread that watches up to SIZE connections.  When all places are taken,
+ * each of them has at most CROWDED_MS left: others wait.  ENOMEM, ETHREAD, EHTTP. */
 int bgmqi_http_reaper_new(struct http_reaper **ret, size_t size, unsigned deadline_ms,
                           unsigned crowded_ms);
 /* Ends the thread; NULL is allowed. */

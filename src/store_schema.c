@@ -117,7 +117,8 @@ int bgmqi_store_schema_error(sqlite3 *db, int rc, const char *path, const char *
     int err = BGMQ_EOPEN;
     if ((rc & 0xff) == SQLITE_NOTADB)
         err = BGMQ_ENOTDB;
-    else if ((rc & 0xff) == SQLITE_NOMEM)
+    else if ((rc & 0xff) == SQLITE_NOMEM ||
+             (db && (sqlite3_errcode(db) & 0xff) == SQLITE_NOMEM))
         err = BGMQ_ENOMEM;
     else if (rc == SQLITE_CANTOPEN_SYMLINK)
         err = BGMQ_EUNSAFE;

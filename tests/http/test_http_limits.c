@@ -167,8 +167,8 @@ END_TEST
 
 enum { MANY = 200 };
 
-/* The clients keep all their ends open; with the deadline alone the last would wait for 12
- * waves of 5 s. */
+/* The clients keep all their ends open; with the deadline alone the last would wait
+ * for 12 waves of 5 s. */
 START_TEST(h11_held_connections_do_not_shut_others_out)
 {
     struct admin a;

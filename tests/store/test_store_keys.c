@@ -82,6 +82,32 @@ START_TEST(twins_in_one_batch)
 }
 END_TEST
 
+START_TEST(what_an_op_says_of_an_earlier_try_is_forgotten)
+{
+    static const int stale[] = {BGMQ_EEXIST, BGMQ_ELOST, 77};
+    for (int i = 0; i < 3; i++) {
+        with_key(batch_insert(batch, 1), "k")->result = stale[i];
+        batch_insert(batch, 2)->result = stale[i];
+        batch_spill(batch, 3, LANE_INQ, 0)->result = stale[i];
+        batch_add(batch, STORE_MOVE, 2)->result = stale[i];
+        batch_add(batch, STORE_UPDATE, 2)->result = stale[i];
+        with_key(batch_add(batch, STORE_DELETE_JOB, 1), "k")->result = stale[i];
+        batch_add(batch, STORE_DELETE_BACKLOG, 2)->result = stale[i];
+        with_key(batch_add(batch, STORE_DELETE_BACKLOG, 3), "l")->result = stale[i];
+        batch_add(batch, STORE_NOP, 0)->result = stale[i];
+        ck_assert_int_eq(batch_try(store, batch, STORE_SYNC_NORMAL, NULL),
+                         STORE_FAIL_NONE);
+        for (size_t at = 0; at < batch->n; at++)
+            ck_assert_msg(batch->ops[at].result == 0, "op %zu", at);
+        batch_free(batch);
+        batch = batch_new();
+    }
+    ck_assert_int_eq(look("SELECT (SELECT count(*) FROM bgmq_job) +"
+                          " (SELECT count(*) FROM bgmq_backlog)"),
+                     0);
+}
+END_TEST
+
 START_TEST(end_of_a_message_frees_its_key)
 {
     ck_assert_int_eq(apply_one(with_key(batch_insert(batch, 1), "k"), NULL), 0);
@@ -229,6 +255,7 @@ static void add_keys(TCase *c)
     tcase_add_test(c, second_of_a_key_learns_who_has_it);
     tcase_add_test(c, keys_of_types_and_other_keys_do_not_meet);
     tcase_add_test(c, twins_in_one_batch);
+    tcase_add_test(c, what_an_op_says_of_an_earlier_try_is_forgotten);
     tcase_add_test(c, end_of_a_message_frees_its_key);
     tcase_add_test(c, key_freed_and_taken_in_one_batch);
     tcase_add_test(c, message_that_moved_keeps_its_key);

@@ -411,29 +411,6 @@ START_TEST(recover_charges_what_was_running)
 }
 END_TEST
 
-/* More than one transaction's worth: 120 bodies of 1 MiB. */
-START_TEST(recover_moves_any_amount)
-{
-    static char body[1 << 20];
-    for (uint64_t id = 1; id <= 120; id++) {
-        struct store_op *op = batch_insert(batch, id);
-        bgmqi_message_unref(op->msg);
-        op->msg = bgmqi_message_new(body, sizeof(body));
-        if (id % 20 == 0)
-            apply();
-    }
-    static const uint64_t in_flight[] = {1, 120};
-    static const uint32_t attempts[] = {1, 1};
-    ck_assert_int_eq(store->ops->recover(store, in_flight, attempts, 2), 120);
-    ck_assert_int_eq(look("SELECT count(*) FROM bgmq_backlog"), 120);
-    ck_assert_int_eq(look("SELECT count(*) FROM bgmq_job"), 0);
-    ck_assert_str_eq(
-        look_text("SELECT group_concat(id) FROM bgmq_backlog WHERE crashes = 1"),
-        "1,120");
-    ck_assert_int_eq(look("SELECT sum(length(body)) FROM bgmq_backlog"), 120 << 20);
-}
-END_TEST
-
 /* ---- ids ----------------------------------------------------------------------------- */
 
 static uint64_t reserve(uint64_t n)
@@ -509,7 +486,6 @@ static Suite *suite(void)
     tcase_add_test(c, recover_puts_everything_back_into_its_lane);
     tcase_add_test(c, recover_keeps_all_of_a_row);
     tcase_add_test(c, recover_charges_what_was_running);
-    tcase_add_test(c, recover_moves_any_amount);
     c = harness_case(s, "ids");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, ids_are_never_given_twice);

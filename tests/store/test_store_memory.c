@@ -1,0 +1,197 @@
+/* test_store_memory.c - SQLite runs out of memory, at every allocation in turn. */
+#include "fixture.h"
+
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MOST = 20000 };
+
+/* ---- an allocator that fails on order ------------------------------------------------ */
+
+static sqlite3_mem_methods real;
+static long allocations, fail_at, failed;
+
+static int fails(void)
+{
+    if (++allocations != fail_at)
+        return 0;
+    failed++;
+    return 1;
+}
+
+static void *memory_new(int size)
+{
+    return fails() ? NULL : real.xMalloc(size);
+}
+
+static void *memory_more(void *old, int size)
+{
+    return fails() ? NULL : real.xRealloc(old, size);
+}
+
+static void memory_begin(long at)
+{
+    allocations = failed = 0;
+    fail_at = at;
+}
+
+static void setup(void)
+{
+    sqlite3_shutdown();
+    ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real), SQLITE_OK);
+    sqlite3_mem_methods mine = real;
+    mine.xMalloc = memory_new;
+    mine.xRealloc = memory_more;
+    ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_MALLOC, &mine), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_initialize(), SQLITE_OK);
+}
+
+static void forget_file(void)
+{
+    unlink(harness_path("store.db"));
+    unlink(harness_path("store.db-wal"));
+    unlink(harness_path("store.db-shm"));
+}
+
+/* ---- the tests ----------------------------------------------------------------------- */
+
+START_TEST(open_fails_and_leaves_nothing_behind)
+{
+    struct store_options options = fixture_options();
+    long n = 1;
+    for (int done = 0; !done && n < MOST; n++) {
+        struct store *s = NULL;
+        struct bgmq_error error = {.text = ""};
+        struct harness_leaks leaks;
+        if (n % 50 == 1)
+            forget_file();
+        harness_leaks_begin(&leaks);
+        memory_begin(n);
+        int err = bgmqi_store_sqlite_open(&s, &options, &error);
+        done = !failed;
+        memory_begin(0);
+        ck_assert_msg(err == 0 || err == BGMQ_ENOMEM, "%ld: %d %s", n, err, error.text);
+        if (err == 0)
+            s->ops->close(s);
+        harness_leaks_end(&leaks);
+        ck_assert_int_eq(sqlite3_memory_used(), 0);
+    }
+    ck_assert_int_gt(n, 100);
+    ck_assert_int_lt(n, MOST);
+}
+END_TEST
+
+static void fill(struct batch_of *b)
+{
+    static const char *const meta[] = {"a", "b", NULL};
+    for (uint64_t id = 1; id <= 20; id++)
+        batch_add(b, STORE_DELETE_JOB, id)->history = OUTCOME_DONE;
+    batch_add(b, STORE_MOVE, 21)->lane = LANE_DELAYED;
+    for (uint64_t id = 50; id <= 90; id++)
+        batch_insert(b, id);
+    batch_carry(batch_insert(b, 91),
+                &(struct bgmq_message_options){.unique_key = "k", .meta = meta});
+}
+
+/* 1: the batch is there, whole; 0: nothing of it is. */
+static int changed(void)
+{
+    int64_t n = look("SELECT (SELECT count(*) FROM bgmq_job) * 10000 +"
+                     " (SELECT count(*) FROM bgmq_backlog) * 100 +"
+                     " (SELECT count(*) FROM bgmq_history)");
+    check_sound();
+    ck_assert_msg(n == 400000 || n == 610120, "%lld", (long long)n);
+    return n != 400000;
+}
+
+static void prepare(void)
+{
+    forget_file();
+    struct store *s = fixture_open();
+    struct batch_of *b = batch_new();
+    for (uint64_t id = 1; id <= 40; id++)
+        batch_insert(b, id);
+    batch_apply(s, b);
+    fixture_close(s);
+}
+
+START_TEST(batch_is_there_or_it_is_not)
+{
+    long n = 1;
+    prepare();
+    struct store *s = fixture_open();
+    for (int done = 0; !done && n < MOST; n++) {
+        struct batch_of *b = batch_new();
+        fill(b);
+        memory_begin(n);
+        int failure = batch_try(s, b, STORE_SYNC_FULL, NULL);
+        done = !failed;
+        memory_begin(0);
+        batch_free(b);
+        ck_assert_int_ne(failure, STORE_FAIL_OP);
+        ck_assert_int_ne(failure, STORE_FAIL_BUSY);
+        int there = changed();
+        if (failure != STORE_FAIL_DEAD)
+            ck_assert_int_eq(there, failure == STORE_FAIL_NONE);
+        if (there || failure == STORE_FAIL_DEAD || n % 3 == 0) {
+            fixture_close(s); /* and meet the allocations of a first batch again */
+            prepare();
+            s = fixture_open();
+        }
+    }
+    fixture_close(s);
+    ck_assert_int_gt(n, 5);
+    ck_assert_int_lt(n, MOST);
+}
+END_TEST
+
+static int count_row(void *ctx, const struct store_row *row)
+{
+    ck_assert_int_eq(row->corrupt, 0);
+    ++*(int *)ctx;
+    return 0;
+}
+
+START_TEST(load_says_so_and_works_the_next_time)
+{
+    prepare();
+    struct store *s = fixture_open();
+    ck_assert_int_eq(s->ops->recover(s, NULL, NULL, 0), 40);
+    fixture_close(s);
+    long n = 1;
+    for (int done = 0; !done && n < MOST; n++) {
+        int rows = 0;
+        s = fixture_open();
+        memory_begin(n);
+        int got = s->ops->load(s, 1, LANE_INQ, 0, 0, 100, SIZE_MAX, count_row, &rows);
+        done = !failed;
+        memory_begin(0);
+        ck_assert_msg(got == 40 || got == BGMQ_ENOMEM, "%ld: %d", n, got);
+        rows = 0;
+        ck_assert_int_eq(
+            s->ops->load(s, 1, LANE_INQ, 0, 0, 100, SIZE_MAX, count_row, &rows), 40);
+        ck_assert_int_eq(rows, 40);
+        fixture_close(s);
+    }
+    ck_assert_int_gt(n, 3);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("store_memory");
+    TCase *c = harness_case(s, "memory");
+    tcase_set_timeout(c, 120);
+    tcase_add_checked_fixture(c, setup, NULL);
+    tcase_add_test(c, open_fails_and_leaves_nothing_behind);
+    tcase_add_test(c, batch_is_there_or_it_is_not);
+    tcase_add_test(c, load_says_so_and_works_the_next_time);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}
