@@ -129,7 +129,7 @@ static int go_on(const char *database, struct tally *tally)
         fprintf(stderr, "%s\n", error.text);
         return 0;
     }
-    int ok = bgmq_counters(mq, &counters) == 0 &&
+    int ok = bgmq_service_counters(mq, &counters) == 0 &&
              bgmq_register(mq, "Work", work, tally, NULL) == 0 && bgmq_start(mq) == 0;
     if (ok)
         printf("opened again: %d unfinished messages found\n", (int)counters.replayed);

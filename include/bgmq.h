@@ -230,8 +230,8 @@ BGMQ_API int bgmq_flush(struct bgmq *mq);
  * call may be repeated. */
 BGMQ_API int bgmq_close(struct bgmq *mq);
 
-/* Closes and frees MQ; NULL is allowed.  No other call on MQ may be running or follow.  When a
- * handler would not end, waits for it. */
+/* Closes and frees MQ; NULL is allowed.  No other call on MQ may be running or follow; not in a
+ * handler.  When a handler would not end, waits for it. */
 BGMQ_API void bgmq_free(struct bgmq *mq);
 
 /* ---- types ------------------------------------------------------------------------- */
@@ -398,7 +398,7 @@ struct bgmq_stats {
     int64_t last_ms;            /* end of the last attempt; 0: none yet */
 };
 
-BGMQ_API int bgmq_stats(struct bgmq *mq, struct bgmq_stats *ret);
+BGMQ_API int bgmq_total_stats(struct bgmq *mq, struct bgmq_stats *ret);
 BGMQ_API int bgmq_type_stats(struct bgmq *mq, const char *type, struct bgmq_stats *ret);
 /* Stats of each worker that listens on QUEUE (mq:T.inq), up to MAX; returns their number. */
 BGMQ_API int bgmq_workers(struct bgmq *mq, const char *queue, struct bgmq_stats *ret,
@@ -419,8 +419,8 @@ struct bgmq_collection {
     uint64_t delayed, running;
 };
 
-BGMQ_API int bgmq_collection(struct bgmq *mq, const char *type,
-                             struct bgmq_collection *ret);
+BGMQ_API int bgmq_type_collection(struct bgmq *mq, const char *type,
+                                  struct bgmq_collection *ret);
 
 struct bgmq_entry {
     char key[216];
@@ -440,7 +440,7 @@ struct bgmq_counters {
     uint64_t journal_waiting; /* changes accepted, not yet committed */
     int store_state;          /* 0: none, 1: good, 2: retrying, 3: failed */
 };
-BGMQ_API int bgmq_counters(struct bgmq *mq, struct bgmq_counters *ret);
+BGMQ_API int bgmq_service_counters(struct bgmq *mq, struct bgmq_counters *ret);
 
 /* *RET gets a new string to free(): the pages of the admin. */
 BGMQ_API int bgmq_status_text(struct bgmq *mq, char **ret);
@@ -463,8 +463,10 @@ struct bgmq_http_options {
 };
 
 /* Serves /mq/start /mq/stop /mq/stats /mq/status on loopback from one thread of its own.
- * Copies OPTIONS.  Borrows MQ until bgmq_http_stop, which must come before bgmq_free.
- * EHTTP: the port is taken or the path unusable; ERROR, which may be NULL, says why. */
+ * Without a token every user of the machine may stop the queue over TCP: where that matters, set
+ * one or use the unix socket.  Copies OPTIONS.  Borrows MQ until bgmq_http_stop, which must come
+ * before bgmq_free.  EHTTP: the port is taken or the path unusable; ERROR, which may be NULL,
+ * says why. */
 BGMQ_API int bgmq_http_start(struct bgmq_http **ret, struct bgmq *mq,
                              const struct bgmq_http_options *options,
                              struct bgmq_error *error);
@@ -481,8 +483,9 @@ BGMQ_API int bgmq_http_mount(struct bgmq_http **ret, struct bgmq *mq,
                              struct bgmq_error *error);
 /* Call it first in the access handler, each time, with that handler's arguments.  0: the URL is
  * not under /mq/, go on yourself.  1: answered or in progress, return *RET_RESULT (an enum
- * MHD_Result).  The daemon must be started with MHD_OPTION_UNESCAPE_CALLBACK set to
- * bgmq_http_unescape, so that the URL arrives as it was sent. */
+ * MHD_Result).  Never touches *REQUEST_STATE.  Where the daemon listens beyond loopback, other
+ * machines need the token, also to read.  Start the daemon with MHD_OPTION_UNESCAPE_CALLBACK set
+ * to bgmq_http_unescape, so that the URL arrives as it was sent. */
 BGMQ_API int bgmq_http_handle(struct bgmq_http *http, struct MHD_Connection *connection,
                               const char *url, const char *method, const char *version,
                               size_t *upload_data_size, void **request_state,

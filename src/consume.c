@@ -141,9 +141,9 @@ uint64_t bgmq_message_id(const struct bgmq_message *h)
 
 const char *bgmq_message_type(const struct bgmq_message *h)
 {
-    if (h->from.type)
-        return bgmqi_type_name(h->from.type);
-    return h->m->ext ? h->m->ext->type : NULL;
+    if (h->m->ext && h->m->ext->type)
+        return h->m->ext->type;
+    return h->from.type ? bgmqi_type_name(h->from.type) : NULL;
 }
 
 const void *bgmq_message_body(const struct bgmq_message *h, size_t *ret_len)

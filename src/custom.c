@@ -46,7 +46,7 @@ void bgmqi_custom_unref(struct custom *q)
     if (!q || atomic_fetch_sub_explicit(&q->refs, 1, memory_order_acq_rel) != 1)
         return;
     bgmqi_queue_clear(&q->messages);
-    bgmqi_mem_refund(&q->memory, q->memory.used);
+    bgmqi_mem_refund_all(&q->memory);
     lock_fini(&q->lock);
     free(q->name);
     free(q);
@@ -141,7 +141,7 @@ size_t bgmqi_custom_end(struct custom *q, int err)
     lock_take(&q->lock);
     struct queue all = q->messages;
     q->messages = (struct queue){.len = 0};
-    bgmqi_mem_refund(&q->memory, q->memory.used);
+    bgmqi_mem_refund_all(&q->memory);
     if (!q->ended)
         q->ended = err;
     bgmqi_getters_end(&q->getters, err);

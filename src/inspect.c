@@ -106,7 +106,7 @@ static int sum_type(void *ctx, struct type *t)
     return 0;
 }
 
-int bgmq_stats(struct bgmq *mq, struct bgmq_stats *ret)
+int bgmq_total_stats(struct bgmq *mq, struct bgmq_stats *ret)
 {
     int err = bgmqi_handle_enter(mq);
     if (!err && !ret)
@@ -159,7 +159,7 @@ int bgmq_workers(struct bgmq *mq, const char *queue, struct bgmq_stats *ret, siz
     return listens ? (int)bgmqi_type_workers(a.type, ret, max) : 0;
 }
 
-int bgmq_collection(struct bgmq *mq, const char *type, struct bgmq_collection *ret)
+int bgmq_type_collection(struct bgmq *mq, const char *type, struct bgmq_collection *ret)
 {
     struct type *t;
     int err = ret ? find(mq, type, &t) : BGMQ_EINVAL;
@@ -171,13 +171,13 @@ int bgmq_collection(struct bgmq *mq, const char *type, struct bgmq_collection *r
 int bgmq_description_map(struct bgmq *mq, const char *type, struct bgmq_entry ret[9])
 {
     struct bgmq_collection c;
-    int err = ret ? bgmq_collection(mq, type, &c) : BGMQ_EINVAL;
+    int err = ret ? bgmq_type_collection(mq, type, &c) : BGMQ_EINVAL;
     if (!err)
         bgmqi_report_map(&c, ret);
     return err;
 }
 
-int bgmq_counters(struct bgmq *mq, struct bgmq_counters *ret)
+int bgmq_service_counters(struct bgmq *mq, struct bgmq_counters *ret)
 {
     int err = bgmqi_handle_enter(mq);
     if (!err && !ret)
@@ -228,7 +228,7 @@ int bgmq_stats_json(struct bgmq *mq, char **ret)
 int bgmq_description_text(struct bgmq *mq, const char *type, char **ret)
 {
     struct bgmq_collection c;
-    int err = ret ? bgmq_collection(mq, type, &c) : BGMQ_EINVAL;
+    int err = ret ? bgmq_type_collection(mq, type, &c) : BGMQ_EINVAL;
     if (err)
         return err;
     char *text = bgmqi_report_description_text(&c);

@@ -234,11 +234,13 @@ static int reserve(struct budget *b, size_t bytes, bool always)
     return 0;
 }
 
+/* What is reserved beyond what is used stays a fraction of it, so that thousands of holders
+ * with next to nothing do not tie the budget up; a busy one comes here once in many messages. */
 static int charge(struct allowance *a, size_t bytes, bool always)
 {
     if (a->reserved - a->used < bytes) {
-        size_t want = bytes > ALLOWANCE_CHUNK ? bytes : ALLOWANCE_CHUNK;
-        if (reserve(a->from, want, always) != 0) {
+        size_t want = a->used / 4 < ALLOWANCE_CHUNK ? a->used / 4 : ALLOWANCE_CHUNK;
+        if (want < bytes || reserve(a->from, want, always) != 0) {
             want = bytes; /* near the bound: no more than needed */
             if (reserve(a->from, want, always) != 0)
                 return -1;
@@ -263,10 +265,17 @@ void bgmqi_mem_refund(struct allowance *a, size_t bytes)
 {
     assert(a->used >= bytes);
     a->used -= bytes;
-    size_t idle = a->reserved - a->used;
-    if (idle > 2 * ALLOWANCE_CHUNK || a->used == 0) {
-        size_t back = a->used ? idle - ALLOWANCE_CHUNK : idle;
-        a->reserved -= back;
-        atomic_fetch_sub_explicit(&a->from->used, back, memory_order_relaxed);
+    size_t idle = a->reserved - a->used, keep = a->used / 4 + ALLOWANCE_SPARE;
+    if (keep > ALLOWANCE_CHUNK)
+        keep = ALLOWANCE_CHUNK;
+    if (idle > 2 * keep) {
+        a->reserved -= idle - keep;
+        atomic_fetch_sub_explicit(&a->from->used, idle - keep, memory_order_relaxed);
     }
+}
+
+void bgmqi_mem_refund_all(struct allowance *a)
+{
+    atomic_fetch_sub_explicit(&a->from->used, a->reserved, memory_order_relaxed);
+    a->reserved = a->used = 0;
 }

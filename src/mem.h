@@ -27,12 +27,14 @@ struct allowance {
     struct budget *from;
     size_t reserved, used;
 };
-enum { ALLOWANCE_CHUNK = 64 * 1024 };
+enum { ALLOWANCE_CHUNK = 64 * 1024, ALLOWANCE_SPARE = 512 };
 
 /* 0, or -1 when the budget has not BYTES left.  The lock of the allowance's owner is held. */
 int bgmqi_mem_charge(struct allowance *a, size_t bytes);
 /* Charges in any case: for what was accepted before. */
 void bgmqi_mem_charge_always(struct allowance *a, size_t bytes);
 void bgmqi_mem_refund(struct allowance *a, size_t bytes);
+/* Gives back everything: the holder goes. */
+void bgmqi_mem_refund_all(struct allowance *a);
 
 #endif

@@ -492,6 +492,11 @@ void bgmq_free(struct bgmq *mq)
 {
     if (!mq || bgmqi_handle_enter(mq) == BGMQ_EFORKED)
         return;
+    if (bgmqi_handle_in_handler(mq)) {
+        bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR,
+                  "bgmq_free in a handler: nothing is freed");
+        return;
+    }
     while (bgmq_close(mq) == BGMQ_EBUSY)
         ;
     free_service(mq);

@@ -305,8 +305,7 @@ static int open_writer(struct sqlite_store *s, const struct store_options *optio
     rc = set_up(s->w, options);
     if (rc != SQLITE_OK)
         return bgmqi_store_schema_error(s->w, rc, s->path, "setting it up", error);
-    return bgmqi_store_schema_make(s->w, s->path,
-                                   state == SCHEMA_EMPTY && !options->share, error);
+    return bgmqi_store_schema_make(s->w, s->path, !options->share, error);
 }
 
 static int open_checkpointer(struct sqlite_store *s, const struct store_options *options,

@@ -9,6 +9,8 @@
 #include "mem.h"
 #include "park.h"
 
+#define PATIENCE_NS INT64_C(250000000)
+
 enum state { QUEUED, WRITING, DONE, TAKEN_BACK };
 
 struct ticket {
@@ -67,8 +69,11 @@ int bgmqi_ticket_wait(struct ticket *t, int64_t timeout_ns)
         }
         if (move(t, QUEUED, TAKEN_BACK))
             return BGMQ_ETIMEOUT;
-        if (atomic_load(&t->state) == WRITING)
+        /* A transaction that waits for somebody else's lock ends soon, one way or the other;
+         * "uncertain" is worth a moment's patience. */
+        if (atomic_load(&t->state) == WRITING && now >= deadline + PATIENCE_NS)
             return BGMQ_EUNCERTAIN;
+        bgmqi_park_wait(&t->park, PATIENCE_NS / 8);
     }
     return t->result;
 }
@@ -88,6 +93,7 @@ bool bgmqi_ticket_begin(struct ticket *t)
 void bgmqi_ticket_again(struct ticket *t)
 {
     move(t, WRITING, QUEUED);
+    bgmqi_park_wake(&t->park); /* it may be late, and about to give up */
 }
 
 void bgmqi_ticket_set(struct ticket *t, size_t i, uint64_t id, int result)

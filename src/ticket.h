@@ -18,7 +18,8 @@ struct ticket *bgmqi_ticket_new(size_t n);
 /* ---- the publisher ----------------------------------------------------------------- */
 
 /* Waits for the end of the group: its result.  After TIMEOUT_NS: ETIMEOUT, the group is taken
- * back and will never be; or EUNCERTAIN, it is in a transaction that does not end. */
+ * back and will never be; or, a quarter of a second later, EUNCERTAIN: it is in a transaction
+ * that does not end. */
 int bgmqi_ticket_wait(struct ticket *t, int64_t timeout_ns);
 /* Result of change I, and the id that goes with it.  Only after _wait returned 0. */
 int bgmqi_ticket_result(const struct ticket *t, size_t i, uint64_t *id);

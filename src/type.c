@@ -50,7 +50,7 @@ void bgmqi_type_free(struct type *t)
     bgmqi_queue_clear(&t->out);
     bgmqi_heap_clear(&t->priorityq);
     bgmqi_heap_clear(&t->delayed);
-    bgmqi_mem_refund(&t->memory, t->memory.used);
+    bgmqi_mem_refund_all(&t->memory);
     bgmqi_map_fini(&t->keys);
     free(t->sweep);
     for (struct desk *d = t->desks, *next; d; d = next) {

@@ -31,7 +31,7 @@ struct message *bgmqi_type_message_of(const struct store_row *row)
                                          .tag = x->tag,
                                          .traceparent = x->traceparent,
                                          .unique_key = x->unique_key};
-        if (bgmqi_message_ext_new(&o, NULL, x->meta, x->meta_len, &m->ext) ==
+        if (bgmqi_message_ext_new(&o, x->type, x->meta, x->meta_len, &m->ext) ==
             BGMQ_ENOMEM) {
             bgmqi_message_unref(m);
             return NULL;

@@ -148,7 +148,7 @@ static void lifecycle(const struct args *a)
     if (disk)
         bench_result_times(times, per_thread * producers);
     struct bgmq_counters counters;
-    bench_check(bgmq_counters(mq, &counters) == 0, "bgmq_counters");
+    bench_check(bgmq_service_counters(mq, &counters) == 0, "bgmq_counters");
     bench_result("commits", (double)counters.commits);
 }
 

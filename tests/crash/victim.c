@@ -239,7 +239,7 @@ static int64_t left(struct bgmq *mq)
     int64_t n = 0;
     for (int i = 0; i < 3; i++) {
         struct bgmq_collection c;
-        if (bgmq_collection(mq, types[i], &c))
+        if (bgmq_type_collection(mq, types[i], &c))
             return -1;
         n += (int64_t)(c.inq + c.priorityq + c.delayed + c.running);
     }

@@ -197,14 +197,14 @@ struct bgmq_stats flow_stats(struct bgmq *mq, const char *type)
 struct bgmq_collection flow_collection(struct bgmq *mq, const char *type)
 {
     struct bgmq_collection c;
-    OK(bgmq_collection(mq, type, &c));
+    OK(bgmq_type_collection(mq, type, &c));
     return c;
 }
 
 struct bgmq_counters flow_counters(struct bgmq *mq)
 {
     struct bgmq_counters c;
-    OK(bgmq_counters(mq, &c));
+    OK(bgmq_service_counters(mq, &c));
     return c;
 }
 

@@ -243,7 +243,7 @@ START_TEST(bad_format_publishes_nothing)
     FAILS(BGMQ_EJSON, bgmq_publish_json(mq, "T", NULL, NULL, "{s:", "a"));
     FAILS(BGMQ_EJSON, bgmq_publish_json(mq, "T", NULL, NULL, "{s:s}", "a", "\377"));
     struct bgmq_collection c;
-    FAILS(BGMQ_ENOENT, bgmq_collection(mq, "T", &c));
+    FAILS(BGMQ_ENOENT, bgmq_type_collection(mq, "T", &c));
     flow_close(mq);
 }
 END_TEST

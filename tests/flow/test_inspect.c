@@ -63,7 +63,7 @@ START_TEST(fresh_service_has_done_nothing)
 {
     struct bgmq *mq = flow_open(_i);
     struct bgmq_stats s;
-    OK(bgmq_stats(mq, &s));
+    OK(bgmq_total_stats(mq, &s));
     ck_assert_str_eq(s.name, "ALL WORKERS");
     ck_assert_uint_eq(s.normal_received + s.priority_received + s.processed + s.failed,
                       0);
@@ -72,7 +72,7 @@ START_TEST(fresh_service_has_done_nothing)
     ck_assert_uint_eq(c.replayed + c.replies_dropped + c.lost + c.journal_waiting, 0);
     ck_assert_int_eq(c.store_state, _i ? 1 : 0);
     struct bgmq_collection k;
-    FAILS(BGMQ_ENOENT, bgmq_collection(mq, "T", &k));
+    FAILS(BGMQ_ENOENT, bgmq_type_collection(mq, "T", &k));
     FAILS(BGMQ_ENOENT, bgmq_type_stats(mq, "T", &s));
     flow_close(mq);
 }
@@ -95,7 +95,7 @@ START_TEST(service_totals_are_the_sum_of_types)
     flow_wait_ended(mq, "Bad", 6);
     OK(bgmq_stop(mq, 0));
     struct bgmq_stats s;
-    OK(bgmq_stats(mq, &s));
+    OK(bgmq_total_stats(mq, &s));
     ck_assert_uint_eq(s.normal_received, 16);
     ck_assert_uint_eq(s.priority_received, 1);
     ck_assert_uint_eq(s.processed, 14);

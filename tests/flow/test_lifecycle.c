@@ -65,12 +65,12 @@ START_TEST(closed_service_answers_closed)
     FAILS(BGMQ_ECLOSED, bgmq_request(mq, "T", "x", 1, NULL, 1, &m));
     FAILS(BGMQ_ECLOSED, bgmq_retry_dead(mq, "T", 0));
     FAILS(BGMQ_ECLOSED, bgmq_retry_pending(mq, &ids));
-    FAILS(BGMQ_ECLOSED, bgmq_stats(mq, &stats));
+    FAILS(BGMQ_ECLOSED, bgmq_total_stats(mq, &stats));
     FAILS(BGMQ_ECLOSED, bgmq_type_stats(mq, "T", &stats));
     FAILS(BGMQ_ECLOSED, bgmq_workers(mq, "mq:T.inq", &stats, 1));
-    FAILS(BGMQ_ECLOSED, bgmq_collection(mq, "T", &collection));
+    FAILS(BGMQ_ECLOSED, bgmq_type_collection(mq, "T", &collection));
     FAILS(BGMQ_ECLOSED, bgmq_description_map(mq, "T", map));
-    FAILS(BGMQ_ECLOSED, bgmq_counters(mq, &counters));
+    FAILS(BGMQ_ECLOSED, bgmq_service_counters(mq, &counters));
     FAILS(BGMQ_ECLOSED, bgmq_status_text(mq, &text));
     FAILS(BGMQ_ECLOSED, bgmq_status_json(mq, &text));
     FAILS(BGMQ_ECLOSED, bgmq_stats_text(mq, &text));
@@ -186,7 +186,7 @@ START_TEST(publishing_beside_a_close_loses_nothing)
         threads[i] = harness_thread(publish_until_closed, &storms[i]);
     }
     struct bgmq_collection c = {0};
-    WAIT_UNTIL(bgmq_collection(mq, "T", &c) == 0 && c.inq >= 10);
+    WAIT_UNTIL(bgmq_type_collection(mq, "T", &c) == 0 && c.inq >= 10);
     OK(bgmq_close(mq));
     long accepted = 0;
     for (int i = 0; i < 3; i++) {

@@ -122,7 +122,7 @@ START_TEST(options_out_of_range_are_refused)
     refused(mq, MESSAGE(.tag = long_text));
     refused(mq, MESSAGE(.traceparent = long_text));
     struct bgmq_collection c;
-    FAILS(BGMQ_ENOENT, bgmq_collection(mq, "T", &c));
+    FAILS(BGMQ_ENOENT, bgmq_type_collection(mq, "T", &c));
     long_text[200] = '\0';
     flow_publish_with(mq, "T", "x",
                       MESSAGE(.priority = 32767, .unique_key = long_text,

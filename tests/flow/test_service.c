@@ -262,7 +262,7 @@ START_TEST(case19_workers_of_a_queue_combine_to_its_totals)
     ck_assert_uint_eq(total.failed, 51);
     ck_assert_uint_eq(total.retries, 51);
     ck_assert_int_gt(total.last_ms, 0);
-    OK(bgmq_stats(mq, &all));
+    OK(bgmq_total_stats(mq, &all));
     ck_assert_str_eq(all.name, "ALL WORKERS");
     struct bgmq_stats same[3] = {sum, total, all};
     for (int i = 0; i < 3; i++) {

@@ -31,7 +31,7 @@ START_TEST(registration_is_checked)
     FAILS(BGMQ_EINVAL, bgmq_register(mq, "T", recorder_handler, &r,
                                      &TYPE(.backoff = (enum bgmq_backoff)77)));
     struct bgmq_collection c;
-    FAILS(BGMQ_ENOENT, bgmq_collection(mq, "T", &c));
+    FAILS(BGMQ_ENOENT, bgmq_type_collection(mq, "T", &c));
     OK(bgmq_register(mq, name + 1, recorder_handler, &r, NULL));
     OK(bgmq_register(mq, "A-Z_a.z-0", recorder_handler, &r, &TYPE(.threads = 0)));
     ck_assert_uint_eq(flow_collection(mq, "A-Z_a.z-0").threads, 1);

@@ -1,5 +1,6 @@
 /* test_store_memory.c - SQLite runs out of memory, at every allocation in turn. */
 #include "fixture.h"
+#include "shim_vfs.h"
 
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -147,6 +148,37 @@ START_TEST(batch_is_there_or_it_is_not)
 }
 END_TEST
 
+static void fail_from_here(void *ctx)
+{
+    shim_vfs_hook(0, 0, NULL, NULL);
+    memory_begin(1);
+}
+
+/* The log is being written: whether the batch is in it nobody can say. */
+START_TEST(commit_that_lacks_memory_is_the_end)
+{
+    static char body[16384];
+    shim_vfs_install();
+    struct store *s = fixture_open();
+    struct batch_of *b = batch_new();
+    for (uint64_t id = 1; id <= 1100; id++) { /* more than one page of the log's index */
+        struct store_op *op = batch_insert(b, id);
+        bgmqi_message_unref(op->msg);
+        op->msg = bgmqi_message_new(body, sizeof(body));
+    }
+    shim_vfs_hook(SHIM_WRITE, SHIM_WAL, fail_from_here, NULL);
+    int failure = batch_try(s, b, STORE_SYNC_FULL, NULL);
+    ck_assert_int_eq(failed, 1);
+    ck_assert_int_eq(failure, STORE_FAIL_DEAD);
+    memory_begin(0);
+    batch_free(b);
+    fixture_close(s);
+    shim_vfs_remove();
+    fixture_close(fixture_open());
+    check_sound();
+}
+END_TEST
+
 static int count_row(void *ctx, const struct store_row *row)
 {
     ck_assert_int_eq(row->corrupt, 0);
@@ -187,6 +219,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(c, setup, NULL);
     tcase_add_test(c, open_fails_and_leaves_nothing_behind);
     tcase_add_test(c, batch_is_there_or_it_is_not);
+    tcase_add_test(c, commit_that_lacks_memory_is_the_end);
     tcase_add_test(c, load_says_so_and_works_the_next_time);
     return s;
 }

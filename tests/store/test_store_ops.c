@@ -140,6 +140,20 @@ START_TEST(delete_of_no_row_is_lost_and_harms_nobody)
 }
 END_TEST
 
+START_TEST(delete_of_a_missing_row_takes_no_neighbour_instead)
+{
+    insert_range(1, 2);
+    apply();
+    batch_add(batch, STORE_DELETE_JOB, 1);
+    batch_add(batch, STORE_DELETE_JOB, 3);
+    ck_assert_int_eq(batch_try(store, batch, STORE_SYNC_NORMAL, NULL), STORE_FAIL_NONE);
+    ck_assert_int_eq(batch->ops[0].result, 0);
+    ck_assert_int_eq(batch->ops[1].result, BGMQ_ELOST);
+    batch_free(batch);
+    ck_assert_str_eq(look_text("SELECT group_concat(id) FROM bgmq_job"), "2");
+}
+END_TEST
+
 START_TEST(second_delete_of_a_row_is_lost)
 {
     insert_range(1, 3);
@@ -453,6 +467,7 @@ static void add_rows(TCase *c)
     tcase_add_test(c, deletes_in_any_order_take_only_what_they_name);
     tcase_add_test(c, message_may_come_and_go_in_one_batch);
     tcase_add_test(c, delete_of_no_row_is_lost_and_harms_nobody);
+    tcase_add_test(c, delete_of_a_missing_row_takes_no_neighbour_instead);
     tcase_add_test(c, second_delete_of_a_row_is_lost);
     tcase_add_test(c, spill_stands_at_its_place);
     tcase_add_test(c, move_takes_the_row_along);

@@ -425,12 +425,11 @@ START_TEST(recovery_moves_any_amount_in_chunks)
     struct batch_of *b = batch_new();
     add_great(b, 2500);
     batch_apply(store, b);
-    ck_assert_int_eq(store->ops->checkpoint(store, 1), 0);
     static const uint64_t in_flight[] = {1, 2500};
     static const uint32_t attempts[] = {1, 1};
     shim_vfs_reset();
     ck_assert_int_eq(store->ops->recover(store, in_flight, attempts, 2), 2500);
-    ck_assert_int_ge(syncs(SHIM_WAL), 2);
+    ck_assert_int_gt(syncs(SHIM_WAL), 3); /* one commit and its check-point make two */
     ck_assert_int_eq(look("SELECT count(*) FROM bgmq_backlog"), 2500);
     ck_assert_int_eq(look("SELECT count(*) FROM bgmq_job"), 0);
     ck_assert_str_eq(
