@@ -45,7 +45,9 @@ struct bgmq {
     struct lock pending; /* one bgmq_retry_pending at a time */
 
     struct lock idle_lock;
-    pthread_cond_t idle; /* a handler ended while stopped */
+    /* protected by idle_lock */
+    pthread_cond_t idle; /* a handler ended while stopped, or shut_done */
+    bool shut_done;
 };
 
 /* The present generation: +1 in each child of a fork. */

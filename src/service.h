@@ -2,11 +2,17 @@
 #ifndef BGMQI_SERVICE_H
 #define BGMQI_SERVICE_H
 
-#include <bgmq.h>
-
-#include "clock.h"
+#include "handle.h"
 
 /* Opens with a clock of the caller's: what bgmq_open does with the system's. */
 int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
                        const struct clock *clock, struct bgmq_error *error);
+/* Frees MQ, whose threads are gone or never were. */
+void bgmqi_service_free(struct bgmq *mq);
+
+/* Every worker looks again at what it may do. */
+void bgmqi_service_rouse(struct bgmq *mq);
+/* Sets or clears the cancel flag of every handler that runs. */
+void bgmqi_service_cancel(struct bgmq *mq, bool cancel);
+
 #endif

@@ -33,7 +33,8 @@ enum {
     OPEN_PATIENCE_MS = 2000,
     WAL_LIMIT = 64 << 20,
     CACHE_KIB = 16384,
-    BODY_MOST = 64 << 20 /* the bound of bgmq_options.max_body */
+    PAGES_MOST = 0x3ffffffe, /* SQLite's own bound, less a little */
+    BODY_MOST = 64 << 20     /* the bound of bgmq_options.max_body */
 };
 #define BYTES_MOST (INT64_C(16) << 30)
 
@@ -148,12 +149,29 @@ static int check_path(const char *path, struct bgmq_error *error)
     return check_companions(path, error);
 }
 
-static int log_is_there(const char *path)
+static void look_at(const char *path, const char *end, struct file_identity *ret)
 {
     char name[PATH_FULL_MAX + 16];
-    snprintf(name, sizeof(name), "%s-wal", path);
+    snprintf(name, sizeof(name), "%s%s", path, end);
     struct stat st;
-    return lstat(name, &st) == 0;
+    *ret = (struct file_identity){.there = lstat(name, &st) == 0};
+    if (ret->there) {
+        ret->device = st.st_dev;
+        ret->inode = st.st_ino;
+    }
+}
+
+static bool same(const struct file_identity *a, const struct file_identity *b)
+{
+    return a->there == b->there && a->device == b->device && a->inode == b->inode;
+}
+
+bool bgmqi_store_open_is_same(const struct sqlite_store *s)
+{
+    struct file_identity file, log;
+    look_at(s->path, "", &file);
+    look_at(s->path, "-wal", &log);
+    return same(&file, &s->file) && same(&log, &s->log);
 }
 
 /* ---- connections ------------------------------------------------------------------- */
@@ -177,7 +195,8 @@ static int connect_to(const char *path, sqlite3 **ret)
 {
     int rc = sqlite3_open_v2(path, ret,
                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW |
-                                 SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_FULLMUTEX,
+                                 SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_FULLMUTEX |
+                                 SQLITE_OPEN_PRIVATECACHE,
                              NULL);
     if (rc != SQLITE_OK)
         return rc;
@@ -256,9 +275,10 @@ static int set_up(sqlite3 *db, const struct store_options *options)
     if (rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
         page_size = sqlite3_column_int64(q, 0);
     sqlite3_finalize(q);
+    /* How large a shared file may get is not for us to say, unless we are told. */
     uint64_t pages = options->max_pages;
-    if (pages == 0 || pages > 0x40000000)
-        pages = (uint64_t)(BYTES_MOST / page_size);
+    if (pages == 0 || pages > PAGES_MOST)
+        pages = options->share ? PAGES_MOST : (uint64_t)(BYTES_MOST / page_size);
     char sql[160];
     snprintf(sql, sizeof(sql),
              "PRAGMA main.max_page_count = %llu; PRAGMA main.journal_size_limit = %d;"
@@ -286,15 +306,15 @@ static int refuse(int state, const struct store_options *options, const char *pa
 static int open_writer(struct sqlite_store *s, const struct store_options *options,
                        struct bgmq_error *error)
 {
-    int had_log = log_is_there(s->path);
+    struct file_identity log;
+    look_at(s->path, "-wal", &log);
     int rc = connect_to(s->path, &s->w);
     if (rc != SQLITE_OK)
         return bgmqi_store_schema_error(s->w, rc, s->path, "opening it", error);
     sqlite3_busy_handler(s->w, wait_for_lock, s);
     s->patience_ms = OPEN_PATIENCE_MS;
-    /* A log that was there is somebody's data; one that this look makes is removed again.
-     */
-    if (had_log && (rc = keep_log(s->w)) != SQLITE_OK)
+    /* A log that was there is somebody's data; one that this look makes goes again. */
+    if (log.there && (rc = keep_log(s->w)) != SQLITE_OK)
         return bgmqi_store_schema_error(s->w, rc, s->path, "setting it up", error);
     int state = bgmqi_store_schema_look(s->w, s->path, error);
     int err = refuse(state, options, s->path, error);
@@ -329,7 +349,11 @@ int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *op
         err = open_writer(s, options, error);
     if (err == 0)
         err = open_checkpointer(s, options, error);
-    return err;
+    if (err)
+        return err;
+    look_at(s->path, "", &s->file);
+    look_at(s->path, "-wal", &s->log);
+    return 0;
 }
 
 void bgmqi_store_open_close(sqlite3 **db)

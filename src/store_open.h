@@ -10,6 +10,9 @@
 int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *options,
                           struct bgmq_error *error);
 
+/* False: the file, or its log, has been removed or replaced since.  Two calls of lstat. */
+bool bgmqi_store_open_is_same(const struct sqlite_store *s);
+
 /* Closes a connection and forgets it; NULL is allowed. */
 void bgmqi_store_open_close(sqlite3 **db);
 

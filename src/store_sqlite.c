@@ -170,6 +170,9 @@ int bgmqi_store_sqlite_commit(struct sqlite_store *s)
     int rc = bgmqi_store_sqlite_run(s, Q_COMMIT);
     if (rc == SQLITE_OK && s->sync == STORE_SYNC_FULL && s->unsynced && !s->logged)
         rc = sync_log(s);
+    /* What went into a file that is not there any more is not safe, whatever SQLite says. */
+    if (rc == SQLITE_OK && !bgmqi_store_open_is_same(s))
+        rc = SQLITE_READONLY_DBMOVED;
     if (rc == SQLITE_OK && (s->logged || s->sync == STORE_SYNC_FULL))
         s->unsynced = s->sync != STORE_SYNC_FULL;
     return rc;
@@ -230,10 +233,11 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
 {
     static const char *const doing[] = {"beginning", "writing", "committing"};
     int failure = no_room(s->w, rc, true) ? STORE_FAIL_FULL : classify(rc, stage);
-    char why[160];
-    snprintf(why, sizeof(why), "%s",
-             sqlite3_errcode(s->w) != SQLITE_OK ? sqlite3_errmsg(s->w)
-                                                : sqlite3_errstr(rc));
+    char why[160] = "the file, or its log, has been removed or replaced";
+    if (rc != SQLITE_READONLY_DBMOVED)
+        snprintf(why, sizeof(why), "%s",
+                 sqlite3_errcode(s->w) != SQLITE_OK ? sqlite3_errmsg(s->w)
+                                                    : sqlite3_errstr(rc));
     bgmqi_err_set(text, 0, "%s: %s: %s (%d)", s->path, doing[stage], why, rc);
     if (failure == STORE_FAIL_DEAD)
         die(s, doing[stage], rc, why);

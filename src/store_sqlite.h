@@ -17,6 +17,7 @@
 
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "store.h"
 
@@ -60,11 +61,18 @@ enum { MANY_ROWS = 32 };
 /* Parameters of Q_JOB_INSERT and Q_HISTORY_INSERT: one row of their MANY_ROWS forms. */
 enum { JOB_PARAMS = 12, HISTORY_PARAMS = 9 };
 
+struct file_identity {
+    bool there;
+    dev_t device;
+    ino_t inode;
+};
+
 struct sqlite_store {
     struct store base;
     sqlite3 *w, *c;
     sqlite3_stmt *q[STATEMENTS];
-    char *path; /* absolute */
+    char *path;                     /* absolute */
+    struct file_identity file, log; /* as they were opened */
     uint64_t history_keep;
     /* seq of the oldest and the newest row of the history; last < first: it has none */
     int64_t history_first, history_last;

@@ -26,6 +26,38 @@ START_TEST(retry_without_back_off_joins_the_tail)
 }
 END_TEST
 
+static int fail_then_wait(struct bgmq_job *job, void *ctx)
+{
+    size_t len = 0;
+    const char *body = bgmq_job_body(job, &len);
+    if (body[0] == 'f' && bgmq_job_attempt(job) == 1)
+        return BGMQ_RETRY;
+    if (body[0] == 'w')
+        gate_wait((struct gate *)ctx);
+    return BGMQ_DONE;
+}
+
+START_TEST(retry_without_back_off_is_queued_at_once)
+{
+    struct gate gate;
+    gate_init(&gate);
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(mq, "T", fail_then_wait, &gate,
+                     &TYPE(.backoff = BGMQ_BACKOFF_NONE)));
+    flow_publish(mq, "T", "fails");
+    flow_publish(mq, "T", "waits");
+    OK(bgmq_start(mq));
+    WAIT_UNTIL(flow_stats(mq, "T").normal_received == 2);
+    struct bgmq_collection c = flow_collection(mq, "T");
+    ck_assert_uint_eq(c.delayed, 0);
+    ck_assert_uint_eq(c.inq, 1);
+    gate_open(&gate);
+    flow_wait_ended(mq, "T", 3);
+    flow_close(mq);
+    gate_fini(&gate);
+}
+END_TEST
+
 START_TEST(success_after_failure_carries_no_error)
 {
     struct recorder r;
@@ -213,6 +245,7 @@ static Suite *suite(void)
     Suite *s = suite_create("retry");
     TCase *tc = flow_case(s, "attempts");
     flow_add_both(tc, retry_without_back_off_joins_the_tail);
+    flow_add_both(tc, retry_without_back_off_is_queued_at_once);
     flow_add_both(tc, success_after_failure_carries_no_error);
     flow_add_both(tc, max_attempts_of_a_message_overrides_its_type);
     tcase_add_test(tc, default_is_five_attempts);

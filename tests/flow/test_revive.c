@@ -197,6 +197,45 @@ START_TEST(dead_of_priorityq_come_back_there)
 }
 END_TEST
 
+/* _i: as they are, or found again by another process. */
+START_TEST(retry_dead_by_id_reaches_beyond_the_window)
+{
+    enum { N = 40 };
+    struct recorder r;
+    recorder_init(&r);
+    r.failures = 1;
+    r.failure = BGMQ_PERMANENT;
+    struct bgmq *mq = flow_open(1);
+    flow_register_with(mq, "T", &r, TYPE(.window = 5));
+    OK(bgmq_start(mq));
+    flow_publish_numbers(mq, "T", N);
+    flow_wait_ended(mq, "T", N);
+    if (_i) {
+        flow_close(mq);
+        mq = flow_open(1);
+        flow_register_with(mq, "T", &r, TYPE(.window = 5));
+    } else {
+        OK(bgmq_stop(mq, 0));
+    }
+    ck_assert_uint_eq(flow_collection(mq, "T").dlq, N);
+    FAILS(BGMQ_ENOENT, bgmq_retry_dead(mq, "T", r.calls[N - 1].id + 1));
+    for (size_t i = N; i-- > 0;) {
+        ck_assert_int_eq(bgmq_retry_dead(mq, "T", r.calls[i].id), 1);
+        FAILS(BGMQ_ENOENT, bgmq_retry_dead(mq, "T", r.calls[i].id));
+        ck_assert_uint_eq(flow_collection(mq, "T").dlq, i);
+    }
+    ck_assert_uint_eq(flow_collection(mq, "T").inq, N);
+    struct bgmq_message *m = flow_take(mq, "mq:T.inq");
+    ck_assert_uint_eq(bgmq_message_id(m), r.calls[N - 1].id);
+    ck_assert_uint_eq(bgmq_message_attempts(m), 0);
+    ck_assert_ptr_null(bgmq_message_error_code(m));
+    flow_done(m);
+    flow_close(mq);
+    ck_assert_int_eq(flow_rows(), N - 1);
+    recorder_fini(&r);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("revive");
@@ -207,6 +246,7 @@ static Suite *suite(void)
     tc = flow_case(s, "dead");
     flow_add_both(tc, retry_dead_gives_a_new_life);
     flow_add_both(tc, retry_dead_of_all);
+    tcase_add_loop_test(tc, retry_dead_by_id_reaches_beyond_the_window, 0, 2);
     flow_add_both(tc, dead_of_priorityq_come_back_there);
     return s;
 }

@@ -138,6 +138,23 @@ START_TEST(the_dead_give_their_key_back)
 }
 END_TEST
 
+START_TEST(the_discarded_give_their_key_back)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.verdict = BGMQ_DISCARD;
+    struct bgmq *mq = flow_open(_i);
+    flow_register(mq, "T", &r);
+    OK(bgmq_start(mq));
+    for (uint64_t i = 1; i <= 3; i++) {
+        ck_assert_int_eq(publish_key(mq, "T", "k").duplicate, 0);
+        flow_wait_ended(mq, "T", i);
+    }
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
 START_TEST(key_is_held_across_a_restart)
 {
     struct bgmq *mq = flow_open(1);
@@ -184,6 +201,7 @@ static Suite *suite(void)
     flow_add_both(tc, key_is_held_while_delayed_taken_or_running_and_free_after);
     flow_add_both(tc, the_acknowledged_give_their_key_back);
     flow_add_both(tc, the_dead_give_their_key_back);
+    flow_add_both(tc, the_discarded_give_their_key_back);
     tcase_add_test(tc, key_is_held_across_a_restart);
     flow_add_both(tc, one_key_twice_in_one_commit);
     return s;

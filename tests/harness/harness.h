@@ -54,6 +54,29 @@ TCase *harness_case(Suite *suite, const char *name);
     } while (0)
 void harness_skipped(const char *function, const char *reason);
 
+/* 1 in a build with that sanitizer.  Neither lets a child of fork() in a threaded process
+ * live on: one starts no threads there, the other may have left its allocator locked. */
+#if defined(__SANITIZE_ADDRESS__)
+#define HARNESS_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HARNESS_ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define HARNESS_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HARNESS_TSAN 1
+#endif
+#endif
+#if !defined(HARNESS_ASAN)
+#define HARNESS_ASAN 0
+#endif
+#if !defined(HARNESS_TSAN)
+#define HARNESS_TSAN 0
+#endif
+
 /* CK_TIMEOUT_MULTIPLIER, at least 1: greater when the program runs under a slow
  * checker. */
 unsigned harness_scale(void);

@@ -15,22 +15,24 @@ POINT = re.compile(r'^(not )?ok\b\s*\d*\s*-?\s*(.*)$')
 
 class Tally:
     def __init__(self):
-        self.passed = self.skipped = 0
+        self.passed = 0
         self.failed = []
+        self.skips = []
 
     def program(self, build, log, test):
         """One program's points; a program that died counts as a failed point of its own."""
         name = f"{build}: {test['name'].removeprefix('bgmq:').replace(' / ', '/')}"
-        good = bad = skipped = 0
+        good = bad = 0
+        skips = []
         for line in test.get('stdout', '').splitlines():
             if line.startswith('# skipped: '):
-                skipped += 1
+                skips.append(f'{name}: {line.removeprefix("# skipped: ")}')
                 good -= 1
             found = POINT.match(line)
             if not found:
                 continue
             if re.search(r'# *(SKIP|TODO)', found[2], re.I):
-                skipped += 1
+                skips.append(f'{name}: {found[2]}')
             elif found[1]:
                 bad += 1
                 self.failed.append((f'{name}: {os.path.basename(found[2])}'
@@ -38,13 +40,14 @@ class Tally:
                                     else f'{name}: {found[2]}', log))
             else:
                 good += 1
-        if not (good or bad or skipped):
+        if not (good or bad or skips):
             good = test['result'] == 'OK'
-            skipped = test['result'] == 'SKIP'
+            if test['result'] == 'SKIP':
+                skips.append(name)
         if test['result'] not in ('OK', 'SKIP', 'EXPECTEDFAIL') and not bad:
             self.failed.append((f"{name}: {test['result']}", log))
         self.passed += good
-        self.skipped += skipped
+        self.skips += skips
 
     def build(self, build, state, path):
         if state == 'broken':
@@ -63,6 +66,8 @@ def main():
     for argument in sys.argv[1:]:
         tally.build(*argument.split(':', 2))
     print()
+    for name in tally.skips:
+        print(f'SKIPPED {name}')
     for name, log in tally.failed:
         print(f'FAILED {name}')
     for log in sorted({log for _, log in tally.failed}):
@@ -71,7 +76,7 @@ def main():
         print('Next: read the log; one suite alone is ./tests/run --quick --suite NAME')
     else:
         print('Next: ./examples/run shows the library at work in an app server')
-    print(f'{tally.passed} passed, {len(tally.failed)} failed, {tally.skipped} skipped',
+    print(f'{tally.passed} passed, {len(tally.failed)} failed, {len(tally.skips)} skipped',
           flush=True)
     return 1 if tally.failed else 0
 

@@ -456,6 +456,29 @@ START_TEST(damage_that_is_met_is_the_end)
 }
 END_TEST
 
+/* S10, S11. */
+START_TEST(file_that_is_taken_away_is_the_end)
+{
+    static const char *const names[] = {"store.db", "store.db-wal"};
+    const char *name = harness_path(names[_i % 2]);
+    char *bytes = NULL;
+    size_t len = harness_read_file(name, &bytes);
+    ck_assert_int_eq(unlink(name), 0);
+    if (_i / 2) /* and another put into its place */
+        harness_write_file(harness_path("other"), bytes, len);
+    if (_i / 2)
+        ck_assert_int_eq(rename(harness_path("other"), name), 0);
+    free(bytes);
+    struct bgmq_error text = {.text = ""};
+    ck_assert_int_eq(apply_change(STORE_SYNC_FULL, &text), STORE_FAIL_DEAD);
+    ck_assert_ptr_nonnull(strstr(text.text, "removed or replaced"));
+    is_dead();
+    fixture_close(store);
+    store = NULL;
+    prepare(); /* a sound one for teardown */
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("store_fault");
@@ -475,6 +498,7 @@ static Suite *suite(void)
     tcase_add_loop_test(c, failing_anywhere_in_a_batch, 0, 2);
     tcase_add_test(c, page_that_cannot_be_read_is_the_end);
     tcase_add_test(c, damage_that_is_met_is_the_end);
+    tcase_add_loop_test(c, file_that_is_taken_away_is_the_end, 0, 4);
     return s;
 }
 

@@ -1,0 +1,252 @@
+/* service_open.c - brings a service up: owner lock, store, what the last owner left, journal,
+ * types as the database knows them, and the ticker; and what these parts tell it (upcalls).
+ *
+ * Runs on the opener's thread, the upcalls on those of the journal, the ticker and workers. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "err.h"
+#include "reply.h"
+#include "service.h"
+
+#define MS INT64_C(1000000)
+
+/* ---- upcalls ----------------------------------------------------------------------- */
+
+static void on_due(void *ctx, int64_t due_ms)
+{
+    struct bgmq *mq = ctx;
+    if (mq->ticker)
+        bgmqi_ticker_due(mq->ticker, due_ms);
+}
+
+static void on_committed(void *ctx, struct store_op *op)
+{
+    (void)ctx;
+    bgmqi_type_committed(op->owner, op);
+}
+
+static void on_dropped(void *ctx, struct store_op *op, int err)
+{
+    (void)ctx;
+    bgmqi_type_dropped(op->owner, op, err);
+}
+
+static void on_load(void *ctx, void *owner)
+{
+    (void)ctx;
+    bgmqi_type_load(owner);
+}
+
+static void on_failed(void *ctx)
+{
+    struct bgmq *mq = ctx;
+    atomic_store(&mq->types.started, false);
+    bgmqi_service_rouse(mq);
+}
+
+/* The ticker's other work: the cancel flags of a requested stop, workers that ended. */
+static int64_t on_tick(void *ctx)
+{
+    struct bgmq *mq = ctx;
+    int64_t now = clock_mono_ns(mq->clock), next = INT64_MAX;
+    bool cancel = false;
+    lock_take(&mq->life);
+    if (mq->cancel_ns && now >= mq->cancel_ns) {
+        mq->cancel_ns = 0;
+        cancel = true;
+    } else if (mq->cancel_ns) {
+        next = (mq->cancel_ns - now) / MS + 1;
+    }
+    for (struct crew *c = mq->crews; c; c = c->next)
+        bgmqi_pool_reap(c->pool);
+    lock_drop(&mq->life);
+    if (cancel)
+        bgmqi_service_cancel(mq, true);
+    return next;
+}
+
+static void on_idle(void *ctx)
+{
+    struct bgmq *mq = ctx;
+    if (atomic_load_explicit(&mq->types.started, memory_order_relaxed))
+        return;
+    lock_take(&mq->idle_lock);
+    PTHREAD_OK(pthread_cond_broadcast(&mq->idle));
+    lock_drop(&mq->idle_lock);
+}
+
+/* ---- open -------------------------------------------------------------------------- */
+
+/* A type that the database knows, until the journal is there to ask for its messages. */
+struct known {
+    struct known *next;
+    uint32_t number;
+    uint64_t counts[LANES];
+    char name[];
+};
+
+static int note_type(void *ctx, uint32_t number, const char *name,
+                     const uint64_t counts[LANES])
+{
+    struct known **all = ctx;
+    size_t size = strlen(name) + 1;
+    struct known *k = malloc(sizeof(*k) + size);
+    if (!k)
+        return BGMQ_ENOMEM;
+    k->number = number;
+    memcpy(k->counts, counts, sizeof(k->counts));
+    memcpy(k->name, name, size);
+    k->next = *all;
+    *all = k;
+    return 0;
+}
+
+/* Restores what was noted, unless ERR, and frees it. */
+static int restore_types(struct bgmq *mq, struct known *all, int err)
+{
+    for (struct known *next; all; all = next) {
+        next = all->next;
+        if (!err)
+            err =
+                bgmqi_registry_restore(mq->registry, all->number, all->name, all->counts);
+        free(all);
+    }
+    return err;
+}
+
+/* Charges what was in flight, moves what was in memory, and notes the types. */
+static int recover(struct bgmq *mq, struct store *store, struct known **types,
+                   struct bgmq_error *error)
+{
+    struct flight_log log;
+    int err = bgmqi_flight_open(&mq->flight, mq->config.database, &log, error);
+    if (err)
+        return err;
+    mq->types.flight = mq->flight;
+    int64_t n = store->ops->recover(store, log.ids, log.attempts, log.n);
+    bgmqi_flight_log_fini(&log);
+    if (n < 0 || store->ops->types(store, note_type, types) < 0)
+        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: cannot be read",
+                             mq->config.database);
+    bgmqi_flight_clear(mq->flight);
+    mq->replayed = (uint64_t)n;
+    return 0;
+}
+
+static int open_journal(struct bgmq *mq, struct store *store)
+{
+    struct journal_options jo = {
+        .flush_interval_ms = mq->config.flush_interval_ms,
+        .flush_batch = mq->config.flush_batch,
+        .stack_size = mq->config.stack_size,
+        .log = &mq->config.log,
+        .events = {on_committed, on_dropped, on_load, on_failed, mq},
+    };
+    int err = bgmqi_journal_open(&mq->journal, store, &jo);
+    mq->types.journal = mq->journal;
+    return err;
+}
+
+static int open_store(struct bgmq *mq, struct bgmq_error *error)
+{
+    struct store_options so = {.path = mq->config.database,
+                               .share = mq->config.share_database,
+                               .max_body = mq->config.max_body,
+                               .history_keep = mq->config.history_keep};
+    struct store *store;
+    struct known *types = NULL;
+    int err = bgmqi_owner_take(&mq->owner, mq->config.database, error);
+    if (!err)
+        err = bgmqi_store_sqlite_open(&store, &so, error);
+    if (err)
+        return err;
+    err = recover(mq, store, &types, error);
+    if (!err)
+        err = open_journal(mq, store);
+    if (err)
+        store->ops->close(store);
+    return restore_types(mq, types, err);
+}
+
+static int open_parts(struct bgmq *mq, struct bgmq_error *error)
+{
+    struct type_config defaults;
+    unsigned threads;
+    int err = bgmqi_options_type(&defaults, &threads, NULL, &mq->config);
+    if (err)
+        return err;
+    mq->registry = bgmqi_registry_new(&mq->types, &defaults);
+    if (!mq->registry)
+        return BGMQ_ENOMEM;
+    struct ticker_options to = {.registry = mq->registry,
+                                .clock = mq->clock,
+                                .stack_size = mq->config.stack_size,
+                                .also = on_tick,
+                                .ctx = mq};
+    err = bgmqi_ticker_open(&mq->ticker, &to);
+    return err || !mq->config.database ? err : open_store(mq, error);
+}
+
+static void init_condition(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+    PTHREAD_OK(pthread_condattr_init(&attr));
+    PTHREAD_OK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
+    PTHREAD_OK(pthread_cond_init(c, &attr));
+    PTHREAD_OK(pthread_condattr_destroy(&attr));
+}
+
+int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
+                       const struct clock *clock, struct bgmq_error *error)
+{
+    if (!ret)
+        return BGMQ_EINVAL;
+    if (error)
+        error->text[0] = '\0';
+    json_object_seed(0); /* before there are threads that would race for it */
+    struct bgmq *mq = calloc(1, sizeof(*mq));
+    if (!mq)
+        return bgmqi_err_set(error, BGMQ_ENOMEM, "out of memory");
+    int err = bgmqi_options_service(&mq->config, options, error);
+    if (err) {
+        free(mq);
+        return err;
+    }
+    mq->clock = clock;
+    mq->generation = bgmqi_handle_generation();
+    mq->budget.max = mq->config.max_bytes;
+    lock_init(&mq->life);
+    lock_init(&mq->pending);
+    lock_init(&mq->idle_lock);
+    init_condition(&mq->idle);
+    mq->types.clock = clock;
+    mq->types.log = &mq->config.log;
+    mq->types.budget = &mq->budget;
+    atomic_init(&mq->types.ids, 1);
+    mq->types.due = on_due;
+    mq->types.ctx = mq;
+    mq->workers = (struct worker_env){.service = mq,
+                                      .clock = clock,
+                                      .log = &mq->config.log,
+                                      .stack_size = mq->config.stack_size,
+                                      .reply = bgmqi_reply_send,
+                                      .idle = on_idle,
+                                      .ctx = mq};
+    err = open_parts(mq, error);
+    mq->config.database = NULL; /* was lent */
+    if (err) {
+        if (error && !error->text[0])
+            bgmqi_err_set(error, err, "%s", bgmq_strerror(err));
+        bgmqi_service_free(mq);
+        return err;
+    }
+    *ret = mq;
+    return 0;
+}
+
+int bgmq_open(struct bgmq **ret, const struct bgmq_options *options,
+              struct bgmq_error *error)
+{
+    return bgmqi_service_open(ret, options, &bgmqi_clock_system, error);
+}
