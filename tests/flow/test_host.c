@@ -57,6 +57,8 @@ static void expect_signals_blocked(long tid, void *ctx)
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
     if (tid == (long)getpid())
         return;
+    /* The C library starts a thread with everything blocked, for a moment. */
+    WAIT_UNTIL(!(thread_status(tid, "SigBlk:", 16) >> (SIGSEGV - 1) & 1));
     unsigned long long mask = thread_status(tid, "SigBlk:", 16);
     for (size_t i = 0; i < sizeof(asynchronous) / sizeof(int); i++)
         ck_assert_msg(mask >> (asynchronous[i] - 1) & 1, "signal %d may hit thread %ld",
