@@ -43,7 +43,8 @@ static int map_file(struct flight *f, const char *name, struct bgmq_error *error
 {
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", name, strerror(errno));
+        return bgmqi_err_set(error, errno == ELOOP ? BGMQ_EUNSAFE : BGMQ_EOPEN, "%s: %s",
+                             name, strerror(errno));
     int err = check_file(fd, name, error);
     void *at =
         err ? MAP_FAILED : mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

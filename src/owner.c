@@ -21,6 +21,7 @@
 struct owner {
     struct owner *next;
     int fd;
+    pid_t pid; /* who took it: a child of fork inherits the list, not the lock */
     dev_t dev;
     ino_t ino;
 };
@@ -35,7 +36,7 @@ static bool owned_here(const char *lock_path)
     if (lstat(lock_path, &st) != 0)
         return false;
     for (const struct owner *o = owned; o; o = o->next)
-        if (o->dev == st.st_dev && o->ino == st.st_ino)
+        if (o->dev == st.st_dev && o->ino == st.st_ino && o->pid == getpid())
             return true;
     return false;
 }
@@ -62,6 +63,7 @@ static int take(struct owner *o, const char *lock_path, struct bgmq_error *error
         close(o->fd);
         return err;
     }
+    o->pid = getpid();
     o->dev = st.st_dev;
     o->ino = st.st_ino;
     o->next = owned;

@@ -191,7 +191,7 @@ static int register_types(struct victim *v)
         .max_attempts = 50,
         .backoff = BGMQ_BACKOFF_FIXED,
         .backoff_base_ms = 1,
-        .window = 50,
+        .window = 1 + (unsigned)(v->seed % 60),
     };
     int err = 0;
     for (int i = 0; i < 3 && !err; i++)

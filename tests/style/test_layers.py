@@ -20,8 +20,8 @@ LAYERS = [
     ('1', 'crc32c heap list map utf8'),
     ('2', 'json message retry'),
     ('3', 'getter queue store ticket'),
-    ('4', 'flight journal journal_* owner store_*'),
-    ('5', 'type type_*'),
+    ('4', 'flight journal owner store_*'),
+    ('5', 'type'),
     ('6', 'custom'),
     ('6', 'registry'),
     ('7', 'report ticker worker'),
@@ -29,10 +29,10 @@ LAYERS = [
     ('8', 'sqlpublish'),
     ('9', 'options'),
     ('9', 'handle'),
-    ('9', 'publish'),
+    ('9', 'publish register'),
     ('9', 'reply'),
-    ('9', 'consume inspect job service'),
-    ('10', 'http http_*'),
+    ('9', 'consume inspect job service service_*'),
+    ('10', 'http'),
 ]
 ALONE = {'http'}  # families that include nothing of ours but the public header
 
@@ -42,12 +42,10 @@ def family(module):
 
 
 def rank(module):
-    for place, (_, names) in enumerate(LAYERS):
-        if module in names.split():
-            return place
-    for place, (_, names) in enumerate(LAYERS):
-        if family(module) + '_*' in names.split() and '_' in module:
-            return place
+    for name in (module, family(module) + '_*', family(module)):
+        for place, (_, names) in enumerate(LAYERS):
+            if name in names.split():
+                return place
     return None
 
 

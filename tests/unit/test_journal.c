@@ -1,0 +1,532 @@
+/* test_journal.c - the journal on a store that works: order, batches, who waits for what, loads,
+ * ids and the end. */
+#include "journal.h"
+
+#include "fake_store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct rig rig;
+static struct rig *const r = &rig;
+
+static int64_t patience(void)
+{
+    return harness_deadline() - harness_now();
+}
+
+/* ---- order and batches ------------------------------------------------------------- */
+
+START_TEST(order_is_kept)
+{
+    char want[512] = "[", word[16];
+    rig_open_lazy(r);
+    for (uint64_t id = 1; id <= 50; id++) {
+        rig_add(r, id, BGMQ_BEHIND);
+        snprintf(word, sizeof(word), "%llu ", (unsigned long long)id);
+        strcat(want, word);
+    }
+    rig_flush(r); /* an op without an id */
+    rig_expect(r, strcat(want, "0]!"));
+    rig_close(r);
+}
+END_TEST
+
+static void *publish_some(void *first)
+{
+    for (uint64_t i = 0; i < 500; i++)
+        rig_add(r, (uint64_t)(uintptr_t)first + i, BGMQ_BEHIND);
+    return NULL;
+}
+
+/* Of many threads each finds its own entries in its own order, and none lost. */
+START_TEST(order_of_each_thread_is_kept)
+{
+    rig_open(r, 1, 64);
+    pthread_t t[4];
+    for (uintptr_t i = 0; i < 4; i++)
+        t[i] = harness_thread(publish_some, (void *)(1000 * (i + 1)));
+    for (int i = 0; i < 4; i++)
+        harness_join(t[i]);
+    counter_wait(&r->committed, 2000);
+    unsigned long next[5] = {0, 1000, 2000, 3000, 4000};
+    for (char *p = r->store.text; *p;) {
+        unsigned long id = strtoul(p, &p, 10);
+        if (id) {
+            ck_assert_uint_eq(id, next[id / 1000]);
+            next[id / 1000]++;
+        }
+        p += strspn(p, "[ ]!");
+    }
+    for (unsigned long i = 1; i < 5; i++)
+        ck_assert_uint_eq(next[i], 1000 * i + 500);
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(behind_lingers_until_the_batch_is_full)
+{
+    rig_open(r, NEVER_MS, 4);
+    for (uint64_t id = 1; id <= 3; id++)
+        rig_add(r, id, BGMQ_BEHIND);
+    rig_expect(r, "");
+    ck_assert_uint_eq(rig_waiting(r), 3);
+    rig_add(r, 4, BGMQ_BEHIND);
+    counter_wait(&r->committed, 4);
+    rig_expect(r, "[1 2 3 4]");
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(behind_lingers_for_the_interval)
+{
+    rig_open(r, 30, 1000);
+    int64_t begin = harness_now();
+    rig_add(r, 1, BGMQ_BEHIND);
+    rig_add(r, 2, BGMQ_BEHIND);
+    counter_wait(&r->committed, 2);
+    ck_assert_int_ge(harness_now() - begin, 30 * 1000000);
+    rig_expect(r, "[1 2]");
+    rig_add(r, 3, BGMQ_BEHIND); /* and again */
+    counter_wait(&r->committed, 3);
+    rig_expect(r, "[1 2][3]");
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(who_waits_takes_the_others_along)
+{
+    rig_open_lazy(r);
+    rig_add(r, 1, BGMQ_BEHIND);
+    rig_add(r, 2, BGMQ_BEHIND);
+    ck_assert_int_eq(rig_await(rig_publish(r, 3, 1)), 0);
+    rig_expect(r, "[1 2 3]!");
+    rig_expect_events(r, "1 2 3 "); /* before the publisher returns */
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(batch_fills_while_one_is_written)
+{
+    rig_open_lazy(r);
+    rig_hold(r, 1);
+    struct ticket *t[3];
+    for (uint64_t i = 0; i < 3; i++)
+        t[i] = rig_publish(r, i + 2, 1);
+    rig_add(r, 5, BGMQ_BEHIND);
+    rig_expect(r, "");
+    gate_open(&r->store.gate);
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(rig_await(t[i]), 0);
+    rig_expect(r, "[1]![2 3 4 5]!");
+    uint64_t commits, waiting;
+    enum journal_state state;
+    bgmqi_journal_counts(r->journal, &commits, &waiting, &state);
+    ck_assert_uint_eq(commits, 2);
+    ck_assert_int_eq(state, JOURNAL_GOOD);
+    rig_close(r);
+}
+END_TEST
+
+/* _i: what is added; synced when some of it has to survive the loss of power. */
+START_TEST(only_disk_is_synced)
+{
+    static const struct {
+        enum bgmq_durability level[2];
+        const char *want;
+    } cases[] = {
+        {{BGMQ_BEHIND, BGMQ_BEHIND}, "[1 2]"},
+        {{BGMQ_COMMIT, BGMQ_COMMIT}, "[1 2]"},
+        {{BGMQ_DISK, BGMQ_BEHIND}, "[1 2]!"},
+        {{BGMQ_COMMIT, BGMQ_DISK}, "[1 2]!"},
+    };
+    rig_open(r, NEVER_MS, 2);
+    rig_add(r, 1, cases[_i].level[0]);
+    rig_add(r, 2, cases[_i].level[1]);
+    counter_wait(&r->committed, 2);
+    rig_expect(r, cases[_i].want);
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(group_has_one_transaction_and_all_results)
+{
+    rig_open_lazy(r);
+    struct ticket *t = rig_publish(r, 10, 5);
+    ck_assert_int_eq(bgmqi_ticket_wait(t, patience()), 0);
+    for (size_t i = 0; i < 5; i++) {
+        uint64_t id;
+        ck_assert_int_eq(bgmqi_ticket_result(t, i, &id), 0);
+        ck_assert_uint_eq(id, 10 + i);
+    }
+    bgmqi_ticket_release(t);
+    rig_expect(r, "[10 11 12 13 14]!");
+    rig_close(r);
+}
+END_TEST
+
+/* Where a batch ends for its length, a group is in the one or in the other. */
+START_TEST(group_is_never_split)
+{
+    enum { GROUP = 3000, GROUPS = 8 };
+    rig_open_lazy(r);
+    rig_hold(r, 1);
+    struct ticket *t[GROUPS];
+    for (uint64_t i = 0; i < GROUPS; i++)
+        t[i] = rig_publish(r, 10000 * (i + 1), GROUP);
+    gate_open(&r->store.gate);
+    for (int i = 0; i < GROUPS; i++)
+        ck_assert_int_eq(rig_await(t[i]), 0);
+    ck_assert_uint_gt(r->store.largest, GROUP); /* they were long enough to be cut */
+    ck_assert_uint_lt(r->store.largest, GROUP * GROUPS);
+    for (uint64_t i = 0; i < GROUPS; i++) {
+        char first[16], last[16];
+        snprintf(first, sizeof(first), "%llu ", (unsigned long long)(10000 * (i + 1)));
+        snprintf(last, sizeof(last), "%llu",
+                 (unsigned long long)(10000 * (i + 1) + GROUP - 1));
+        char *begin = strstr(r->store.text, first), *end = strstr(r->store.text, last);
+        ck_assert(begin && end && begin < end);
+        ck_assert(!memchr(begin, ']', (size_t)(end - begin)));
+    }
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(crowd_is_told)
+{
+    rig_open_lazy(r);
+    rig_hold(r, 1);
+    ck_assert(!bgmqi_journal_crowded(r->journal));
+    for (uint64_t i = 0; i < 70000; i++)
+        rig_add(r, 2, BGMQ_BEHIND);
+    ck_assert(bgmqi_journal_crowded(r->journal));
+    gate_open(&r->store.gate);
+    rig_flush(r);
+    WAIT_UNTIL(rig_waiting(r) == 0);
+    ck_assert(!bgmqi_journal_crowded(r->journal));
+    rig_close(r);
+}
+END_TEST
+
+/* ---- taking back ------------------------------------------------------------------- */
+
+START_TEST(insert_taken_back_is_not_written)
+{
+    rig_open_lazy(r);
+    struct message *m[3];
+    for (uint64_t i = 0; i < 3; i++)
+        rig_add_message(r, m[i] = rig_message(i + 1));
+    ck_assert(bgmqi_journal_take_back(m[1]));
+    ck_assert(!bgmqi_journal_take_back(m[1]));
+    rig_flush(r);
+    rig_expect(r, "[1 3 0]!");
+    rig_expect_events(r, "2:BGMQ_ELOST 1 3 ");
+    for (int i = 0; i < 3; i++) {
+        ck_assert(!bgmqi_journal_take_back(m[i])); /* too late */
+        WAIT_UNTIL(atomic_load(&m[i]->refs) == 1);
+        bgmqi_message_unref(m[i]);
+    }
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(insert_being_written_is_not_taken_back)
+{
+    rig_open_lazy(r);
+    gate_shut(&r->store.gate);
+    struct message *m = rig_message(1);
+    rig_add_message(r, m);
+    struct ticket *t = rig_publish(r, 2, 1);
+    counter_wait(&r->store.begun, 1);
+    ck_assert(!bgmqi_journal_take_back(m));
+    gate_open(&r->store.gate);
+    ck_assert_int_eq(rig_await(t), 0);
+    rig_expect(r, "[1 2]!");
+    bgmqi_message_unref(m);
+    rig_close(r);
+}
+END_TEST
+
+/* All that there was is taken back: no transaction for nothing. */
+START_TEST(nothing_left_is_no_transaction)
+{
+    rig_open(r, NEVER_MS, 2);
+    struct message *m[2];
+    rig_add_message(r, m[0] = rig_message(1));
+    ck_assert(bgmqi_journal_take_back(m[0]));
+    m[1] = rig_message(2);
+    atomic_store(&m[1]->insert, INSERT_CANCELLED);
+    rig_add_message(r, m[1]);
+    counter_wait(&r->dropped, 2);
+    ck_assert_int_eq(counter_value(&r->store.begun), 0);
+    rig_close(r);
+    bgmqi_message_unref(m[0]);
+    bgmqi_message_unref(m[1]);
+}
+END_TEST
+
+/* ---- loads ------------------------------------------------------------------------- */
+
+START_TEST(load_comes_after_what_was_added_before)
+{
+    struct journal_load load = {.owner = "a"};
+    rig_open_lazy(r);
+    rig_add(r, 1, BGMQ_BEHIND);
+    rig_add(r, 2, BGMQ_BEHIND);
+    bgmqi_journal_ask_load(r->journal, &load);
+    counter_wait(&r->loads, 1);
+    rig_expect(r, "[1 2](a)");
+    rig_close(r);
+}
+END_TEST
+
+/* Also when both come while the writer is busy with what came earlier. */
+START_TEST(load_does_not_overtake_a_write)
+{
+    struct journal_load load = {.owner = "a"};
+    rig_open_lazy(r);
+    rig_hold(r, 1);
+    rig_add(r, 2, BGMQ_BEHIND);
+    bgmqi_journal_ask_load(r->journal, &load);
+    gate_open(&r->store.gate);
+    counter_wait(&r->loads, 1);
+    rig_expect(r, "[1]![2](a)");
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(load_asked_for_twice_runs_once)
+{
+    struct journal_load a = {.owner = "a"}, b = {.owner = "b"};
+    rig_open_lazy(r);
+    rig_hold(r, 1);
+    bgmqi_journal_ask_load(r->journal, &a);
+    bgmqi_journal_ask_load(r->journal, &b);
+    bgmqi_journal_ask_load(r->journal, &a);
+    gate_open(&r->store.gate);
+    counter_wait(&r->loads, 2);
+    rig_flush(r);
+    rig_expect(r, "[1]!(a)(b)[0]!");
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(load_may_ask_for_itself)
+{
+    struct journal_load a = {.owner = "a"};
+    rig_open_lazy(r);
+    r->again = &a;
+    bgmqi_journal_ask_load(r->journal, &a);
+    counter_wait(&r->loads, 2);
+    rig_expect(r, "(a)(a)");
+    rig_close(r);
+}
+END_TEST
+
+/* ---- flush and end ----------------------------------------------------------------- */
+
+static void *flush(void *arg)
+{
+    rig_flush(arg);
+    return NULL;
+}
+
+START_TEST(flush_waits_for_all_before_it)
+{
+    rig_open_lazy(r);
+    rig_hold(r, 1);
+    rig_add(r, 2, BGMQ_BEHIND);
+    pthread_t t = harness_thread(flush, r);
+    WAIT_UNTIL(rig_waiting(r) == 3);
+    gate_open(&r->store.gate);
+    harness_join(t);
+    rig_expect(r, "[1]![2 0]!");
+    rig_flush(r);
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(flush_gives_up)
+{
+    rig_open_lazy(r);
+    rig_hold(r, 1);
+    ck_assert_int_eq(bgmqi_journal_flush(r->journal, 1000), BGMQ_EBUSY);
+    gate_open(&r->store.gate);
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(end_writes_what_is_left)
+{
+    rig_open_lazy(r);
+    for (uint64_t id = 1; id <= 3; id++)
+        rig_add(r, id, BGMQ_BEHIND);
+    bgmqi_journal_end(r->journal);
+    rig_expect(r, "[1 2 3]X");
+    rig_expect_events(r, "1 2 3 ");
+    bgmqi_journal_end(r->journal);
+    rig_expect(r, "[1 2 3]X");
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(added_after_the_end_is_refused)
+{
+    rig_open_lazy(r);
+    bgmqi_journal_end(r->journal);
+    struct message *m = rig_message(3);
+    rig_add_message(r, m);
+    ck_assert_int_eq(rig_await(rig_publish(r, 1, 2)), BGMQ_ECLOSED);
+    ck_assert_int_eq(bgmqi_journal_flush(r->journal, patience()), BGMQ_ECLOSED);
+    rig_expect(r, "X");
+    rig_close(r);
+    ck_assert_uint_eq(atomic_load(&m->refs), 1);
+    bgmqi_message_unref(m);
+}
+END_TEST
+
+static void *publish_until_closed(void *arg)
+{
+    for (uint64_t id = 1;; id++) {
+        int err = rig_await(rig_publish(arg, id, 2));
+        if (err)
+            return (void *)(intptr_t)err;
+    }
+}
+
+/* Publishers meet the end: each group is committed or refused, and nobody waits for ever. */
+START_TEST(end_in_a_crowd)
+{
+    for (int i = 0; i < 50; i++) {
+        rig_open_lazy(r);
+        pthread_t t[2] = {harness_thread(publish_until_closed, r),
+                          harness_thread(publish_until_closed, r)};
+        counter_wait(&r->committed, 2);
+        bgmqi_journal_end(r->journal);
+        for (int k = 0; k < 2; k++)
+            ck_assert_int_eq((intptr_t)harness_join(t[k]), BGMQ_ECLOSED);
+        rig_close(r);
+    }
+}
+END_TEST
+
+START_TEST(free_of_nothing)
+{
+    bgmqi_journal_free(NULL);
+    bgmqi_journal_entry_free(NULL);
+    struct journal_entry *e = rig_entry(1, BGMQ_DISK);
+    e->op.msg = rig_message(1);
+    e->op.failure = bgmqi_failure_new("c", "t", 0);
+    bgmqi_journal_entry_free(e);
+}
+END_TEST
+
+/* ---- ids --------------------------------------------------------------------------- */
+
+START_TEST(ids_grow_by_one)
+{
+    rig_open_lazy(r);
+    for (uint64_t id = 1; id <= 1000; id++)
+        ck_assert_uint_eq(bgmqi_journal_next_id(r->journal), id);
+    bgmqi_journal_end(r->journal);
+    ck_assert_uint_eq(r->store.returned, 1001); /* the others can be given again */
+    rig_close(r);
+}
+END_TEST
+
+/* Takes ids until there are none; returns how many there were. */
+static uint64_t exhaust(uint64_t next)
+{
+    uint64_t id, n = 0;
+    while ((id = bgmqi_journal_next_id(r->journal)) != 0) {
+        if (id < next)
+            ck_abort_msg("%llu again", (unsigned long long)id);
+        next = id + 1;
+        if (++n > 16 << 20)
+            ck_abort_msg("no end of ids");
+    }
+    return n;
+}
+
+START_TEST(ids_run_out_and_come_again)
+{
+    rig_open_lazy(r);
+    fake_refuse_ids(&r->store, 1);
+    ck_assert_uint_gt(exhaust(1), 1000);
+    ck_assert_uint_eq(bgmqi_journal_next_id(r->journal), 0);
+    fake_refuse_ids(&r->store, 0);
+    uint64_t id = 0;
+    WAIT_UNTIL((id = bgmqi_journal_next_id(r->journal)) != 0);
+    ck_assert_uint_eq(bgmqi_journal_next_id(r->journal), id + 1);
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(ids_are_reserved_before_they_run_out)
+{
+    rig_open_lazy(r);
+    for (int i = 0; i < 600000; i++)
+        if (!bgmqi_journal_next_id(r->journal))
+            ck_abort_msg("none left at %d", i);
+    counter_value(&r->store.begun);
+    WAIT_UNTIL(strlen(r->store.text) > 0);
+    rig_expect(r, "R");
+    rig_close(r);
+}
+END_TEST
+
+START_TEST(no_ids_no_journal)
+{
+    rig_open_lazy(r);
+    fake_refuse_ids(&r->store, 1);
+    struct journal *other = NULL;
+    struct journal_options o = {.flush_batch = 1, .log = &r->logger};
+    ck_assert_int_eq(bgmqi_journal_open(&other, &r->store.store, &o), BGMQ_ESTORE);
+    ck_assert_ptr_null(other);
+    rig_close(r);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("journal");
+    TCase *batches = harness_case(s, "batches");
+    tcase_add_test(batches, order_is_kept);
+    tcase_add_test(batches, order_of_each_thread_is_kept);
+    tcase_add_test(batches, behind_lingers_until_the_batch_is_full);
+    tcase_add_test(batches, behind_lingers_for_the_interval);
+    tcase_add_test(batches, who_waits_takes_the_others_along);
+    tcase_add_test(batches, batch_fills_while_one_is_written);
+    tcase_add_loop_test(batches, only_disk_is_synced, 0, 4);
+    tcase_add_test(batches, group_has_one_transaction_and_all_results);
+    tcase_add_test(batches, group_is_never_split);
+    tcase_add_test(batches, crowd_is_told);
+    TCase *back = harness_case(s, "take back");
+    tcase_add_test(back, insert_taken_back_is_not_written);
+    tcase_add_test(back, insert_being_written_is_not_taken_back);
+    tcase_add_test(back, nothing_left_is_no_transaction);
+    TCase *loads = harness_case(s, "loads");
+    tcase_add_test(loads, load_comes_after_what_was_added_before);
+    tcase_add_test(loads, load_does_not_overtake_a_write);
+    tcase_add_test(loads, load_asked_for_twice_runs_once);
+    tcase_add_test(loads, load_may_ask_for_itself);
+    TCase *end = harness_case(s, "end");
+    tcase_add_test(end, flush_waits_for_all_before_it);
+    tcase_add_test(end, flush_gives_up);
+    tcase_add_test(end, end_writes_what_is_left);
+    tcase_add_test(end, added_after_the_end_is_refused);
+    tcase_add_test(end, end_in_a_crowd);
+    tcase_add_test(end, free_of_nothing);
+    TCase *ids = harness_case(s, "ids");
+    tcase_add_test(ids, ids_grow_by_one);
+    tcase_add_test(ids, ids_run_out_and_come_again);
+    tcase_add_test(ids, ids_are_reserved_before_they_run_out);
+    tcase_add_test(ids, no_ids_no_journal);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}

@@ -1,0 +1,144 @@
+/* test_park.c - parking: a token kept, a time-out, one waker and one waiter, nothing lost. */
+#include "park.h"
+
+#include "harness.h"
+
+#define MS INT64_C(1000000)
+
+START_TEST(wake_before_the_wait_is_kept)
+{
+    struct park p = {.word = 0};
+    bgmqi_park_wake(&p);
+    ck_assert(bgmqi_park_wait(&p, PARK_MAX_NS));
+}
+END_TEST
+
+START_TEST(tokens_do_not_add_up)
+{
+    struct park p = {.word = 0};
+    bgmqi_park_wake(&p);
+    bgmqi_park_wake(&p);
+    ck_assert(bgmqi_park_wait(&p, PARK_MAX_NS));
+    ck_assert(!bgmqi_park_wait(&p, MS));
+}
+END_TEST
+
+START_TEST(nobody_wakes_the_time_is_over)
+{
+    struct park p = {.word = 0};
+    int64_t begin = harness_now();
+    while (harness_now() - begin < 20 * MS) /* a signal may end a wait before its time */
+        ck_assert(!bgmqi_park_wait(&p, 20 * MS));
+    ck_assert(!bgmqi_park_wait(&p, 0));
+    ck_assert(!bgmqi_park_wait(&p, -1));
+}
+END_TEST
+
+/* A second at most, whatever was asked for. */
+START_TEST(wait_is_never_without_bound)
+{
+    struct park p = {.word = 0};
+    int64_t begin = harness_now();
+    ck_assert(!bgmqi_park_wait(&p, INT64_MAX));
+    ck_assert_int_lt(harness_now() - begin, 9000 * MS);
+}
+END_TEST
+
+START_TEST(no_token_is_left_by_a_time_out)
+{
+    struct park p = {.word = 0};
+    ck_assert(!bgmqi_park_wait(&p, MS));
+    bgmqi_park_wake(&p);
+    ck_assert(bgmqi_park_wait(&p, MS));
+    ck_assert(!bgmqi_park_wait(&p, MS));
+}
+END_TEST
+
+/* ---- two threads ------------------------------------------------------------------- */
+
+enum { ROUNDS = 50000 };
+
+struct pair {
+    struct park ping, pong;
+    _Atomic long sent, echoed;
+};
+
+/* Waits until *WORD is N; a wake may be early, never missing. */
+static void await(struct park *p, _Atomic long *word, long n)
+{
+    int64_t deadline = harness_deadline();
+    while (atomic_load(word) < n) {
+        bgmqi_park_wait(p, PARK_MAX_NS);
+        ck_assert_int_lt(harness_now(), deadline);
+    }
+}
+
+static void *echo(void *arg)
+{
+    struct pair *p = arg;
+    for (long i = 1; i <= ROUNDS; i++) {
+        await(&p->ping, &p->sent, i);
+        atomic_store(&p->echoed, i);
+        bgmqi_park_wake(&p->pong);
+    }
+    return NULL;
+}
+
+/* Were one wake in fifty thousand lost, a second would pass until the waiter looks again. */
+START_TEST(no_wake_is_lost)
+{
+    struct pair p = {.sent = 0};
+    pthread_t t = harness_thread(echo, &p);
+    int64_t longest = 0;
+    for (long i = 1; i <= ROUNDS; i++) {
+        int64_t begin = harness_now();
+        atomic_store(&p.sent, i);
+        bgmqi_park_wake(&p.ping);
+        await(&p.pong, &p.echoed, i);
+        if (harness_now() - begin > longest)
+            longest = harness_now() - begin;
+    }
+    harness_join(t);
+    ck_assert_int_lt(longest, 900 * MS * harness_scale());
+}
+END_TEST
+
+static void *wake(void *park)
+{
+    bgmqi_park_wake(park);
+    return NULL;
+}
+
+START_TEST(one_waker_is_enough)
+{
+    for (int i = 0; i < 50; i++) {
+        struct park p = {.word = 0};
+        pthread_t t = harness_thread(wake, &p);
+        int64_t deadline = harness_deadline();
+        while (!bgmqi_park_wait(&p, PARK_MAX_NS))
+            ck_assert_int_lt(harness_now(), deadline);
+        harness_join(t);
+        ck_assert(!bgmqi_park_wait(&p, 0));
+    }
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("park");
+    TCase *alone = harness_case(s, "alone");
+    tcase_add_test(alone, wake_before_the_wait_is_kept);
+    tcase_add_test(alone, tokens_do_not_add_up);
+    tcase_add_test(alone, nobody_wakes_the_time_is_over);
+    tcase_add_test(alone, wait_is_never_without_bound);
+    tcase_add_test(alone, no_token_is_left_by_a_time_out);
+    TCase *two = harness_case(s, "two threads");
+    tcase_add_test(two, no_wake_is_lost);
+    tcase_add_test(two, one_waker_is_enough);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}
