@@ -75,8 +75,8 @@ struct message {
     uint8_t row;            /* enum row */
     uint8_t level;          /* enum bgmq_durability; set once */
     _Atomic uint8_t insert; /* enum insert_state */
-    uint8_t heaped;         /* its row has stood in a lane that is a heap (type_load.c) */
-    char body[];            /* LEN bytes and a NUL */
+    uint8_t heaped; /* a load may meet its row while it is in memory (type_load.c) */
+    char body[];    /* LEN bytes and a NUL */
 };
 
 /* Makes a message with one reference, its body copied, place NONE.  NULL: out of memory. */

@@ -172,6 +172,17 @@ uint64_t bgmqi_type_next_number(struct type *t)
     return atomic_fetch_add_explicit(&t->env->ids, 1, memory_order_relaxed);
 }
 
+void bgmqi_type_bound(struct type *t, enum lane lane, int64_t key, uint64_t seq,
+                      size_t len)
+{
+    struct lane_state *l = &t->lanes[lane];
+    if (l->bounded || len < t->config.window)
+        return;
+    l->bounded = true;
+    l->key = key;
+    l->seq = seq;
+}
+
 void bgmqi_type_check_lane(struct type *t, enum lane lane)
 {
     struct lane_state *l = &t->lanes[lane];
@@ -300,8 +311,10 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
     }
     struct lane_state *l = &t->lanes[lane];
     int64_t key = bgmqi_type_key(m, lane);
-    bool now = bgmqi_type_before_frontier(l, key, m->seq) &&
-               bgmqi_type_lane_len(t, lane) < t->config.window;
+    size_t len = bgmqi_type_lane_len(t, lane);
+    if (lane == LANE_INQ || lane == LANE_DLQ)
+        bgmqi_type_bound(t, lane, key, m->seq, len);
+    bool now = bgmqi_type_before_frontier(l, key, m->seq) && len < t->config.window;
     bgmqi_type_fill(t, entry, m->row == ROW_JOB ? STORE_MOVE : STORE_UPDATE, m, history,
                     m->failure ? m->failure->at_ms : m->created_ms);
     entry->op.level = BGMQ_BEHIND;

@@ -105,6 +105,10 @@ void bgmqi_type_unlock(struct type *t) LOCK_ATTR(release_capability(t->lock));
 enum lane bgmqi_type_ready_lane(const struct message *m);
 int64_t bgmqi_type_key(const struct message *m, enum lane lane);
 bool bgmqi_type_before_frontier(const struct lane_state *l, int64_t key, uint64_t seq);
+/* Gives LANE, a list with LEN messages, a frontier at (key, seq) when it is full.  The place
+ * must be behind everything in it: only a number just drawn is. */
+void bgmqi_type_bound(struct type *t, enum lane lane, int64_t key, uint64_t seq,
+                      size_t len);
 /* Messages of LANE in memory. */
 size_t bgmqi_type_lane_len(const struct type *t, enum lane lane);
 /* A number greater than all before: id, or order in a lane.  0: none to be had. */

@@ -51,6 +51,7 @@ struct message *bgmqi_type_message_of(const struct store_row *row)
     m->crashes = (uint8_t)row->crashes;
     m->flags = (uint8_t)row->flags;
     m->row = ROW_BACKLOG;
+    m->heaped = row->lane == LANE_PRIORITYQ || row->lane == LANE_DELAYED;
     m->level =
         BGMQ_DISK; /* it is in the store: what it says of the past is true of all levels */
     return m;
@@ -73,9 +74,10 @@ static int add_row(void *ctx, const struct store_row *row)
 }
 
 /* ---- rows that memory has already --------------------------------------------------------------
- * A heap's frontier moves down when memory is crowded, so a load can meet the row of a message
- * that came from there and is still around: waiting, running, on its way elsewhere, or ended
- * with its end not committed yet. */
+ * A heap's frontier moves down when memory is crowded, and a search takes rows from beyond it;
+ * so a load can meet the row of a message that came from there and is still around: waiting,
+ * running, on its way elsewhere, or ended with its end not committed yet.  (Never in inq, whose
+ * frontier only moves up.) */
 
 static int by_id(const void *a, const void *b)
 {
@@ -169,7 +171,7 @@ static void place_haul(struct type *t, struct haul *h, int64_t key, uint64_t seq
         return;
     }
     size_t fresh = h->n;
-    if (h->lane == LANE_PRIORITYQ || h->lane == LANE_DELAYED)
+    if (h->lane != LANE_INQ)
         fresh -= bgmqi_type_drop_known(t, &h->messages, sorted);
     if (h->n) {
         l->key = h->key;

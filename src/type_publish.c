@@ -13,14 +13,8 @@ static bool has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq)
         bgmqi_type_evict(t, lane);
         return bgmqi_type_before_frontier(l, key, seq);
     }
-    if (l->bounded)
-        return false;
-    if (len < t->config.window)
-        return true;
-    l->bounded = true;
-    l->key = key;
-    l->seq = seq;
-    return false;
+    bgmqi_type_bound(t, lane, key, seq, len);
+    return !l->bounded;
 }
 
 static void admit_stored(struct type *t, struct admission *a)
@@ -160,16 +154,10 @@ static void arrive(struct type *t, struct store_op *op)
     l->in_journal--;
     if (op->kind == STORE_SPILL && (lane == LANE_INQ || lane == LANE_PRIORITYQ))
         t->added++; /* published; others were counted when they were sent here */
-    bool fifo = lane == LANE_INQ || lane == LANE_DLQ;
-    if (fifo && !l->bounded && bgmqi_type_lane_len(t, lane) >= t->config.window) {
-        l->bounded = true;
-        l->key = op->key;
-        l->seq = op->seq;
-    }
     if (bgmqi_type_before_frontier(l, op->key, op->seq)) {
         bgmqi_message_ref(m);
         bgmqi_type_place(t, m, lane);
-        if (!fifo)
+        if (lane == LANE_PRIORITYQ || lane == LANE_DELAYED)
             bgmqi_type_evict(t, lane);
     } else {
         l->stored++;

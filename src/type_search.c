@@ -138,13 +138,23 @@ void bgmqi_type_search(struct type *t)
     if (!w.found)
         return;
     struct journal_entry *e = bgmqi_type_entry();
+    struct queue found = {.len = 0};
+    struct message *sorted[1];
+    bool used = false;
+    bgmqi_queue_push(&found, w.found);
     bgmqi_type_lock(t);
-    l->stored--;
-    bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(w.found));
-    bgmqi_type_revive(t, w.found, e);
-    t->wanted_id = 0;
+    if (bgmqi_type_drop_known(t, &found, sorted) == 0) {
+        struct message *m = bgmqi_queue_pop(&found);
+        l->stored--;
+        m->heaped = 1; /* the next load may still see its row among the dead */
+        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
+        used = bgmqi_type_revive(t, m, e);
+        t->wanted_id = 0;
+    }
     bgmqi_type_check_lane(t, LANE_DLQ);
     bgmqi_type_unlock(t);
+    if (!used)
+        bgmqi_journal_entry_free(e);
 }
 
 /* ---- those that wait out a back-off ------------------------------------------------ */

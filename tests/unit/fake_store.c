@@ -341,6 +341,14 @@ uint64_t rig_waiting(struct rig *r)
     return waiting;
 }
 
+bool rig_recorded(struct rig *r)
+{
+    pthread_mutex_lock(&r->store.lock);
+    bool yes = r->store.len > 0;
+    pthread_mutex_unlock(&r->store.lock);
+    return yes;
+}
+
 static void same(pthread_mutex_t *lock, const char *text, const char *want,
                  const char *file, int line)
 {

@@ -80,6 +80,8 @@ void rig_hold(struct rig *r, uint64_t id);
 void rig_flush(struct rig *r);
 enum journal_state rig_state(struct rig *r);
 uint64_t rig_waiting(struct rig *r);
+/* True when the store was asked for something. */
+bool rig_recorded(struct rig *r);
 /* The record of the store is TEXT; of the upcalls likewise. */
 #define rig_expect(r, text) rig_expect_at((r), (text), __FILE__, __LINE__)
 void rig_expect_at(struct rig *r, const char *text, const char *file, int line);
