@@ -64,6 +64,7 @@ static void fail(struct journal *j, size_t n, const struct bgmq_error *why)
               "the store failed and takes nothing more until it is opened anew: %s",
               why->text);
     atomic_store(&j->state, JOURNAL_FAILED);
+    j->idle_since_ns = 0;
     finish_run(j, j->batch, n, BGMQ_EUNCERTAIN);
     while (j->pending)
         drop_group(j, BGMQ_ESTORE);
@@ -94,12 +95,16 @@ static size_t batch_take(struct journal *j, size_t max_ops, bool *full_sync)
             drop_group(j, BGMQ_EBUSY);
             continue;
         }
+        size_t first = n;
         bool last = false;
         while (!last) {
             struct journal_entry *e = j->pending;
             j->pending = e->next;
             last = e->group_ends;
             if (!ticket && !claim_insert(e)) {
+                if (last &&
+                    n > first) /* should the batch come back, the group ends there */
+                    j->batch[n - 1]->group_ends = true;
                 finish_run(j, &e, 1, BGMQ_ELOST);
                 continue;
             }
@@ -145,6 +150,7 @@ static int apply(struct journal *j, size_t n, bool full_sync, struct bgmq_error 
         j->batch[i]->op.id = j->ops[i].id;
     }
     atomic_fetch_add(&j->commits, 1);
+    atomic_store(&j->full, false);
     return failure;
 }
 
@@ -203,6 +209,9 @@ static void write_pending(struct journal *j)
             max_ops = BATCH_OPS;
         j->store->ops->checkpoint(j->store, 0);
     }
+    /* What was tried again has been taken back. */
+    if (atomic_load(&j->state) == JOURNAL_RETRYING)
+        atomic_store(&j->state, JOURNAL_GOOD);
 }
 
 /* ---- its loop ---------------------------------------------------------------------- */
@@ -231,7 +240,8 @@ static int64_t idle_ns_locked(struct journal *j, int64_t now)
         return 0;
     else if (j->n_arrived)
         left = j->first_ns + j->options.flush_interval_ms * MS - now;
-    if (j->idle_since_ns && j->idle_since_ns + IDLE_CHECKPOINT_NS - now < left)
+    if (j->idle_since_ns && !j->pending &&
+        j->idle_since_ns + IDLE_CHECKPOINT_NS - now < left)
         left = j->idle_since_ns + IDLE_CHECKPOINT_NS - now;
     return left > 0 ? left : 0;
 }
@@ -259,29 +269,31 @@ static void take_arrived(struct journal *j)
         j->n_arrived = 0;
         j->urgent = false;
     }
+    j->loads_due = j->n_loads;
     lock_drop(&j->lock);
 }
 
-static struct journal_load *take_load(struct journal *j, size_t *left)
+static struct journal_load *take_load(struct journal *j)
 {
     lock_take(&j->lock);
     struct journal_load *l = j->loads;
     if (l) {
         j->loads = l->next;
         l->queued = false; /* from here on it may be asked for again */
-        *left = --j->n_loads;
+        j->n_loads--;
     }
     lock_drop(&j->lock);
     return l;
 }
 
-/* Runs the loads asked for by now; those that they ask for wait for the next turn. */
+/* Runs the loads that were asked for when this turn began: a later one waits for the next turn,
+ * which writes what was added before it. */
 static void run_loads(struct journal *j)
 {
-    size_t left;
-    struct journal_load *l = take_load(j, &left);
-    for (size_t i = l ? left : 0; l; l = i-- ? take_load(j, &left) : NULL)
+    for (; j->loads_due; j->loads_due--) {
+        struct journal_load *l = take_load(j);
         j->options.events.load(j->options.events.ctx, l->owner);
+    }
 }
 
 /* True when the journal is being closed and has nothing left, or no hope to write it. */

@@ -80,12 +80,14 @@ START_TEST(failed_open_says_where_and_writes_nothing)
     char path[512] = "";
     if (bad[_i].path[0])
         snprintf(path, sizeof(path), "%s/%s", harness_tmpdir(), bad[_i].path);
+    int litter = access("-lock", F_OK);
     struct bgmq *mq = (struct bgmq *)(uintptr_t)8;
     struct bgmq_error error = {""};
     FAILS(bad[_i].err, bgmq_open(&mq, &SERVICE(.database = path), &error));
     ck_assert_ptr_eq(mq, (struct bgmq *)(uintptr_t)8);
     ck_assert_str_ne(error.text, "");
     ck_assert_ptr_null(strchr(error.text, '\n'));
+    ck_assert_int_eq(access("-lock", F_OK), litter); /* of the path "" */
     char *after;
     ck_assert_uint_eq(harness_read_file(harness_path("text.db"), &after), sizeof(text));
     ck_assert_mem_eq(after, text, sizeof(text));

@@ -283,7 +283,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("stress");
     TCase *tc = flow_case(s, "everything at once");
-    tcase_add_loop_test(tc, each_message_ends_exactly_once, 0, 8);
+    tcase_add_loop_test(tc, each_message_ends_exactly_once, 0, 12);
     return s;
 }
 

@@ -381,6 +381,7 @@ static Suite *suite(void)
     tcase_add_loop_test(busy, busy_group_without_its_last_member, 0, 2);
     tcase_add_test(busy, busy_publisher_gives_up);
     TCase *full = harness_case(s, "full");
+    tcase_set_timeout(full, 60);
     tcase_add_test(full, full_publisher_gives_up_and_others_go_on);
     tcase_add_test(full, full_is_logged_once);
     tcase_add_test(full, full_no_more_is_not_said_again);
@@ -391,6 +392,7 @@ static Suite *suite(void)
     tcase_add_test(refused, batches_are_whole_again_after_a_refusal);
     tcase_add_test(refused, refused_alone);
     TCase *failed = harness_case(s, "failed");
+    tcase_set_timeout(failed, 60);
     tcase_add_test(failed, failed_commit_is_uncertain_and_then_all_is_refused);
     tcase_add_test(failed, failed_store_drops_what_nobody_waits_for);
     tcase_add_test(failed, failed_store_still_answers_loads);
