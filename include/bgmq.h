@@ -91,7 +91,8 @@ struct bgmq_message;
 struct json_t;
 struct MHD_Connection;
 
-/* What an accepted message survives.  Each level includes those before it. */
+/* What an accepted message survives.  Each level includes those before it; those above MEMORY
+ * need a database (EINVAL). */
 enum bgmq_durability {
     BGMQ_DEFAULT = 0, /* that of the type, else of the service */
     BGMQ_MEMORY,      /* nothing: lost when the process ends */
@@ -117,7 +118,8 @@ typedef void bgmq_log_fn(void *ctx, enum bgmq_level level, const char *text);
 
 /* A handler.  Returns an enum bgmq_verdict; a negative enum bgmq_err counts as BGMQ_RETRY
  * with that error's name as code (BGMQ_EJSON as BGMQ_PERMANENT); any other value is a failed
- * attempt that is logged. */
+ * attempt that is logged.  What an on_error returns is done as it says, also a RETRY when the
+ * attempts are used up. */
 typedef int bgmq_handler_fn(struct bgmq_job *job, void *ctx);
 
 /* Delay in milliseconds before attempt ATTEMPT + 1 (ATTEMPT >= 1 have failed). */
@@ -238,7 +240,8 @@ BGMQ_API void bgmq_free(struct bgmq *mq);
 
 /* Gives the type NAME (1..200 bytes of A-Z a-z 0-9 _ . -) its handler and threads, before or
  * after start and publish; messages that waited for it are handled.  Copies NAME and OPTIONS
- * (NULL: defaults), borrows CTX until bgmq_free.  EEXIST: registered already.  ETHREAD. */
+ * (NULL: defaults), borrows CTX until bgmq_free.  EEXIST: registered already (the log names it).
+ * EINVAL; ETHREAD. */
 BGMQ_API int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler,
                            void *ctx, const struct bgmq_type_options *options);
 
@@ -275,7 +278,8 @@ BGMQ_API int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, s
 
 /* Publishes into a queue by name: mq:T.inq or mq:T.priorityq of a type, or any other name of
  * 1..255 printable bytes, a queue in memory made on first use.  A temporary queue that was
- * dropped takes nothing: ENOENT. */
+ * dropped takes nothing: ENOENT. EINVAL: a custom queue takes no
+ * delay and no unique key. */
 BGMQ_API int bgmq_publish_to(struct bgmq *mq, const char *queue, const void *body,
                              size_t len, const struct bgmq_message_options *options,
                              struct bgmq_receipt *receipt);
@@ -321,6 +325,10 @@ BGMQ_API int bgmq_job_snooze(struct bgmq_job *job, int64_t delay_ms);
  * TYPE.  Copies.  A second call replaces the first; a NULL type takes it back. */
 BGMQ_API int bgmq_job_respond(struct bgmq_job *job, const char *type, const void *body,
                               size_t len);
+/* Gives the reply tag, traceparent and meta of OPTIONS, in place of the request's; what is NULL
+ * there stays the request's.  Copies; the rest of OPTIONS is not looked at. */
+BGMQ_API int bgmq_job_reply_options(struct bgmq_job *job,
+                                    const struct bgmq_message_options *options);
 BGMQ_API int bgmq_job_respond_json(struct bgmq_job *job, const char *type,
                                    const char *format, ...);
 
@@ -328,12 +336,14 @@ BGMQ_API int bgmq_job_respond_json(struct bgmq_job *job, const char *type,
 
 /* Takes the next message of QUEUE (names as bgmq_publish_to, and mq:T.outq, mq:T.dlq), waiting
  * up to TIMEOUT_MS (0: not at all).  The message is yours until bgmq_ack or bgmq_nak, and
- * unfinished in the database.  ETIMEOUT: nothing came; ECLOSED: closed while it waited. */
+ * unfinished in the database.  Free it before bgmq_free.  ETIMEOUT: nothing came; ECLOSED: closed
+ * while it waited. */
 BGMQ_API int bgmq_get(struct bgmq *mq, const char *queue, unsigned timeout_ms,
                       struct bgmq_message **ret);
 /* Ends a message taken by bgmq_get.  ELOST: settled before. */
 BGMQ_API int bgmq_ack(struct bgmq_message *message);
-/* Puts it back at the tail of its queue (REQUEUE), or into the dlq.  ELOST: settled before. */
+/* Puts it back at the tail of its queue (REQUEUE), or into the dlq.  ELOST: settled before.
+ * EINVAL: a custom queue has no dlq. */
 BGMQ_API int bgmq_nak(struct bgmq_message *message, int requeue);
 /* Frees what bgmq_get or bgmq_request gave; NULL is allowed.  Unsettled: as bgmq_nak(m, 1). */
 BGMQ_API void bgmq_message_free(struct bgmq_message *message);
@@ -377,7 +387,8 @@ BGMQ_API int bgmq_request(struct bgmq *mq, const char *type, const void *body, s
                           struct bgmq_message **ret);
 
 /* Gives every message of TYPE's dlq a new life: same id, attempts from 0, error cleared.
- * ID 0: all of them.  Returns how many.  ENOENT: no such message. */
+ * ID 0: all of them.  Returns how many.  ENOENT: no such message.  A unique key was
+ * given up at death and is not taken again; a message whose body is damaged stays. */
 BGMQ_API int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id);
 
 /* Re-queues every unfinished message that is neither queued nor running: those that wait out

@@ -18,7 +18,7 @@ struct bgmq_message {
     struct failure *failure;
     unsigned attempts;
     bool shown; /* by peek: not to be settled */
-    bool settled;
+    _Atomic bool settled;
 };
 
 static struct bgmq_message *handle_new(struct bgmq *mq, struct message *m,
@@ -50,7 +50,6 @@ static void handle_free(struct bgmq_message *h)
 /* Ends a taken message.  The place's reference goes with it. */
 static void settle(struct bgmq_message *h, enum taken_end how)
 {
-    h->settled = true;
     if (!h->from.custom) {
         struct failure *f = NULL;
         if (how == TAKEN_DEAD)
@@ -103,9 +102,11 @@ static int end(struct bgmq_message *h, enum taken_end how)
 {
     if (!h || h->shown)
         return BGMQ_EINVAL;
-    if (h->settled)
+    if (atomic_load(&h->settled))
         return BGMQ_ELOST;
     int err = bgmqi_handle_enter(h->mq);
+    if (!err && atomic_exchange(&h->settled, true))
+        err = BGMQ_ELOST;
     if (!err)
         settle(h, how);
     return err;
@@ -118,6 +119,8 @@ int bgmq_ack(struct bgmq_message *message)
 
 int bgmq_nak(struct bgmq_message *message, int requeue)
 {
+    if (message && !requeue && message->from.custom)
+        return BGMQ_EINVAL; /* it has no dlq */
     return end(message, requeue ? TAKEN_REQUEUE : TAKEN_DEAD);
 }
 
@@ -323,8 +326,12 @@ int bgmq_request(struct bgmq *mq, const char *type, const void *body, size_t len
     err = bgmq_publish(mq, type, body, len, &o, NULL);
     if (!err)
         err = bgmq_get(mq, queue, timeout_ms, ret);
-    if (!err)
+    if (!err) {
+        atomic_store(&(*ret)->settled, true);
         settle(*ret, TAKEN_ACK);
+        bgmqi_custom_unref((*ret)->from.custom); /* it may outlive MQ */
+        (*ret)->from.custom = NULL;
+    }
     bgmq_drop_queue(mq, queue);
     return err;
 }
@@ -339,7 +346,12 @@ int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id)
     if (!bgmqi_registry_valid(type))
         return BGMQ_EINVAL;
     struct type *t = bgmqi_registry_find(mq->registry, type);
-    return t ? bgmqi_type_retry_dead(t, id) : BGMQ_ENOENT;
+    if (!t)
+        return BGMQ_ENOENT;
+    lock_take(&mq->pending);
+    int n = bgmqi_type_retry_dead(t, id);
+    lock_drop(&mq->pending);
+    return n;
 }
 
 struct pending {

@@ -33,7 +33,6 @@ struct bgmq {
     uint64_t replayed;
 
     _Atomic uint64_t replies_dropped;
-    _Atomic uint64_t handles; /* messages given out and not freed */
 
     struct lock life;
     /* protected by life */

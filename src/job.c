@@ -171,6 +171,22 @@ int bgmq_job_respond(struct bgmq_job *job, const char *type, const void *body, s
     return 0;
 }
 
+int bgmq_job_reply_options(struct bgmq_job *job,
+                           const struct bgmq_message_options *options)
+{
+    if (!options)
+        return BGMQ_EINVAL;
+    struct bgmq_message_options o = {
+        .tag = options->tag, .traceparent = options->traceparent, .meta = options->meta};
+    struct message_ext *ext;
+    int err = bgmqi_message_ext_new(&o, NULL, NULL, 0, &ext);
+    if (err)
+        return err;
+    bgmqi_message_ext_free(job->reply_ext);
+    job->reply_ext = ext;
+    return 0;
+}
+
 int bgmq_job_respond_json(struct bgmq_job *job, const char *type, const char *format, ...)
 {
     va_list args;

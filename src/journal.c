@@ -215,12 +215,15 @@ void bgmqi_journal_end(struct journal *j)
     j->store->ops->close(j->store);
     lock_take(&j->lock);
     j->ended = true;
-    struct journal_entry *late = j->arrived;
+    struct journal_entry *late = j->arrived, *last = j->arrived_last;
     lock_drop(&j->lock);
-    for (; late; late = late->next) {
+    while (late) {
+        /* What comes behind LAST from now on is not ours to look at. */
+        struct journal_entry *next = late == last ? NULL : late->next;
         if (late->op.ticket && late->group_ends)
             bgmqi_ticket_finish(late->op.ticket, BGMQ_ECLOSED);
         late->op.ticket = NULL;
+        late = next;
     }
 }
 

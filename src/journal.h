@@ -44,8 +44,9 @@ struct journal_load {
 
 /* Upcalls, all made by the writer thread with no lock held. */
 struct journal_events {
-    /* OP is committed (op->result 0, EEXIST or ELOST). */
-    void (*committed)(void *ctx, struct store_op *op);
+    /* OP is committed (op->result 0, EEXIST or ELOST); TOLD as its entry's tell: without it, only
+     * an ELOST is reported. */
+    void (*committed)(void *ctx, struct store_op *op, bool told);
     /* OP will never be: taken back by its publisher, refused by the store, or the store failed
      * (ERR says which: EBUSY, ESTORE, EUNCERTAIN). */
     void (*dropped)(void *ctx, struct store_op *op, int err);

@@ -18,9 +18,9 @@ enum { BATCH_BYTES = 4 << 20 };
 
 static void finish(struct journal *j, struct journal_entry *e, int err)
 {
-    if (e->tell) {
+    if (e->tell || (err == 0 && e->op.owner && e->op.result == BGMQ_ELOST)) {
         if (err == 0)
-            j->options.events.committed(j->options.events.ctx, &e->op);
+            j->options.events.committed(j->options.events.ctx, &e->op, e->tell);
         else
             j->options.events.dropped(j->options.events.ctx, &e->op, err);
     }

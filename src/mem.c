@@ -111,8 +111,18 @@ static void cache_free(void *arg)
     mine = NULL;
 }
 
+/* The other threads are gone, perhaps in the middle of a depot. */
+static void after_fork_in_child(void)
+{
+    for (size_t i = 0; i < CLASSES; i++) {
+        depots[i] = (struct depot){.full = NULL};
+        lock_init(&depots[i].lock);
+    }
+}
+
 static void init(void)
 {
+    pthread_atfork(NULL, NULL, after_fork_in_child);
     for (size_t i = 0; i < CLASSES; i++)
         lock_init(&depots[i].lock);
     PTHREAD_OK(pthread_key_create(&key, cache_free));

@@ -75,6 +75,8 @@ struct message {
     uint8_t row;            /* enum row */
     uint8_t level;          /* enum bgmq_durability; set once */
     _Atomic uint8_t insert; /* enum insert_state */
+    uint8_t corrupt;        /* its body is not what was published: for the dlq only */
+    uint8_t quiet;          /* ended well, and has no place in outq */
     uint8_t heaped; /* a load may meet its row while it is in memory (type_load.c) */
     char body[];    /* LEN bytes and a NUL */
 };

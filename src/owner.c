@@ -24,6 +24,7 @@ struct owner {
     pid_t pid; /* who took it: a child of fork inherits the list, not the lock */
     dev_t dev;
     ino_t ino;
+    char *made; /* path of the lock file, when it was not there before */
 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -41,27 +42,40 @@ static bool owned_here(const char *lock_path)
     return false;
 }
 
-/* The mutex is held. */
-static int take(struct owner *o, const char *lock_path, struct bgmq_error *error)
+static int refused(struct owner *o, const char *lock_path, struct bgmq_error *error)
 {
-    o->fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (o->fd < 0)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", lock_path, strerror(errno));
-    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(o->fd, F_SETLK, &all) != 0) {
-        struct flock holder = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-        long pid = fcntl(o->fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK
-                       ? (long)holder.l_pid
-                       : 0;
-        close(o->fd);
-        return bgmqi_err_set(error, BGMQ_EOWNED, "%s: owned by process %ld", lock_path,
-                             pid);
-    }
-    struct stat st;
-    if (fstat(o->fd, &st) != 0) {
-        int err = bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", lock_path, strerror(errno));
-        close(o->fd);
-        return err;
+    struct flock holder = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    long pid = fcntl(o->fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK
+                   ? (long)holder.l_pid
+                   : 0;
+    return bgmqi_err_set(error, BGMQ_EOWNED, "%s: owned by process %ld", lock_path, pid);
+}
+
+static int open_file(struct owner *o, char *lock_path)
+{
+    static const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+    o->fd = open(lock_path, flags | O_EXCL, 0600);
+    o->made = o->fd >= 0 ? lock_path : NULL;
+    if (o->fd < 0 && errno == EEXIST)
+        o->fd = open(lock_path, flags, 0600);
+    return o->fd;
+}
+
+/* The mutex is held. */
+static int take(struct owner *o, char *lock_path, struct bgmq_error *error)
+{
+    struct stat st = {.st_nlink = 0};
+    while (st.st_nlink == 0) { /* once, unless its maker takes it away just now */
+        if (open_file(o, lock_path) < 0)
+            return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", lock_path, strerror(errno));
+        struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        int err = fcntl(o->fd, F_SETLK, &all) != 0 ? refused(o, lock_path, error) : 0;
+        if (!err && fstat(o->fd, &st) != 0)
+            err = bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", lock_path, strerror(errno));
+        if (err || st.st_nlink == 0)
+            close(o->fd);
+        if (err)
+            return err;
     }
     o->pid = getpid();
     o->dev = st.st_dev;
@@ -87,7 +101,8 @@ int bgmqi_owner_take(struct owner **ret, const char *path, struct bgmq_error *er
             err = take(o, lock_path, error);
         PTHREAD_OK(pthread_mutex_unlock(&mutex));
     }
-    free(lock_path);
+    if (err || !o->made)
+        free(lock_path);
     if (err)
         free(o);
     else
@@ -95,7 +110,7 @@ int bgmqi_owner_take(struct owner **ret, const char *path, struct bgmq_error *er
     return err;
 }
 
-void bgmqi_owner_release(struct owner *o)
+static void release(struct owner *o, bool forget)
 {
     if (!o)
         return;
@@ -105,7 +120,20 @@ void bgmqi_owner_release(struct owner *o)
             *p = o->next;
             break;
         }
+    if (forget && o->made)
+        unlink(o->made); /* while the lock is held: nobody owns what is taken away */
     close(o->fd);
     PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    free(o->made);
     free(o);
+}
+
+void bgmqi_owner_release(struct owner *o)
+{
+    release(o, false);
+}
+
+void bgmqi_owner_forget(struct owner *o)
+{
+    release(o, true);
 }

@@ -12,5 +12,7 @@ struct owner;
 int bgmqi_owner_take(struct owner **ret, const char *path, struct bgmq_error *error);
 /* NULL is allowed. */
 void bgmqi_owner_release(struct owner *o);
+/* Releases O, and takes the lock file away when it was made for O: the open came to nothing. */
+void bgmqi_owner_forget(struct owner *o);
 
 #endif

@@ -70,12 +70,13 @@ static int make_message(struct bgmq *mq, const struct publication *p,
 
 /* The level a message of T gets.  A unique key is decided by the database alone, so keyed
  * messages wait for their commit. */
-static enum bgmq_durability level_of(const struct bgmq *mq, const struct type *t,
+static enum bgmq_durability level_of(const struct bgmq *mq, struct type *t,
                                      const struct publication *p)
 {
     enum bgmq_durability level = p->options ? p->options->durability : BGMQ_DEFAULT;
     if (level == BGMQ_DEFAULT)
-        level = bgmqi_type_config(t)->durability;
+        level = bgmqi_type_registered(t) ? bgmqi_type_config(t)->durability
+                                         : mq->config.durability;
     if (mq->journal && p->options && p->options->unique_key && level < BGMQ_COMMIT)
         level = BGMQ_COMMIT;
     if (mq->journal && p->behind && level > BGMQ_BEHIND)
@@ -157,8 +158,11 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q,
                              const struct publication *p, struct message *m,
                              struct bgmq_receipt *receipt)
 {
+    if (m->due_ms || (m->ext && m->ext->unique_key)) {
+        bgmqi_message_unref(m);
+        return BGMQ_EINVAL; /* such queues know neither time nor keys */
+    }
     m->level = BGMQ_MEMORY;
-    m->due_ms = 0;
     m->id = mq->journal ? bgmqi_journal_next_id(mq->journal)
                         : atomic_fetch_add(&mq->types.ids, 1);
     if (p->failure)

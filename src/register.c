@@ -39,6 +39,8 @@ int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler, v
         mq->crews = c;
     }
     lock_drop(&mq->life);
+    if (err == BGMQ_EEXIST)
+        bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR, "type %s is registered already", name);
     if (err) {
         free(c);
         return err;

@@ -121,13 +121,14 @@ static int add_locked(struct registry *r, const char *name, uint32_t number,
 
 int bgmqi_registry_type(struct registry *r, const char *name, struct type **ret)
 {
-    if (!bgmqi_registry_valid(name))
-        return BGMQ_EINVAL;
-    struct type *t = bgmqi_registry_find(r, name);
+    /* What is in the map is valid: looking is cheaper than checking every letter. */
+    struct type *t = name ? bgmqi_registry_find(r, name) : NULL;
     if (t) {
         *ret = t;
         return 0;
     }
+    if (!bgmqi_registry_valid(name))
+        return BGMQ_EINVAL;
     struct journal_entry *entry = NULL;
     if (r->env->journal) {
         entry = bgmqi_journal_entry_new();

@@ -43,20 +43,33 @@ static bool send_reply(struct bgmq *mq, struct bgmq_job *job, struct publication
     return true;
 }
 
+/* Gives the reply what FROM has, which may be NULL. */
+static void carry(struct publication *p, struct bgmq_message_options *o,
+                  const struct message_ext *from)
+{
+    if (!from)
+        return;
+    if (from->tag)
+        o->tag = from->tag;
+    if (from->traceparent)
+        o->traceparent = from->traceparent;
+    if (from->meta) {
+        p->meta_packed = from->meta;
+        p->meta_len = from->meta_len;
+    }
+}
+
 bool bgmqi_reply_send(void *ctx, struct bgmq_job *job, bool failed)
 {
     struct bgmq *mq = ctx;
     const struct message *m = job->message;
     const struct message_ext *x = m->ext;
     const char *reply_to = x ? x->reply_to : NULL;
-    struct bgmq_message_options o = {.reply_id = m->id,
-                                     .tag = x ? x->tag : NULL,
-                                     .traceparent = x ? x->traceparent : NULL};
-    struct publication p = {.queue = reply_to,
-                            .options = &o,
-                            .meta_packed = x ? x->meta : NULL,
-                            .meta_len = x ? x->meta_len : 0,
-                            .behind = m->row != ROW_NONE};
+    struct bgmq_message_options o = {.reply_id = m->id};
+    struct publication p = {
+        .queue = reply_to, .options = &o, .behind = m->row != ROW_NONE};
+    carry(&p, &o, x);
+    carry(&p, &o, job->reply_ext);
     if (failed) {
         char *body = error_body(job->failure);
         if (!body)

@@ -55,11 +55,15 @@ int bgmq_start(struct bgmq *mq)
         atomic_store(&mq->types.started, true);
     }
     lock_drop(&mq->life);
-    if (!was) {
-        bgmqi_service_cancel(mq, false);
-        bgmqi_service_rouse(mq);
+    if (was)
+        return 0;
+    if (mq->journal && bgmqi_journal_failed(mq->journal)) {
+        atomic_store(&mq->types.started, false); /* it failed meanwhile */
+        err = BGMQ_ESTORE;
     }
-    return 0;
+    bgmqi_service_cancel(mq, false);
+    bgmqi_service_rouse(mq);
+    return err;
 }
 
 static int add_running(void *ctx, struct type *t)
@@ -136,6 +140,8 @@ int bgmq_stop(struct bgmq *mq, unsigned grace_ms)
     unsigned grace = grace_ms ? grace_ms : mq->config.stop_grace_ms;
     uint64_t epoch = halt(mq, grace);
     if (drained(mq, epoch, grace * MS))
+        return 0;
+    if (restarted(mq, epoch))
         return 0;
     bgmqi_service_cancel(mq, true);
     return drained(mq, epoch, grace * MS) ? 0 : BGMQ_EBUSY;
@@ -239,6 +245,8 @@ int bgmq_close(struct bgmq *mq)
 void bgmq_free(struct bgmq *mq)
 {
     if (!mq || bgmqi_handle_enter(mq) == BGMQ_EFORKED)
+        return;
+    if (bgmqi_log_inside())
         return;
     if (bgmqi_handle_in_handler(mq)) {
         bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR,

@@ -20,10 +20,10 @@ static void on_due(void *ctx, int64_t due_ms)
         bgmqi_ticker_due(mq->ticker, due_ms);
 }
 
-static void on_committed(void *ctx, struct store_op *op)
+static void on_committed(void *ctx, struct store_op *op, bool told)
 {
     (void)ctx;
-    bgmqi_type_committed(op->owner, op);
+    bgmqi_type_committed(op->owner, op, told);
 }
 
 static void on_dropped(void *ctx, struct store_op *op, int err)
@@ -157,10 +157,14 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
     struct store *store;
     struct known *types = NULL;
     int err = bgmqi_owner_take(&mq->owner, mq->config.database, error);
-    if (!err)
-        err = bgmqi_store_sqlite_open(&store, &so, error);
     if (err)
         return err;
+    err = bgmqi_store_sqlite_open(&store, &so, error);
+    if (err) {
+        bgmqi_owner_forget(mq->owner);
+        mq->owner = NULL;
+        return err;
+    }
     err = recover(mq, store, &types, error);
     if (!err)
         err = open_journal(mq, store);

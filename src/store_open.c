@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -149,15 +150,18 @@ static int check_path(const char *path, struct bgmq_error *error)
     return check_companions(path, error);
 }
 
+/* Asks for no times: looking at them was measured to make the next fdatasync, which publishers
+ * wait for, 25 to 50 us slower on Linux 6.18 (a finer time stamp to be written, probably). */
 static void look_at(const char *path, const char *end, struct file_identity *ret)
 {
     char name[PATH_FULL_MAX + 16];
     snprintf(name, sizeof(name), "%s%s", path, end);
-    struct stat st;
-    *ret = (struct file_identity){.there = lstat(name, &st) == 0};
+    struct statx st;
+    *ret = (struct file_identity){
+        .there = statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW, STATX_INO, &st) == 0};
     if (ret->there) {
-        ret->device = st.st_dev;
-        ret->inode = st.st_ino;
+        ret->device = makedev(st.stx_dev_major, st.stx_dev_minor);
+        ret->inode = st.stx_ino;
     }
 }
 

@@ -53,7 +53,8 @@ void bgmqi_type_free(struct type *t)
     bgmqi_mem_refund_all(&t->memory);
     bgmqi_map_fini(&t->keys);
     free(t->sweep);
-    for (struct desk *d = t->desks, *next; d; d = next) {
+    assert(!t->desks); /* its workers are gone */
+    for (struct desk *d = t->spare, *next; d; d = next) {
         next = d->next;
         lock_fini(&d->lock);
         free(d);
@@ -73,7 +74,7 @@ uint32_t bgmqi_type_number(const struct type *t)
     return t->number;
 }
 
-bool bgmqi_type_registered(struct type *t)
+bool bgmqi_type_registered(const struct type *t)
 {
     return atomic_load_explicit(&t->registered, memory_order_acquire);
 }
@@ -134,6 +135,12 @@ void bgmqi_type_unlock(struct type *t)
 
 /* ---- lanes ------------------------------------------------------------------------- */
 
+void bgmqi_type_drop_key(struct type *t, const struct message *m)
+{
+    if (m->ext && m->ext->unique_key && bgmqi_map_get(&t->keys, m->ext->unique_key) == m)
+        bgmqi_map_remove(&t->keys, m->ext->unique_key);
+}
+
 enum lane bgmqi_type_ready_lane(const struct message *m)
 {
     return m->priority > 0 ? LANE_PRIORITYQ : LANE_INQ;
@@ -183,6 +190,18 @@ void bgmqi_type_bound(struct type *t, enum lane lane, int64_t key, uint64_t seq,
     l->seq = seq;
 }
 
+bool bgmqi_type_runs_low(const struct type *t, enum lane lane)
+{
+    if (bgmqi_type_lane_len(t, lane) <= t->config.window / 2)
+        return true;
+    const struct message *first = lane == LANE_INQ         ? t->inq.head
+                                  : lane == LANE_PRIORITYQ ? t->priorityq.top
+                                  : lane == LANE_DELAYED   ? t->delayed.top
+                                                           : t->dlq.head;
+    return !bgmqi_type_before_frontier(&t->lanes[lane], bgmqi_type_key(first, lane),
+                                       first->seq);
+}
+
 void bgmqi_type_check_lane(struct type *t, enum lane lane)
 {
     struct lane_state *l = &t->lanes[lane];
@@ -190,7 +209,7 @@ void bgmqi_type_check_lane(struct type *t, enum lane lane)
         return;
     if (l->stored == 0 && l->in_journal == 0)
         l->bounded = false;
-    else if (l->stored && bgmqi_type_lane_len(t, lane) <= t->config.window / 2)
+    else if (l->stored && bgmqi_type_runs_low(t, lane))
         bgmqi_journal_ask_load(t->env->journal, &t->load);
 }
 
@@ -264,8 +283,8 @@ void bgmqi_type_release(struct type *t, struct message *m)
 
 enum outcome bgmqi_type_history(const struct type *t, enum outcome how)
 {
-    if (how == OUTCOME_NONE)
-        return how;
+    if (how == OUTCOME_NONE || !bgmqi_type_registered(t))
+        return OUTCOME_NONE;
     if (t->config.history == BGMQ_HISTORY_ALL ||
         (t->config.history == BGMQ_HISTORY_FAILURES && how != OUTCOME_DONE))
         return how;
@@ -300,8 +319,7 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
     m->seq = seq ? seq : m->seq;
     if (lane == LANE_DLQ) {
         t->dlq_added++;
-        if (m->row == ROW_NONE && m->ext && m->ext->unique_key)
-            bgmqi_map_remove(&t->keys, m->ext->unique_key);
+        bgmqi_type_drop_key(t, m);
     }
     if (lane != LANE_DLQ && lane != LANE_DELAYED)
         t->added++;
@@ -336,10 +354,9 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
 
 void bgmqi_type_retire(struct type *t, struct message *m)
 {
-    if (m->row == ROW_NONE && m->ext && m->ext->unique_key)
-        bgmqi_map_remove(&t->keys, m->ext->unique_key);
+    bgmqi_type_drop_key(t, m);
     bgmqi_type_leave_out(t, m);
-    if (m->flags & MESSAGE_NO_OUTQ || t->config.no_outq) {
+    if (m->flags & MESSAGE_NO_OUTQ || m->quiet || t->config.no_outq) {
         bgmqi_type_release(t, m);
         return;
     }

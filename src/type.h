@@ -25,6 +25,7 @@
 #include "clock.h"
 #include "flight.h"
 #include "journal.h"
+#include "lock.h"
 #include "mem.h"
 #include "retry.h"
 #include "store.h"
@@ -39,10 +40,12 @@ struct type_env {
     struct journal *journal; /* NULL: memory only */
     struct flight *flight;   /* likewise */
     struct budget *budget;
+    CACHE_GAP(gap_ids); /* every publish writes the next, every thread reads the others */
     _Atomic uint64_t ids;  /* the next id, without a journal */
     _Atomic uint64_t lost; /* outcomes refused */
-    _Atomic bool started;  /* workers may claim */
-    _Atomic bool closed;   /* nothing is let in any more */
+    CACHE_GAP(gap_lost);
+    _Atomic bool started; /* workers may claim */
+    _Atomic bool closed;  /* nothing is let in any more */
     /* The ticker has to look at a type by DUE_MS. */
     void (*due)(void *ctx, int64_t due_ms);
     void *ctx;
@@ -67,7 +70,7 @@ const char *bgmqi_type_name(const struct type *t);
 uint32_t bgmqi_type_number(const struct type *t);
 /* Gives T its handler.  EEXIST: it has one. */
 int bgmqi_type_configure(struct type *t, const struct type_config *config);
-bool bgmqi_type_registered(struct type *t);
+bool bgmqi_type_registered(const struct type *t);
 /* Lends; good once registered. */
 const struct type_config *bgmqi_type_config(const struct type *t);
 /* What an open database holds of T. */
@@ -97,8 +100,8 @@ void bgmqi_type_confirm(struct type *t, struct admission *a);
 /* Undoes a chained admission whose entry was not added; M and ENTRY are the caller's again. */
 void bgmqi_type_dismiss(struct type *t, struct admission *a);
 
-/* Upcalls of the journal, on its thread. */
-void bgmqi_type_committed(struct type *t, struct store_op *op);
+/* Upcalls of the journal, on its thread.  Not TOLD: only because the row was gone. */
+void bgmqi_type_committed(struct type *t, struct store_op *op, bool told);
 void bgmqi_type_dropped(struct type *t, struct store_op *op, int err);
 void bgmqi_type_load(struct type *t);
 
@@ -106,9 +109,10 @@ void bgmqi_type_load(struct type *t);
 
 enum { DESK_CLAIM_MAX = 16 };
 
-/* A worker's share of its type; outlives the worker, so that its counts stay in the sums. */
+/* A worker's share of its type. */
 struct desk *bgmqi_desk_new(struct type *t); /* NULL: out of memory */
-/* The worker of D is gone, or about to: what it had claimed goes back to the front. */
+/* The worker of D is about to go: what it had claimed goes back to the front, its counts stay
+ * in the sums. */
 void bgmqi_desk_leave(struct desk *d);
 struct type *bgmqi_desk_type(struct desk *d);
 

@@ -21,13 +21,20 @@ enum { QUICK_NS = 20000 };
 
 struct desk *bgmqi_desk_new(struct type *t)
 {
-    struct desk *d = calloc(1, sizeof(*d));
-    if (!d)
+    bgmqi_type_lock(t);
+    struct desk *d = t->spare;
+    if (d)
+        t->spare = d->next;
+    bgmqi_type_unlock(t);
+    if (!d && !(d = calloc(1, sizeof(*d))))
         return NULL;
+    if (!d->type)
+        lock_init(&d->lock);
     d->type = t;
     d->slot = bgmqi_flight_take(t->env->flight);
-    lock_init(&d->lock);
     bgmqi_type_lock(t);
+    d->next = NULL;
+    d->parked = d->quit = false;
     /* At the end: workers are shown in the order they came. */
     struct desk **last = &t->desks;
     while (*last)
@@ -253,6 +260,7 @@ enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
         struct message *m = NULL;
         lock_take(&d->lock);
         if (d->first < d->n &&
+            atomic_load_explicit(&d->type->env->started, memory_order_acquire) &&
             (d->n == 1 ||
              !atomic_load_explicit(&d->type->urgent, memory_order_acquire))) {
             m = d->claimed[d->first++];
@@ -264,7 +272,7 @@ enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
         }
         lock_drop(&d->lock);
         if (m) {
-            m->attempt++;
+            m->attempt += m->attempt < UINT16_MAX;
             m->run++;
             if (d->slot && m->row != ROW_NONE)
                 flight_begin(d->slot, m->id, m->attempt);
@@ -310,6 +318,7 @@ static void settle_elsewhere(struct desk *d, struct message *m, struct settlemen
     }
     if (s->how == SETTLE_SNOOZE)
         m->attempt--;
+    m->crashes = 0; /* this start ended with an answer */
     m->due_ms = s->how == SETTLE_DEAD ? 0 : s->due_ms;
 
     bgmqi_type_lock(t);
@@ -317,8 +326,7 @@ static void settle_elsewhere(struct desk *d, struct message *m, struct settlemen
     count(d, s, clock_mono_ns(t->env->clock));
     lock_drop(&d->lock);
     if (s->how == SETTLE_DISCARD) {
-        if (!row && m->ext && m->ext->unique_key)
-            bgmqi_map_remove(&t->keys, m->ext->unique_key);
+        bgmqi_type_drop_key(t, m);
         bgmqi_type_leave_out(t, m);
         bgmqi_type_release(t, m);
     } else {
@@ -348,7 +356,7 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
     bgmqi_failure_unref(m->failure); /* what ended well carries no error */
     m->failure = NULL;
     if (s->no_outq)
-        m->flags |= MESSAGE_NO_OUTQ;
+        m->quiet = true;
     if (row && d->slot)
         flight_end(d->slot); /* the journal has it now */
     int64_t now = clock_mono_ns(t->env->clock);
@@ -373,15 +381,26 @@ void bgmqi_desk_quit(struct desk *d)
 void bgmqi_desk_leave(struct desk *d)
 {
     struct type *t = d->type;
+    struct flight_slot *slot = d->slot;
     bgmqi_type_lock(t);
     clear(d, true);
     if (!d->quit)
         t->workers--;
     d->quit = true;
+    for (struct desk **p = &t->desks; *p; p = &(*p)->next)
+        if (*p == d) {
+            *p = d->next;
+            break;
+        }
+    bgmqi_type_add_stats(&t->past, &d->stats);
+    d->stats = (struct bgmq_stats){.last_ms = 0};
+    d->mean_ns = d->batch_mono_ns = 0;
+    d->next = t->spare; /* kept: somebody may be about to wake it */
+    t->spare = d;
     t->waking = false; /* the wake may have been meant for this one */
     bgmqi_type_wake_one(t);
     bgmqi_type_unlock(t);
-    bgmqi_flight_release(t->env->flight, d->slot);
+    bgmqi_flight_release(t->env->flight, slot);
 }
 
 void bgmqi_type_cancel(struct type *t, bool cancel)

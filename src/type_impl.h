@@ -29,7 +29,9 @@ struct type {
     struct type_config config; /* set once, before REGISTERED */
     /* Workers have to come to the lock before their next message: something goes before what
      * they have claimed.  Written under lock, read by workers without. */
+    CACHE_GAP(gap_config);
     _Atomic bool urgent;
+    CACHE_GAP(gap_urgent);
 
     struct lock lock;
     /* protected by lock */
@@ -48,10 +50,12 @@ struct type {
     uint64_t added, taken, outq_added, dlq_added;
     unsigned streak; /* starts from priorityq since the last from inq */
     int64_t last_tick_ms;
-    struct desk *desks;  /* all, those that left too */
-    struct desk *parked; /* the last to park is the first to be woken */
-    bool waking;         /* a woken worker has not come to the lock yet */
-    bool batching;       /* some desk may hold claimed messages that did not start */
+    struct desk *desks;     /* in the order their workers came */
+    struct desk *spare;     /* of workers that left, to be used again */
+    struct bgmq_stats past; /* of workers that left */
+    struct desk *parked;    /* the last to park is the first to be woken */
+    bool waking;            /* a woken worker has not come to the lock yet */
+    bool batching;          /* some desk may hold claimed messages that did not start */
     unsigned workers;
     struct journal_load load;
     uint64_t wanted_id;  /* the dead message that the next load looks for */
@@ -69,12 +73,14 @@ struct desk {
     struct type *type;
     struct park park;
     _Atomic bool cancelled;
+    CACHE_GAP(gap_cancelled);
     struct flight_slot *slot; /* or NULL */
 
     /* protected by type.lock */
-    struct desk *next;        /* of all desks */
+    struct desk *next;        /* of all desks, or of the spare ones */
     struct desk *next_parked; /* of those parked */
     bool parked, quit;
+    CACHE_GAP(gap_parked);
 
     struct lock lock;
     /* protected by lock */
@@ -109,6 +115,9 @@ bool bgmqi_type_before_frontier(const struct lane_state *l, int64_t key, uint64_
  * must be behind everything in it: only a number just drawn is. */
 void bgmqi_type_bound(struct type *t, enum lane lane, int64_t key, uint64_t seq,
                       size_t len);
+/* True when LANE needs a load: little is before its frontier, or nothing (messages without a row
+ * stand beyond it). */
+bool bgmqi_type_runs_low(const struct type *t, enum lane lane);
 /* Messages of LANE in memory. */
 size_t bgmqi_type_lane_len(const struct type *t, enum lane lane);
 /* A number greater than all before: id, or order in a lane.  0: none to be had. */
@@ -127,6 +136,8 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
 bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *entry);
 /* M has ended well: to outq, or away. */
 void bgmqi_type_retire(struct type *t, struct message *m);
+/* M holds its unique key no longer, if it did. */
+void bgmqi_type_drop_key(struct type *t, const struct message *m);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
 /* Fills ENTRY's op with what is true of M now. */
@@ -139,6 +150,8 @@ enum outcome bgmqi_type_history(const struct type *t, enum outcome how);
 void bgmqi_type_check_lane(struct type *t, enum lane lane);
 /* Moves half of a crowded heap's memory to the journal's care (type_load.c). */
 void bgmqi_type_evict(struct type *t, enum lane lane);
+/* Adds S to SUM (type_stats.c). */
+void bgmqi_type_add_stats(struct bgmq_stats *sum, const struct bgmq_stats *s);
 /* Moves what DESKs of T have finished to outq (type_desk.c). */
 void bgmqi_type_collect(struct type *t);
 /* ---- loading (type_load.c, type_search.c); the journal's thread -------------------- */

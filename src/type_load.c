@@ -51,6 +51,7 @@ struct message *bgmqi_type_message_of(const struct store_row *row)
     m->crashes = (uint8_t)row->crashes;
     m->flags = (uint8_t)row->flags;
     m->row = ROW_BACKLOG;
+    m->corrupt = row->corrupt != 0;
     m->heaped = row->lane == LANE_PRIORITYQ || row->lane == LANE_DELAYED;
     m->level =
         BGMQ_DISK; /* it is in the store: what it says of the past is true of all levels */
@@ -196,13 +197,13 @@ static void load_lane(struct type *t, enum lane lane)
     size_t len = bgmqi_type_lane_len(t, lane), window = t->config.window;
     int64_t key = l->key;
     uint64_t seq = l->seq;
-    bool wanted = l->bounded && l->stored && len <= window / 2;
+    bool wanted = l->bounded && l->stored && bgmqi_type_runs_low(t, lane);
     bgmqi_type_unlock(t);
     if (!wanted)
         return;
 
     struct haul h = {.type = t, .lane = lane};
-    size_t limit = window - len;
+    size_t limit = len <= window / 2 ? window - len : window / 2 + 1;
     struct message **sorted = malloc(limit * sizeof(*sorted));
     struct store *s = bgmqi_journal_store(t->env->journal);
     int n = sorted ? s->ops->load(s, t->number, lane, key, seq, limit, LOAD_BYTES,
@@ -221,6 +222,8 @@ static void load_lane(struct type *t, enum lane lane)
 
 void bgmqi_type_load(struct type *t)
 {
+    if (bgmqi_journal_failed(t->env->journal))
+        return;
     bgmqi_type_search(t);
     bgmqi_type_sweep(t);
     for (int lane = 0; lane < LANES; lane++)
@@ -239,9 +242,13 @@ void bgmqi_type_evict(struct type *t, enum lane lane)
     struct queue keep = {.len = 0};
     while (keep.len < t->config.window)
         bgmqi_queue_push(&keep, bgmqi_heap_pop(h));
-    l->bounded = true;
-    l->key = bgmqi_type_key(h->top, lane);
-    l->seq = h->top->seq;
+    int64_t key = bgmqi_type_key(h->top, lane);
+    if (bgmqi_type_before_frontier(l, key,
+                                   h->top->seq)) { /* down only: rows are beyond */
+        l->bounded = true;
+        l->key = key;
+        l->seq = h->top->seq;
+    }
     for (struct message *m; (m = bgmqi_heap_pop(h)) != NULL;) {
         struct journal_entry *e = m->row == ROW_NONE ? NULL : bgmqi_journal_entry_new();
         if (!e) { /* memory only, or no memory: it stays beside the others */

@@ -180,16 +180,17 @@ static bool is_end(const struct store_op *op)
     return op->kind == STORE_DELETE_JOB || op->kind == STORE_DELETE_BACKLOG;
 }
 
-void bgmqi_type_committed(struct type *t, struct store_op *op)
+void bgmqi_type_committed(struct type *t, struct store_op *op, bool told)
 {
     bgmqi_type_lock(t);
-    if (is_end(op)) {
+    if (op->result == BGMQ_ELOST) /* somebody else deleted the row */
+        atomic_fetch_add(&t->env->lost, 1);
+    if (!told) {
+        /* only to be counted */
+    } else if (is_end(op)) {
         left(t, op);
     } else if (op->result != 0) {
-        /* EEXIST: the key is taken.  ELOST: somebody else deleted the row. */
-        if (op->result == BGMQ_ELOST)
-            atomic_fetch_add(&t->env->lost, 1);
-        withdraw(t, op);
+        withdraw(t, op); /* the row is gone, or (EEXIST) the key is taken */
     } else if (op->kind == STORE_INSERT) {
         t->lanes[op->lane].reserved--;
         bgmqi_queue_remove(&t->limbo, op->msg);
@@ -215,6 +216,8 @@ void bgmqi_type_dropped(struct type *t, struct store_op *op, int err)
          * database what it knew before. */
         t->lanes[op->lane].in_journal--;
         bgmqi_queue_remove(&t->limbo, op->msg);
+        if (op->kind == STORE_MOVE)
+            op->msg->row = ROW_JOB;
         bgmqi_message_ref(op->msg);
         bgmqi_type_place(t, op->msg, (enum lane)op->lane);
     }

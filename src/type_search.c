@@ -39,7 +39,7 @@ static bool revive_one(struct type *t, uint64_t id)
     bool used = false;
     bgmqi_type_lock(t);
     struct message *m = t->dlq.head;
-    while (m && id && m->id != id)
+    while (m && (m->corrupt || (id && m->id != id)))
         m = m->next;
     if (m) {
         bgmqi_queue_remove(&t->dlq, m);
@@ -78,7 +78,7 @@ static int wait_for_load(struct type *t)
 
 int bgmqi_type_retry_dead(struct type *t, uint64_t id)
 {
-    int n = 0;
+    int n = 0, vain = 0;
     bgmqi_type_lock(t);
     uint64_t most =
         t->dlq.len + t->lanes[LANE_DLQ].stored + t->lanes[LANE_DLQ].in_journal;
@@ -86,12 +86,13 @@ int bgmqi_type_retry_dead(struct type *t, uint64_t id)
     while ((uint64_t)n < most) {
         if (revive_one(t, id)) {
             n++;
+            vain = 0;
             if (id)
                 return n;
             continue;
         }
-        if (!dead_elsewhere(t, id))
-            break;
+        if (vain++ == 3 || !dead_elsewhere(t, id))
+            break; /* what is left, if any, cannot be raised */
         int err = wait_for_load(t);
         if (err)
             return n ? n : err;
@@ -116,7 +117,7 @@ struct wanted {
 static int find_row(void *ctx, const struct store_row *row)
 {
     struct wanted *w = ctx;
-    if (row->id != w->id)
+    if (row->id != w->id || row->corrupt)
         return 0;
     w->found = bgmqi_type_message_of(row);
     return w->found ? 1 : BGMQ_ENOMEM;

@@ -41,7 +41,7 @@ void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret)
     *ret = c;
 }
 
-static void add(struct bgmq_stats *sum, const struct bgmq_stats *s)
+void bgmqi_type_add_stats(struct bgmq_stats *sum, const struct bgmq_stats *s)
 {
     sum->normal_received += s->normal_received;
     sum->priority_received += s->priority_received;
@@ -54,12 +54,12 @@ static void add(struct bgmq_stats *sum, const struct bgmq_stats *s)
 
 void bgmqi_type_stats(struct type *t, struct bgmq_stats *ret)
 {
-    struct bgmq_stats sum = {.last_ms = 0};
-    name_of(t, sum.name);
     bgmqi_type_lock(t);
+    struct bgmq_stats sum = t->past;
+    name_of(t, sum.name);
     for (struct desk *d = t->desks; d; d = d->next) {
         lock_take(&d->lock);
-        add(&sum, &d->stats);
+        bgmqi_type_add_stats(&sum, &d->stats);
         lock_drop(&d->lock);
     }
     bgmqi_type_unlock(t);
@@ -91,7 +91,7 @@ int bgmq_stats_combine(const struct bgmq_stats *stats, size_t n, struct bgmq_sta
         return BGMQ_EINVAL;
     struct bgmq_stats sum = stats[0];
     for (size_t i = 1; i < n; i++)
-        add(&sum, &stats[i]);
+        bgmqi_type_add_stats(&sum, &stats[i]);
     *ret = sum;
     return 0;
 }

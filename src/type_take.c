@@ -95,6 +95,7 @@ static void put_back(struct type *t, struct message *m, enum place from)
     if (bgmqi_getters_offer(getters_of(t, from), m)) {
         m->place = PLACE_TAKEN;
         bgmqi_queue_push(&t->out, m);
+        t->taken++;
         return;
     }
     m->place = (uint8_t)from;
@@ -106,8 +107,7 @@ static void end_taken(struct type *t, struct message *m, enum place from)
     if (m->row != ROW_NONE)
         bgmqi_type_end_row(t, m, from == PLACE_DLQ ? OUTCOME_NONE : OUTCOME_DONE);
     bgmqi_type_lock(t);
-    if (m->ext && m->ext->unique_key && from != PLACE_DLQ && !t->env->journal)
-        bgmqi_map_remove(&t->keys, m->ext->unique_key);
+    bgmqi_type_drop_key(t, m);
     bgmqi_type_leave_out(t, m);
     bgmqi_type_release(t, m);
     bgmqi_type_unlock(t);

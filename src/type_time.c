@@ -22,7 +22,8 @@ int64_t bgmqi_type_tick(struct type *t, int64_t now_ms)
         bgmqi_type_ready(t, bgmqi_heap_pop(&t->delayed));
     if (t->delayed.top && t->delayed.top->due_ms > now_ms)
         next = t->delayed.top->due_ms;
-    bgmqi_type_check_lane(t, LANE_DELAYED);
+    for (int lane = 0; lane < LANES; lane++) /* a load that failed is tried again */
+        bgmqi_type_check_lane(t, (enum lane)lane);
     t->due_hint = INT64_MAX; /* the caller is told by the result */
     bgmqi_type_unlock(t);
     return next;

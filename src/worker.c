@@ -148,7 +148,7 @@ static void turn(struct worker *w, struct message *m)
     struct bgmq_job job = {.env = w->env, .type = t, .desk = w->desk, .message = m};
     current = &job;
     enum bgmq_verdict verdict = BGMQ_PERMANENT;
-    if (m->attempt > most_attempts(&job)) {
+    if (m->crashes && m->attempt > most_attempts(&job)) {
         /* The last attempt it had ended with the process. */
         m->attempt--;
         bgmqi_worker_note(&job, "Crash", "the process died during the last attempt");
@@ -160,6 +160,7 @@ static void turn(struct worker *w, struct message *m)
     bgmqi_failure_unref(job.failure);
     if (job.json)
         json_decref(job.json);
+    bgmqi_message_ext_free(job.reply_ext);
     free(job.response_type);
     free(job.response);
 }

@@ -33,6 +33,7 @@ struct bgmq_job {
     char *response_type; /* NULL: no response */
     void *response;
     size_t response_len;
+    struct message_ext *reply_ext; /* tag, traceparent, meta for the reply; or NULL */
 };
 
 struct worker;

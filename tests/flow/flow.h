@@ -9,6 +9,18 @@
 
 #include "../harness/harness.h"
 
+/* 1 when the program runs under a sanitizer, which has threads, memory and locks of its own. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FLOW_CHECKED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define FLOW_CHECKED 1
+#endif
+#endif
+#ifndef FLOW_CHECKED
+#define FLOW_CHECKED 0
+#endif
+
 /* Fails the test unless CALL returns 0, or the error named. */
 #define OK(call)         flow_check((call), BGMQ_OK, #call, __FILE__, __LINE__)
 #define FAILS(err, call) flow_check((call), (err), #call, __FILE__, __LINE__)

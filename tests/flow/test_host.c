@@ -12,17 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define CHECKED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define CHECKED 1
-#endif
-#endif
-#ifndef CHECKED
-#define CHECKED 0
-#endif
-
 /* Calls FN with the number in each name of DIRECTORY. */
 static void each_number(const char *directory, void (*fn)(long number, void *ctx),
                         void *ctx)
@@ -71,7 +60,7 @@ static void expect_signals_blocked(long tid, void *ctx)
 
 START_TEST(threads_of_the_service_receive_no_signals)
 {
-    if (CHECKED)
+    if (FLOW_CHECKED)
         HARNESS_SKIP("the checker has threads of its own");
     struct recorder r;
     recorder_init(&r);
@@ -184,7 +173,7 @@ static int64_t cpu_ns(void)
  * three times at most, and all of them together use no processor to speak of. */
 START_TEST(idle_service_does_nothing)
 {
-    if (CHECKED)
+    if (FLOW_CHECKED)
         HARNESS_SKIP("the checker has threads of its own");
     struct recorder r;
     recorder_init(&r);
@@ -224,7 +213,7 @@ static long resident_bytes(void)
 START_TEST(waiting_message_costs_its_body_and_200_bytes)
 {
     enum { N = 100000, BODY = 100 };
-    if (CHECKED)
+    if (FLOW_CHECKED)
         HARNESS_SKIP("the checker has memory of its own");
     char body[BODY];
     memset(body, 'b', sizeof(body));
@@ -244,7 +233,7 @@ END_TEST
 START_TEST(backlog_in_the_database_costs_no_memory)
 {
     enum { N = 3000, BODY = 20000, WARM_UP = 1000 };
-    if (CHECKED)
+    if (FLOW_CHECKED)
         HARNESS_SKIP("the checker has memory of its own");
     char *body = calloc(1, BODY);
     ck_assert_ptr_nonnull(body);

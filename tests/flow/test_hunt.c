@@ -124,12 +124,12 @@ START_TEST(a_load_that_failed_is_tried_again)
     r.gate = &gate;
     struct bgmq *mq =
         flow_open_with(1, SERVICE(.log = harness_log_keep, .log_ctx = &log));
-    flow_register_with(mq, "T", &r, TYPE(.window = 2));
+    flow_register_with(mq, "T", &r, TYPE(.window = 1));
     for (int i = 0; i < N; i++)
         OK(bgmq_publish(mq, "T", body, LEN, NULL, NULL));
     OK(bgmq_flush(mq));
     sqlite3_int64 before = sqlite3_hard_heap_limit64(sqlite3_memory_used() + LEN / 4);
-    OK(bgmq_start(mq)); /* one begins: memory runs low */
+    OK(bgmq_start(mq)); /* one begins, and memory holds no other */
     WAIT_UNTIL(harness_log_has(&log, "cannot load"));
     sqlite3_hard_heap_limit64(before);
     gate_open(&gate);
@@ -262,8 +262,8 @@ START_TEST(who_was_dead_does_not_give_away_the_key_of_its_successor)
     flow_wait_ended(mq, "T", 1);
     OK(bgmq_stop(mq, 0));
     OK(bgmq_flush(mq));
-    uint64_t b = flow_publish_with(mq, "T", "B",
-                                   MESSAGE(.unique_key = "k", .delay_ms = 3600000));
+    uint64_t b =
+        flow_publish_with(mq, "T", "B", MESSAGE(.unique_key = "k", .delay_ms = 3600000));
     ck_assert_int_eq(bgmq_retry_dead(mq, "T", 0), 1);
     flow_expect(mq, "mq:T.inq", "A");
     OK(bgmq_publish(mq, "T", "C", 1, &MESSAGE(.unique_key = "k"), &receipt));

@@ -12,17 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define UNDER_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNDER_TSAN 1
-#endif
-#endif
-#ifndef UNDER_TSAN
-#define UNDER_TSAN 0
-#endif
-
 /* ---- two services of one process ------------------------------------------------ */
 
 /* S24. */
@@ -280,8 +269,8 @@ static int use_own(const char *path)
 
 START_TEST(child_of_a_fork_opens_its_own)
 {
-    if (UNDER_TSAN)
-        HARNESS_SKIP("no threads after a fork under this checker");
+    if (FLOW_CHECKED)
+        HARNESS_SKIP("the checker's own locks do not survive a fork beside threads");
     struct bgmq *mq = flow_open(_i);
     OK(bgmq_start(mq));
     const char *path = _i ? harness_path("child.db") : NULL;

@@ -48,7 +48,7 @@ static void record(struct fake_store *f, struct store_op *ops, size_t n,
 {
     char word[32] = "[";
     for (size_t i = 0; i < n; i++) {
-        ops[i].result = 0;
+        ops[i].result = ops[i].id == f->lost ? BGMQ_ELOST : 0;
         snprintf(word, sizeof(word), "%s%llu", i ? " " : "[",
                  (unsigned long long)ops[i].id);
         put(f, word);
@@ -130,6 +130,13 @@ void fake_blame(struct fake_store *f, uint64_t id)
     pthread_mutex_unlock(&f->lock);
 }
 
+void fake_lose(struct fake_store *f, uint64_t id)
+{
+    pthread_mutex_lock(&f->lock);
+    f->lost = id;
+    pthread_mutex_unlock(&f->lock);
+}
+
 void fake_refuse_ids(struct fake_store *f, int refuse)
 {
     pthread_mutex_lock(&f->lock);
@@ -168,9 +175,9 @@ static void tell(struct rig *r, uint64_t id, const char *what)
     pthread_mutex_unlock(&r->lock);
 }
 
-static void on_committed(void *ctx, struct store_op *op)
+static void on_committed(void *ctx, struct store_op *op, bool told)
 {
-    tell(ctx, op->id, "");
+    tell(ctx, op->id, op->result == BGMQ_ELOST ? (told ? ":lost" : ":lost untold") : "");
     counter_add(&((struct rig *)ctx)->committed, 1);
 }
 

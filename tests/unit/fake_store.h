@@ -23,6 +23,7 @@ struct fake_store {
     /* protected by lock */
     int failure, failures; /* of the next transactions; < 0: of all */
     uint64_t guilty;       /* an op with this id fails each transaction it is in */
+    uint64_t lost;         /* the row of this id is not there: ELOST */
     int no_ids;            /* reservations fail */
     uint64_t next_id, returned;
     size_t largest; /* transaction */
@@ -34,6 +35,8 @@ struct fake_store {
 void fake_fail(struct fake_store *f, int failure, int n);
 /* The op with ID cannot be applied. */
 void fake_blame(struct fake_store *f, uint64_t id);
+/* There is no row for the op with ID. */
+void fake_lose(struct fake_store *f, uint64_t id);
 /* Reservations of ids fail, or not. */
 void fake_refuse_ids(struct fake_store *f, int refuse);
 
@@ -47,7 +50,8 @@ struct rig {
     struct log logger;
     struct counter committed, dropped, loads, failed; /* upcalls */
     pthread_mutex_t lock;
-    /* protected by lock: "3 " for a commit, "4:BGMQ_EBUSY " for a drop */
+    /* protected by lock: "3 " for a commit, "3:lost " when there was no row, and
+     * "4:BGMQ_EBUSY " for a drop */
     char events[8192];
 };
 

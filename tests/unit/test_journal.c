@@ -194,6 +194,31 @@ START_TEST(group_is_never_split)
 }
 END_TEST
 
+/* A row that somebody else took away is reported to its owner, asked for or not. */
+START_TEST(lost_row_is_reported)
+{
+    rig_open(r, NEVER_MS, 2);
+    fake_lose(&r->store, 2);
+    struct journal_entry *e[2];
+    for (uint64_t i = 0; i < 2; i++) {
+        e[i] = rig_entry(i + 1, BGMQ_BEHIND);
+        e[i]->tell = false;
+        e[i]->op.owner = r;
+        bgmqi_journal_add(r->journal, e[i], e[i]);
+    }
+    counter_wait(&r->committed, 1);
+    rig_flush(r);
+    rig_expect_events(r, "2:lost untold ");
+    struct ticket *t = rig_publish(r, 2, 1);
+    ck_assert_int_eq(bgmqi_ticket_wait(t, patience()), 0);
+    uint64_t id;
+    ck_assert_int_eq(bgmqi_ticket_result(t, 0, &id), BGMQ_ELOST);
+    bgmqi_ticket_release(t);
+    rig_expect_events(r, "2:lost untold 2:lost ");
+    rig_close(r);
+}
+END_TEST
+
 START_TEST(crowd_is_told)
 {
     rig_open_lazy(r);
@@ -501,6 +526,7 @@ static Suite *suite(void)
     tcase_add_loop_test(batches, only_disk_is_synced, 0, 4);
     tcase_add_test(batches, group_has_one_transaction_and_all_results);
     tcase_add_test(batches, group_is_never_split);
+    tcase_add_test(batches, lost_row_is_reported);
     tcase_add_test(batches, crowd_is_told);
     TCase *back = harness_case(s, "take back");
     tcase_add_test(back, insert_taken_back_is_not_written);
