@@ -70,7 +70,13 @@ enum bgmq_err {
     BGMQ_EOWNED = -21,   /* another process owns the database */
     BGMQ_ETHREAD = -22,  /* a thread could not be started; none was */
     BGMQ_EJSON = -23,    /* text that is not JSON, or not of the shape asked for */
-    BGMQ_EHTTP = -24     /* the HTTP listener could not be started */
+    BGMQ_EHTTP = -24,    /* the HTTP listener could not be started */
+    BGMQ_EREADONLY = -25,  /* the connection, or the file, can only be read */
+    BGMQ_EOTHERFILE = -26, /* the connection's main database is not the queue's, or an
+                              attached one takes part in the transaction */
+    BGMQ_EDRAINING = -27,  /* the service finishes what it has and takes nothing new */
+    BGMQ_ESCHEMA = -28,    /* a table of ours is not as this library made it */
+    BGMQ_ECORRUPT = -29    /* the database file is damaged */
 };
 
 /* Lends a short English text, good for ever.  Never NULL. */
@@ -89,7 +95,6 @@ struct bgmq;
 struct bgmq_job;
 struct bgmq_message;
 struct json_t;
-struct MHD_Connection;
 
 /* What an accepted message survives.  Each level includes those before it; those above MEMORY
  * need a database (EINVAL). */
@@ -128,9 +133,27 @@ typedef int64_t bgmq_backoff_fn(unsigned attempt, void *ctx);
 enum bgmq_backoff {
     /* Random in 0 .. min(max, base * 2^(attempt-1)): "full jitter". */
     BGMQ_BACKOFF_EXPONENTIAL = 0,
-    BGMQ_BACKOFF_NONE,    /* at once, at the tail of its queue */
-    BGMQ_BACKOFF_FIXED,   /* backoff_base_ms each time */
-    BGMQ_BACKOFF_CALLBACK /* backoff_fn decides */
+    BGMQ_BACKOFF_NONE,     /* at once, at the tail of its queue */
+    BGMQ_BACKOFF_FIXED,    /* backoff_base_ms each time */
+    BGMQ_BACKOFF_CALLBACK, /* backoff_fn decides */
+    BGMQ_BACKOFF_TABLE     /* backoff_table[attempt - 1], the last one from then on */
+};
+
+/* For how long a message keeps its unique key from others of its type. */
+enum bgmq_unique {
+    BGMQ_UNIQUE_UNFINISHED = 0, /* while it waits or runs: until it is done or dead */
+    BGMQ_UNIQUE_WAITING,        /* until its first start */
+    BGMQ_UNIQUE_DONE,           /* until it is done or discarded: the dead keep it */
+    BGMQ_UNIQUE_PERIOD /* for unique_period_ms from its acceptance, whatever becomes of it */
+};
+
+/* What a publish does when another message has the key. */
+enum bgmq_conflict {
+    BGMQ_CONFLICT_KEEP =
+        0, /* adds nothing; the receipt names the other and says duplicate */
+    BGMQ_CONFLICT_REPLACE, /* takes the place of the other, in one commit, if that one waits;
+                               else as KEEP */
+    BGMQ_CONFLICT_REFUSE /* EEXIST */
 };
 
 enum bgmq_history { BGMQ_HISTORY_OFF = 0, BGMQ_HISTORY_FAILURES, BGMQ_HISTORY_ALL };
@@ -148,8 +171,17 @@ struct bgmq_options {
     size_t max_body;             /* bytes of one body [1 MiB; at most 64 MiB] */
     size_t max_bytes;  /* memory for all messages; publish beyond it: EFULL [64 MiB] */
     size_t stack_size; /* of every thread, bytes [1 MiB] */
-    unsigned history_keep; /* rows of history kept, of all types together [100000] */
-    int no_responses;      /* 1: responses without reply_to go nowhere [0] */
+    unsigned history_keep;      /* rows of history kept, of all types together [100000] */
+    int64_t history_max_age_ms; /* ... and how long [0: for ever] */
+    unsigned standby_ms; /* waits so long for the owner of the database to go [0] */
+    int guests; /* 1: looks 50 times a second for what other processes publish by SQL [0] */
+    unsigned
+        max_crashes; /* deaths of the process in a message's handler until it is dead [3] */
+    unsigned
+        boot_breaker; /* deaths within 60 s of opening after which the first bgmq_start
+                              does not start [3; 1000: never] */
+    unsigned metrics_interval_ms; /* a line of metrics to the log, as INFO [0: none] */
+    int no_responses;             /* 1: responses without reply_to go nowhere [0] */
     const char *const *response_types; /* NULL-ended: only these go out [NULL: all] */
     bgmq_log_fn *log;                  /* [NULL: warnings and errors to stderr] */
     void *log_ctx;
@@ -162,12 +194,27 @@ struct bgmq_type_options {
     unsigned backoff_base_ms; /* [1000] */
     unsigned backoff_max_ms;  /* [300000] */
     bgmq_backoff_fn *backoff_fn;
+    const unsigned *backoff_table; /* milliseconds; copied, <= 32 */
+    unsigned backoff_table_len;
+    unsigned timeout_ms; /* of one attempt: then its cancel flag is set [0: none] */
+    unsigned stuck_ms;   /* after that: it is taken for stuck, and replaced [30000] */
+    int64_t expire_ms;   /* of messages that say nothing [0: never] */
+    int discard_expired; /* 1: what expires is discarded, not dead [0] */
+    uint64_t
+        max_messages; /* that wait, in memory and database; a publish beyond it waits up to
+                              its wait_ms, then EFULL [0: no bound] */
+    uint64_t max_bytes; /* of memory for messages of this type, likewise [0: none] */
+    unsigned wait_ms;   /* for room, of messages that say nothing [0: EFULL at once] */
+    const char
+        *channel;    /* serves this channel of the type only [NULL: those without one] */
+    int any_channel; /* 1, without CHANNEL: also channels that nobody registered [0] */
     enum bgmq_durability durability;
     unsigned window; /* bodies kept in memory while more wait in the database [1000] */
     unsigned outq_limit;     /* messages kept in outq [100] */
     int no_outq;             /* 1: nothing goes to outq [0] */
     unsigned priority_share; /* starts from priorityq until one is taken from inq [15] */
-    enum bgmq_history history; /* finished messages kept as rows without body [OFF] */
+    enum bgmq_history history;        /* finished messages kept as rows [OFF] */
+    int history_body;                 /* ... with their body [0] */
     bgmq_handler_fn *request_filter;  /* before the handler; anything but DONE skips it */
     bgmq_handler_fn *response_filter; /* after a handler that returned DONE */
     bgmq_handler_fn *on_error; /* in place of the rules: RETRY PERMANENT SNOOZE DISCARD */
@@ -177,7 +224,16 @@ struct bgmq_message_options {
     int priority;      /* > 0: priorityq, higher first; 1..32767 [0: inq] */
     int64_t delay_ms;  /* not before this long from now; negative is now; < 100 years */
     int64_t run_at_ms; /* not before this time; at most one of the two */
-    const char *unique_key;  /* 1..200 bytes: one unfinished message of the type has it */
+    int64_t expire_ms; /* not started in this time: dead, code "expired"; or */
+    int64_t expire_at_ms;   /* ... by this time; at most one of the two [the type's] */
+    const char *unique_key; /* 1..200 bytes: only one message of the type has it */
+    enum bgmq_unique unique;
+    int64_t unique_period_ms; /* with BGMQ_UNIQUE_PERIOD */
+    enum bgmq_conflict on_conflict;
+    const char *channel; /* as a type's name: served by who registered for it [none] */
+    unsigned timeout_ms; /* [the type's] */
+    unsigned
+        wait_ms; /* longest wait for room at a bound [the type's]; never in a handler */
     const char *reply_to;    /* queue that gets the reply */
     uint64_t reply_id;       /* id of the request this answers */
     const char *tag;         /* <= 200 bytes, carried along and copied to the reply */
@@ -192,7 +248,8 @@ struct bgmq_message_options {
 struct bgmq_receipt {
     uint64_t id;                /* of the message; never reused in one database */
     enum bgmq_durability level; /* reached when the call returned */
-    int duplicate; /* 1: nothing was added, ID is the message with the same key */
+    int duplicate;     /* 1: nothing was added, ID is the message with the same key */
+    uint64_t replaced; /* id of the message this one took the place of; 0: none */
 };
 
 /* ---- open, start, stop, close ------------------------------------------------------ */
@@ -200,12 +257,15 @@ struct bgmq_receipt {
 /* Opens a service, stopped.  Copies OPTIONS, which may be NULL.  With a database: creates or
  * checks the file, becomes its owner, and finds every unfinished message again.  Blocks while
  * it does.  ERROR may be NULL; on failure it says which path and why.
- * EOPEN, EUNSAFE, ENOTDB, ENOTOURS, EVERSION, EOWNED (another process), EEXIST (open in this
- * process already), ETHREAD, ENOMEM. */
+ * With STANDBY_MS it waits so long for another owner to go: that is a stand-by.
+ * EOPEN, EUNSAFE, ENOTDB, ENOTOURS, EVERSION, ESCHEMA, EOWNED (another process), EEXIST (open in
+ * this process already), ETHREAD, ENOMEM. */
 BGMQ_API int bgmq_open(struct bgmq **ret, const struct bgmq_options *options,
                        struct bgmq_error *error);
 
-/* Starts the workers of every type.  No-op when started.  EBUSY in a handler; ETHREAD. */
+/* Starts the workers of every type, and ends a drain.  No-op when started.  The first call after
+ * an open that found the process to have died too often (boot_breaker) starts nothing, logs why,
+ * and returns 0: the application boots, and an operator starts the queue.  EBUSY in a handler. */
 BGMQ_API int bgmq_start(struct bgmq *mq);
 
 /* Takes no new work, waits up to GRACE_MS (0: stop_grace_ms) for running handlers, then sets
@@ -222,6 +282,16 @@ BGMQ_API int bgmq_request_stop(struct bgmq *mq);
 BGMQ_API int bgmq_started(struct bgmq *mq);
 /* Handlers that run now. */
 BGMQ_API int bgmq_running(struct bgmq *mq);
+
+/* Finishes everything and takes nothing new: publishing from outside handlers returns EDRAINING
+ * until the next bgmq_start.  Waits up to TIMEOUT_MS until nothing waits or runs in any registered
+ * type; what is delayed stays.  EBUSY: not by then; the drain goes on.  EINPROGRESS in a handler. */
+BGMQ_API int bgmq_drain(struct bgmq *mq, unsigned timeout_ms);
+
+/* Takes no more messages of TYPE; those that run go on.  The others wait, publishing goes on.
+ * ENOENT. */
+BGMQ_API int bgmq_pause(struct bgmq *mq, const char *type);
+BGMQ_API int bgmq_resume(struct bgmq *mq, const char *type);
 
 /* Returns when everything accepted before the call has reached the level of its store. */
 BGMQ_API int bgmq_flush(struct bgmq *mq);
@@ -241,7 +311,9 @@ BGMQ_API void bgmq_free(struct bgmq *mq);
 /* Gives the type NAME (1..200 bytes of A-Z a-z 0-9 _ . -) its handler and threads, before or
  * after start and publish; messages that waited for it are handled.  Copies NAME and OPTIONS
  * (NULL: defaults), borrows CTX until bgmq_free.  EEXIST: registered already (the log names it).
- * EINVAL; ETHREAD. */
+ * EINVAL; ETHREAD.
+ * A channel is a second row of queues of the same type, with workers of its own: register NAME
+ * once for each channel, and once without.  Everywhere else it goes by the name "NAME@CHANNEL". */
 BGMQ_API int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler,
                            void *ctx, const struct bgmq_type_options *options);
 
@@ -254,7 +326,9 @@ BGMQ_API int bgmq_set_threads(struct bgmq *mq, const char *name, unsigned thread
 /* Publishes LEN bytes for TYPE, registered or not.  Copies everything.  OPTIONS and RECEIPT
  * may be NULL; BODY may be NULL only when LEN is 0 and is then refused too: a message has a
  * body, if an empty one ("", 0).  Returns when the message has reached its durability.
- * ETOOBIG; EFULL; EBUSY or EFULL after publish_timeout_ms; EUNCERTAIN; ESTORE. */
+ * ETOOBIG; EFULL: a bound is reached, and wait_ms is over; EBUSY or EFULL after
+ * publish_timeout_ms; EUNCERTAIN; ESTORE; EEXIST (BGMQ_CONFLICT_REFUSE); EDRAINING.  In a handler
+ * it never waits for room. */
 BGMQ_API int bgmq_publish(struct bgmq *mq, const char *type, const void *body, size_t len,
                           const struct bgmq_message_options *options,
                           struct bgmq_receipt *receipt);
@@ -295,6 +369,7 @@ BGMQ_API const void *bgmq_job_body(const struct bgmq_job *job, size_t *ret_len);
 BGMQ_API unsigned bgmq_job_attempt(const struct bgmq_job *job); /* 1 at the first */
 BGMQ_API unsigned bgmq_job_max_attempts(const struct bgmq_job *job);
 BGMQ_API int bgmq_job_priority(const struct bgmq_job *job);
+BGMQ_API const char *bgmq_job_channel(const struct bgmq_job *job);     /* or NULL */
 BGMQ_API const char *bgmq_job_tag(const struct bgmq_job *job);         /* or NULL */
 BGMQ_API const char *bgmq_job_traceparent(const struct bgmq_job *job); /* or NULL */
 BGMQ_API const char *bgmq_job_reply_to(const struct bgmq_job *job);    /* or NULL */
@@ -304,8 +379,26 @@ BGMQ_API const char *bgmq_job_meta(const struct bgmq_job *job,
 BGMQ_API const char *bgmq_job_error_code(const struct bgmq_job *job);
 BGMQ_API const char *bgmq_job_error_text(const struct bgmq_job *job);
 
-/* 1 when the handler is asked to end soon (stop, close). */
+/* 1 when the handler is asked to end soon: its time is over, the service stops, or somebody
+ * cancelled it.  Cheap: ask it in every loop.  What then returns BGMQ_RETRY because of a stop goes
+ * back to the front of its queue, and no attempt is used. */
 BGMQ_API int bgmq_job_cancelled(const struct bgmq_job *job);
+/* Milliseconds until the attempt's time-out, 0 when it is over; INT64_MAX: it has none. */
+BGMQ_API int64_t bgmq_job_time_left(const struct bgmq_job *job);
+
+/* Saves LEN bytes, at most 64 KiB, that say how far the work is; every later attempt gets them
+ * back by bgmq_job_cursor.  Copies.  LEVEL BEHIND (also DEFAULT) waits for nobody and writes only
+ * the last of many: call it for each item.  COMMIT and DISK wait.  A message without a row keeps
+ * it in memory.  ELOST: the attempt is over; EINVAL, ENOMEM. */
+BGMQ_API int bgmq_job_save_cursor(struct bgmq_job *job, const void *bytes, size_t len,
+                                  enum bgmq_durability level);
+/* Lends the cursor, a NUL behind it, until it is saved anew; NULL: none was saved. */
+BGMQ_API const void *bgmq_job_cursor(const struct bgmq_job *job, size_t *ret_len);
+/* A number and a text (NULL: none; cut at 200 bytes) for people, kept with the cursor.  Copies. */
+BGMQ_API int bgmq_job_progress(struct bgmq_job *job, int64_t number, const char *text);
+/* Bytes that are kept in the history, and with the message in outq, when the handler returns
+ * DONE; at most 1 MiB.  Copies; a second call replaces the first. */
+BGMQ_API int bgmq_job_result(struct bgmq_job *job, const void *bytes, size_t len);
 
 /* Unpacks the body as JSON by FORMAT (jansson's json_unpack; strings are lent until the
  * handler returns).  EJSON notes position and reason as the job's error: return it. */
@@ -364,6 +457,9 @@ BGMQ_API unsigned bgmq_message_attempts(const struct bgmq_message *message);
 BGMQ_API int bgmq_message_priority(const struct bgmq_message *message);
 BGMQ_API const char *bgmq_message_error_code(const struct bgmq_message *message);
 BGMQ_API const char *bgmq_message_error_text(const struct bgmq_message *message);
+/* Lends the result its handler kept (outq); NULL: none. */
+BGMQ_API const void *bgmq_message_result(const struct bgmq_message *message,
+                                         size_t *ret_len);
 BGMQ_API int64_t bgmq_message_error_ms(const struct bgmq_message *message); /* 0: none */
 
 /* Called once for each message of a queue, in order; MESSAGE is lent for the call and may not
@@ -385,16 +481,6 @@ BGMQ_API int bgmq_drop_queue(struct bgmq *mq, const char *queue);
 BGMQ_API int bgmq_request(struct bgmq *mq, const char *type, const void *body, size_t len,
                           const struct bgmq_message_options *options, unsigned timeout_ms,
                           struct bgmq_message **ret);
-
-/* Gives every message of TYPE's dlq a new life: same id, attempts from 0, error cleared.
- * ID 0: all of them.  Returns how many.  ENOENT: no such message.  A unique key was
- * given up at death and is not taken again; a message whose body is damaged stays. */
-BGMQ_API int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id);
-
-/* Re-queues every unfinished message that is neither queued nor running: those that wait out
- * a back-off run now.  Safe at any time.  *RET_IDS (free() it; NULL when there are none) gets
- * their ids; may be NULL.  Returns how many.  Open and start replay by themselves. */
-BGMQ_API int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids);
 
 /* ---- inspection -------------------------------------------------------------------- */
 
@@ -428,6 +514,11 @@ struct bgmq_collection {
     uint64_t inq, priorityq, dlq,
         outq; /* messages there now, those only in the database too */
     uint64_t delayed, running;
+    uint64_t suspects; /* waiting to be run alone: they ran when the process died */
+    uint64_t stuck;    /* handlers that were given up, and have not returned */
+    uint64_t expired;  /* messages that were not started in time, since open */
+    uint64_t timeouts; /* attempts that were given up, since open */
+    int paused;
 };
 
 BGMQ_API int bgmq_type_collection(struct bgmq *mq, const char *type,
@@ -450,6 +541,11 @@ struct bgmq_counters {
     uint64_t commits;         /* transactions of the journal */
     uint64_t journal_waiting; /* changes accepted, not yet committed */
     int store_state;          /* 0: none, 1: good, 2: retrying, 3: failed */
+    int breaker;  /* 1: the process died too often, and bgmq_start was not obeyed yet */
+    int draining; /* 1: between bgmq_drain and bgmq_start */
+    int solo;     /* 1: suspects are run one at a time, nothing else runs */
+    uint64_t
+        inbox; /* messages taken over from other processes and plain SQL, since open */
 };
 BGMQ_API int bgmq_service_counters(struct bgmq *mq, struct bgmq_counters *ret);
 
@@ -460,52 +556,11 @@ BGMQ_API int bgmq_stats_text(struct bgmq *mq, char **ret);
 BGMQ_API int bgmq_stats_json(struct bgmq *mq, char **ret);
 BGMQ_API int bgmq_description_text(struct bgmq *mq, const char *type, char **ret);
 
-/* ---- admin over HTTP --------------------------------------------------------------- */
-
-struct bgmq_http;
-
-struct bgmq_http_options {
-    unsigned port;           /* on 127.0.0.1 [0: any free one] */
-    const char *unix_socket; /* path, instead of a port; mode 0600 */
-    const char *token; /* bearer token that start and stop ask for, >= 16 bytes [none] */
-    const char *const
-        *hosts; /* NULL-ended: Host values allowed beside loopback's names */
-    int strict; /* 1: GET changes nothing, only POST does [0] */
-};
-
-/* Serves /mq/start /mq/stop /mq/stats /mq/status on loopback from one thread of its own.
- * Without a token every user of the machine may stop the queue over TCP: where that matters, set
- * one or use the unix socket.  Copies OPTIONS.  Borrows MQ until bgmq_http_stop, which must come
- * before bgmq_free.  EHTTP: the port is taken or the path unusable; ERROR, which may be NULL,
- * says why. */
-BGMQ_API int bgmq_http_start(struct bgmq_http **ret, struct bgmq *mq,
-                             const struct bgmq_http_options *options,
-                             struct bgmq_error *error);
-/* The port it listens on; 0 on a unix socket. */
-BGMQ_API unsigned bgmq_http_port(const struct bgmq_http *http);
-/* Ends the listener and frees HTTP; NULL is allowed.  Not in a handler, nor on a thread of
- * libmicrohttpd. */
-BGMQ_API void bgmq_http_stop(struct bgmq_http *http);
-
-/* For an application's own libmicrohttpd daemon: */
-/* Makes the routes without a daemon; bgmq_http_stop frees it.  Port and socket are unused. */
-BGMQ_API int bgmq_http_mount(struct bgmq_http **ret, struct bgmq *mq,
-                             const struct bgmq_http_options *options,
-                             struct bgmq_error *error);
-/* Call it first in the access handler, each time, with that handler's arguments.  0: the URL is
- * not under /mq/, go on yourself.  1: answered or in progress, return *RET_RESULT (an enum
- * MHD_Result).  Never touches *REQUEST_STATE.  Where the daemon listens beyond loopback, other
- * machines need the token, also to read.  Start the daemon with MHD_OPTION_UNESCAPE_CALLBACK set
- * to bgmq_http_unescape, so that the URL arrives as it was sent. */
-BGMQ_API int bgmq_http_handle(struct bgmq_http *http, struct MHD_Connection *connection,
-                              const char *url, const char *method, const char *version,
-                              size_t *upload_data_size, void **request_state,
-                              int *ret_result);
-BGMQ_API size_t bgmq_http_unescape(void *cls, struct MHD_Connection *connection,
-                                   char *text);
-
 #ifdef __cplusplus
 }
 #endif
+
+#include "bgmq_http.h"
+#include "bgmq_operate.h"
 
 #endif

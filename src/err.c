@@ -30,7 +30,12 @@
     X(BGMQ_EOWNED, "another process owns the database")                                  \
     X(BGMQ_ETHREAD, "a thread could not be started")                                     \
     X(BGMQ_EJSON, "not JSON, or not of the shape asked for")                             \
-    X(BGMQ_EHTTP, "the HTTP listener could not be started")
+    X(BGMQ_EHTTP, "the HTTP listener could not be started")                              \
+    X(BGMQ_EREADONLY, "it can only be read")                                             \
+    X(BGMQ_EOTHERFILE, "the connection's database is not the queue's")                   \
+    X(BGMQ_EDRAINING, "the service finishes what it has and takes nothing new")          \
+    X(BGMQ_ESCHEMA, "a table of bgmq is not as this library made it")                    \
+    X(BGMQ_ECORRUPT, "the database file is damaged")
 
 const char *bgmq_strerror(int err)
 {

@@ -15,11 +15,21 @@
 #include "err.h"
 #include "lock.h"
 
-enum { SLOTS = 16384 };
-#define SIZE (sizeof(struct flight_slot) * SLOTS)
+enum { SLOTS = 16384 - 4, MAGIC = 0x42474D51, LAYOUT = 2 };
+
+/* The file.  A page of head would do; it is 64 bytes so that the whole is 256 KiB. */
+struct flight_file {
+    _Atomic uint32_t magic, layout;
+    _Atomic uint64_t number;
+    struct flight_bell bell;
+    char unused[40];
+    struct flight_slot slots[SLOTS];
+};
+#define SIZE sizeof(struct flight_file)
 
 struct flight {
-    struct flight_slot *slots; /* the mapping */
+    struct flight_file *file; /* the mapping */
+    struct flight_slot *slots;
     struct lock lock;
     bool taken[SLOTS]; /* protected by lock */
 };
@@ -51,16 +61,28 @@ static int map_file(struct flight *f, const char *name, struct bgmq_error *error
     if (!err && at == MAP_FAILED)
         err = bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", name, strerror(errno));
     close(fd);
-    if (!err)
-        f->slots = at;
-    return err;
+    if (err)
+        return err;
+    f->file = at;
+    f->slots = f->file->slots;
+    if (atomic_load(&f->file->magic) != MAGIC ||
+        atomic_load(&f->file->layout) != LAYOUT) {
+        /* New, or of a version that knew neither head nor states: nothing in it can be trusted. */
+        memset(at, 0, SIZE);
+        atomic_store(&f->file->number, 1);
+        atomic_store(&f->file->layout, LAYOUT);
+        atomic_store(&f->file->magic, MAGIC);
+    }
+    return 0;
 }
 
 static int read_log(const struct flight *f, struct flight_log *ret)
 {
-    struct flight_log log = {calloc(SLOTS, sizeof(*log.ids)),
-                             calloc(SLOTS, sizeof(*log.attempts)), 0};
-    if (!log.ids || !log.attempts) {
+    struct flight_log log = {.ids = calloc(SLOTS, sizeof(*log.ids)),
+                             .attempts = calloc(SLOTS, sizeof(*log.attempts)),
+                             .running = calloc(SLOTS, sizeof(*log.running)),
+                             .number = atomic_load(&f->file->number)};
+    if (!log.ids || !log.attempts || !log.running) {
         bgmqi_flight_log_fini(&log);
         return BGMQ_ENOMEM;
     }
@@ -68,6 +90,7 @@ static int read_log(const struct flight *f, struct flight_log *ret)
         uint64_t id = atomic_load(&f->slots[i].id);
         if (id) {
             log.ids[log.n] = id;
+            log.running[log.n] = atomic_load(&f->slots[i].state) != FLIGHT_ENDED;
             log.attempts[log.n++] = atomic_load(&f->slots[i].attempt);
         }
     }
@@ -105,6 +128,7 @@ void bgmqi_flight_log_fini(struct flight_log *log)
 {
     free(log->ids);
     free(log->attempts);
+    free(log->running);
     *log = (struct flight_log){.n = 0};
 }
 
@@ -113,14 +137,20 @@ void bgmqi_flight_clear(struct flight *f)
     for (size_t i = 0; i < SLOTS; i++)
         if (atomic_load_explicit(&f->slots[i].id, memory_order_relaxed))
             flight_end(&f->slots[i]);
+    atomic_fetch_add(&f->file->number, 1);
+}
+
+struct flight_bell *bgmqi_flight_bell(struct flight *f)
+{
+    return &f->file->bell;
 }
 
 void bgmqi_flight_free(struct flight *f)
 {
     if (!f)
         return;
-    if (f->slots)
-        munmap(f->slots, SIZE);
+    if (f->file)
+        munmap(f->file, SIZE);
     lock_fini(&f->lock);
     free(f);
 }

@@ -12,18 +12,23 @@
 
 struct flight;
 
-/* One running message.  Its worker writes it; ID last, and 0 first. */
+enum flight_state { FLIGHT_RUNNING = 1, FLIGHT_ENDED = 2 };
+
+/* One started message whose end the database does not know yet.  Its worker writes it when the
+ * handler starts and when it ends (ID last); the journal clears it once the end is committed. */
 struct flight_slot {
-    _Atomic uint64_t id; /* 0: nothing runs */
+    _Atomic uint64_t id; /* 0: free */
     _Atomic uint32_t attempt;
-    uint32_t unused;
+    _Atomic uint32_t state; /* enum flight_state */
 };
 
 /* What was in flight when the last owner ended. */
 struct flight_log {
     uint64_t *ids;
     uint32_t *attempts;
+    uint8_t *running; /* 1: in its handler */
     size_t n;
+    uint64_t number; /* of these contents: +1 at each bgmqi_flight_clear */
 };
 
 /* Opens or makes PATH-flight and copies what it says to *LOG (bgmqi_flight_log_fini); nothing is
@@ -36,6 +41,13 @@ void bgmqi_flight_clear(struct flight *f);
 /* NULL is allowed. */
 void bgmqi_flight_free(struct flight *f);
 
+/* The words by which guests wake the owner: in the same file, so that every process maps them. */
+struct flight_bell {
+    _Atomic uint32_t rung;    /* +1 at each ring: a futex */
+    _Atomic uint32_t waiting; /* threads that may be asleep on it */
+};
+struct flight_bell *bgmqi_flight_bell(struct flight *f);
+
 /* A slot of one's own; NULL when all are taken.  F may be NULL.  Any thread. */
 struct flight_slot *bgmqi_flight_take(struct flight *f);
 /* NULL is allowed. */
@@ -44,7 +56,14 @@ void bgmqi_flight_release(struct flight *f, struct flight_slot *slot);
 static inline void flight_begin(struct flight_slot *s, uint64_t id, uint32_t attempt)
 {
     atomic_store_explicit(&s->attempt, attempt, memory_order_relaxed);
+    atomic_store_explicit(&s->state, FLIGHT_RUNNING, memory_order_relaxed);
     atomic_store_explicit(&s->id, id, memory_order_release);
+}
+
+/* The handler has ended, its end is not committed. */
+static inline void flight_ended(struct flight_slot *s)
+{
+    atomic_store_explicit(&s->state, FLIGHT_ENDED, memory_order_release);
 }
 
 static inline void flight_end(struct flight_slot *s)

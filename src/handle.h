@@ -31,6 +31,8 @@ struct bgmq {
     struct owner *owner;
     struct flight *flight;
     uint64_t replayed;
+    unsigned
+        deaths; /* of the process, in a row, each soon after it opened the database */
 
     _Atomic uint64_t replies_dropped;
 

@@ -29,6 +29,7 @@ void bgmqi_journal_entry_free(struct journal_entry *e)
         return;
     bgmqi_message_unref(e->op.msg);
     bgmqi_failure_unref(e->op.failure);
+    bgmqi_progress_unref(e->op.progress);
     free(e->op.text);
     bgmqi_mem_free(e, sizeof(*e));
 }
@@ -143,6 +144,60 @@ int bgmqi_journal_flush(struct journal *j, int64_t timeout_ns)
     return err == BGMQ_ETIMEOUT ? bgmqi_journal_timeout_err(j) : err;
 }
 
+/* Takes T out of the queue, unless the writer has it; true: it never runs. */
+static bool give_up(struct journal *j, struct journal_task *t)
+{
+    lock_take(&j->lock);
+    bool out = !t->started;
+    for (struct journal_task **p = &j->tasks, *last = NULL; out && *p; p = &(*p)->next) {
+        if (*p != t) {
+            last = *p;
+            continue;
+        }
+        *p = t->next;
+        if (j->tasks_last == t)
+            j->tasks_last = last;
+        j->n_tasks--;
+        break;
+    }
+    lock_drop(&j->lock);
+    return out;
+}
+
+int bgmqi_journal_run(struct journal *j, bgmqi_journal_fn *fn, void *ctx,
+                      int64_t timeout_ns)
+{
+    struct journal_task t = {.fn = fn, .ctx = ctx};
+    int64_t deadline = journal_now_ns() + timeout_ns;
+    lock_take(&j->lock);
+    bool ended = j->ended || j->quit;
+    bool wake = false;
+    if (!ended) {
+        if (j->tasks)
+            j->tasks_last->next = &t;
+        else
+            j->tasks = &t;
+        j->tasks_last = &t;
+        j->n_tasks++;
+        j->urgent = true; /* what was added before has to be written first */
+        wake = rouse_locked(j);
+    }
+    lock_drop(&j->lock);
+    if (ended)
+        return BGMQ_ECLOSED;
+    if (wake)
+        bgmqi_park_wake(&j->park);
+    while (!atomic_load(&t.done)) {
+        int64_t left = deadline - journal_now_ns();
+        if (left <= 0 && give_up(j, &t))
+            return bgmqi_journal_timeout_err(j);
+        bgmqi_park_wait(&t.park, left > 0 ? left : PARK_MAX_NS);
+    }
+    lock_take(&j->lock); /* the writer is done with T */
+    lock_drop(&j->lock);
+    return t.err;
+}
+
 int bgmqi_journal_timeout_err(struct journal *j)
 {
     return atomic_load(&j->full) ? BGMQ_EFULL : BGMQ_EBUSY;
@@ -211,7 +266,7 @@ void bgmqi_journal_end(struct journal *j)
     bgmqi_park_wake(&j->park);
     PTHREAD_OK(pthread_join(j->thread, NULL));
     if (atomic_load(&j->state) == JOURNAL_GOOD)
-        j->store->ops->return_ids(j->store, atomic_load(&j->next_id));
+        j->store->ops->leave(j->store, atomic_load(&j->next_id));
     j->store->ops->close(j->store);
     lock_take(&j->lock);
     j->ended = true;

@@ -96,6 +96,13 @@ bool bgmqi_journal_take_back(struct message *m);
 void bgmqi_journal_ask_load(struct journal *j, struct journal_load *load);
 /* True when the store has failed for good. */
 bool bgmqi_journal_failed(struct journal *j);
+/* Runs FN on the writer's thread, with the store, once everything added before is written, and
+ * returns when it has run.  Not under a lock.  ESTORE: the store has failed; EBUSY, EFULL: it did
+ * not answer within TIMEOUT_NS; ECLOSED.  FN then never runs. */
+typedef void bgmqi_journal_fn(void *ctx, struct store *s);
+int bgmqi_journal_run(struct journal *j, bgmqi_journal_fn *fn, void *ctx,
+                      int64_t timeout_ns);
+
 /* The store, for use inside events.load only. */
 struct store *bgmqi_journal_store(struct journal *j);
 

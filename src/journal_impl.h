@@ -13,6 +13,18 @@ enum {
     ID_BLOCK = 1 << 20
 };
 
+/* A call of bgmqi_journal_run; lives on the caller's stack. */
+struct journal_task {
+    struct journal_task *next;
+    bgmqi_journal_fn *fn;
+    void *ctx;
+    struct park park;
+    bool
+        started; /* protected by the journal's lock: the caller has to wait for the end */
+    int err;     /* set before DONE */
+    _Atomic bool done;
+};
+
 struct journal {
     /* set once, then read only */
     struct store *store;
@@ -33,6 +45,8 @@ struct journal {
     int64_t first_ns; /* when the oldest of ARRIVED came */
     struct journal_load *loads, *loads_last;
     size_t n_loads;
+    struct journal_task *tasks, *tasks_last;
+    size_t n_tasks;
     bool urgent;   /* somebody waits for what has arrived */
     bool sleeping; /* the writer is parked, or about to */
     bool quit;
@@ -40,7 +54,7 @@ struct journal {
 
     /* used by the writer's thread only */
     struct journal_entry *pending, *pending_last;
-    size_t loads_due;                /* of LOADS, those that this turn runs */
+    size_t loads_due, tasks_due;     /* of LOADS and TASKS, those that this turn runs */
     int64_t retry_ns, retry_step_ns; /* when to try PENDING again; 0: not waiting to */
     int64_t idle_since_ns; /* last commit not followed by an idle check-point; 0: none */
     int64_t quit_ns;

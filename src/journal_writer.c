@@ -231,7 +231,7 @@ static void reserve_ids(struct journal *j)
 /* REQUIRES(j->lock).  Nanoseconds until there is something to do; 0: now. */
 static int64_t idle_ns_locked(struct journal *j, int64_t now)
 {
-    if (j->quit || j->loads)
+    if (j->quit || j->loads || (j->tasks && !j->pending))
         return 0;
     int64_t left = PARK_MAX_NS;
     if (j->pending)
@@ -270,6 +270,7 @@ static void take_arrived(struct journal *j)
         j->urgent = false;
     }
     j->loads_due = j->n_loads;
+    j->tasks_due = left == 0 ? j->n_tasks : 0;
     lock_drop(&j->lock);
 }
 
@@ -296,11 +297,40 @@ static void run_loads(struct journal *j)
     }
 }
 
+/* Runs what was asked for when this turn began, unless changes made before it could not be
+ * written: then it waits with them. */
+static void run_tasks(struct journal *j)
+{
+    bool failed = atomic_load(&j->state) == JOURNAL_FAILED;
+    while (j->tasks_due && (failed || !j->pending)) {
+        lock_take(&j->lock);
+        struct journal_task *t = j->tasks;
+        if (t) {
+            j->tasks = t->next;
+            j->n_tasks--;
+            t->started = true;
+        }
+        lock_drop(&j->lock);
+        j->tasks_due = t ? j->tasks_due - 1 : 0;
+        if (!t)
+            return; /* whoever asked has gone */
+        if (failed)
+            t->err = BGMQ_ESTORE;
+        else
+            t->fn(t->ctx, j->store);
+        lock_take(
+            &j->lock); /* the caller leaves, and T with it, once it has had the lock */
+        atomic_store(&t->done, true);
+        bgmqi_park_wake(&t->park);
+        lock_drop(&j->lock);
+    }
+}
+
 /* True when the journal is being closed and has nothing left, or no hope to write it. */
 static bool may_end(struct journal *j)
 {
     lock_take(&j->lock);
-    bool quit = j->quit, empty = !j->arrived;
+    bool quit = j->quit, empty = !j->arrived && !j->tasks;
     lock_drop(&j->lock);
     if (!quit)
         return false;
@@ -328,6 +358,7 @@ void *bgmqi_journal_writer(void *arg)
             while (j->pending)
                 drop_group(j, BGMQ_ESTORE);
             run_loads(j);
+            run_tasks(j);
             continue;
         }
         reserve_ids(j);
@@ -339,6 +370,7 @@ void *bgmqi_journal_writer(void *arg)
             write_pending(j);
         }
         run_loads(j);
+        run_tasks(j);
         if (j->idle_since_ns && !j->pending &&
             now - j->idle_since_ns >= IDLE_CHECKPOINT_NS) {
             j->idle_since_ns = 0;

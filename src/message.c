@@ -55,6 +55,8 @@ void bgmqi_message_unref(struct message *m)
         bgmqi_message_ext_free(m->ext);
     if (m->failure)
         bgmqi_failure_unref(m->failure);
+    if (m->progress)
+        bgmqi_progress_unref(m->progress);
     bgmqi_mem_free(m, size_of(m->len));
 }
 
@@ -117,13 +119,14 @@ int bgmqi_message_ext_new(const struct bgmq_message_options *o, const char *type
     if (!o)
         o = &none;
     if (check(o->reply_to, 1, NAME_MAX_BYTES) || check(o->unique_key, 1, KEY_MAX) ||
-        check(o->tag, 0, KEY_MAX) || check(o->traceparent, 0, KEY_MAX))
+        check(o->tag, 0, KEY_MAX) || check(o->channel, 1, KEY_MAX) ||
+        check(o->traceparent, 0, KEY_MAX))
         return BGMQ_EINVAL;
     if (!meta_packed && (meta_len = meta_size(o->meta)) == SIZE_MAX)
         return BGMQ_EINVAL;
     size_t size = need(o->reply_to) + need(o->unique_key) + need(o->tag) +
-                  need(o->traceparent) + need(type) + meta_len;
-    if (size == 0 && o->reply_id == 0) {
+                  need(o->traceparent) + need(o->channel) + need(type) + meta_len;
+    if (size == 0 && o->reply_id == 0 && !o->expire_at_ms && !o->timeout_ms) {
         *ret = NULL;
         return 0;
     }
@@ -137,6 +140,11 @@ int bgmqi_message_ext_new(const struct bgmq_message_options *o, const char *type
     ext->tag = keep(&at, o->tag);
     ext->traceparent = keep(&at, o->traceparent);
     ext->type = keep(&at, type);
+    ext->channel = keep(&at, o->channel);
+    ext->expires_ms = o->expire_at_ms;
+    ext->timeout_ms = o->timeout_ms;
+    ext->unique = (uint8_t)o->unique;
+    ext->unique_until_ms = o->unique == BGMQ_UNIQUE_PERIOD ? o->unique_period_ms : 0;
     ext->meta = meta_len ? at : NULL;
     ext->meta_len = meta_len;
     if (meta_packed && meta_len)
@@ -186,6 +194,34 @@ struct failure *bgmqi_failure_new(const char *code, const char *text, int64_t at
     f->code = c;
     f->text = t;
     return f;
+}
+
+struct progress *bgmqi_progress_new(void)
+{
+    struct progress *p = calloc(1, sizeof(*p));
+    if (!p)
+        return NULL;
+    atomic_init(&p->refs, 1);
+    lock_init(&p->lock);
+    return p;
+}
+
+struct progress *bgmqi_progress_ref(struct progress *p)
+{
+    if (p)
+        atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
+    return p;
+}
+
+void bgmqi_progress_unref(struct progress *p)
+{
+    if (!p || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    free(p->cursor);
+    free(p->text);
+    free(p->result);
+    lock_fini(&p->lock);
+    free(p);
 }
 
 struct failure *bgmqi_failure_ref(struct failure *f)

@@ -9,6 +9,9 @@
 
 #include <bgmq.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+
+#include "lock.h"
 
 /* Where a message is.  One function moves it: bgmqi_type_* in type.c. */
 enum place {
@@ -19,7 +22,8 @@ enum place {
     PLACE_RUNNING, /* claimed by a worker */
     PLACE_TAKEN,   /* by bgmq_get */
     PLACE_OUTQ,
-    PLACE_DLQ
+    PLACE_DLQ,
+    PLACE_SUSPECT /* waits to be run alone */
 };
 
 /* Which table holds its row. */
@@ -44,8 +48,28 @@ struct message_ext {
     const char *traceparent;
     const char *unique_key;
     const char *type; /* type of the body, in a custom queue */
+    const char *channel;
     const char *meta; /* key NUL value NUL ... */
     size_t meta_len;
+    int64_t expires_ms;      /* 0: never */
+    int64_t unique_until_ms; /* with BGMQ_UNIQUE_PERIOD; else 0 */
+    uint32_t timeout_ms;     /* 0: the type's */
+    uint8_t unique;          /* enum bgmq_unique */
+};
+
+/* What a handler keeps of its work between attempts.  Shared, by reference, by the message and by
+ * entries of the journal; the writer reads what is newest when it comes to it. */
+struct progress {
+    _Atomic unsigned refs;
+    struct lock lock;
+    /* protected by lock */
+    void *cursor; /* CURSOR_LEN bytes and a NUL; NULL: none */
+    size_t cursor_len;
+    char *text; /* or NULL */
+    int64_t number;
+    void *result; /* or NULL */
+    size_t result_len;
+    bool queued; /* an entry of the journal is on its way, and will write this */
 };
 
 enum {
@@ -60,9 +84,10 @@ struct message {
     int64_t created_ms;
     struct message_ext *ext; /* NULL: nothing of it */
     /* protected by the lock of its type or queue */
-    struct failure *failure; /* NULL: no attempt failed */
-    int64_t due_ms;          /* in delayed: when; else 0 */
-    uint64_t seq;            /* order of acceptance within its lane */
+    struct failure *failure;   /* NULL: no attempt failed */
+    struct progress *progress; /* NULL: nothing was saved */
+    int64_t due_ms;            /* in delayed: when; else 0 */
+    uint64_t seq;              /* order of acceptance within its lane */
     _Atomic uint32_t refs;
     uint32_t len;           /* set once */
     uint32_t run;           /* starts so far, in all lives; only grows: the fence */
@@ -77,6 +102,8 @@ struct message {
     _Atomic uint8_t insert; /* enum insert_state */
     uint8_t corrupt;        /* its body is not what was published: for the dlq only */
     uint8_t quiet;          /* ended well, and has no place in outq */
+    uint8_t kept;           /* rows of bgmq_progress or bgmq_error may be there */
+    uint8_t unkeyed;        /* its unique key was given up at its first start */
     uint8_t heaped; /* a load may meet its row while it is in memory (type_load.c) */
     char body[];    /* LEN bytes and a NUL */
 };
@@ -90,6 +117,7 @@ void bgmqi_message_unref(struct message *m);
 size_t bgmqi_message_cost(const struct message *m);
 
 /* Builds the ext of OPTIONS in *RET; NULL when there is nothing to keep.  TYPE may be NULL.
+ * Of OPTIONS, expire_at_ms and (with BGMQ_UNIQUE_PERIOD) unique_period_ms are points in time here.
  * META_PACKED, when not NULL, replaces OPTIONS->meta.  EINVAL: a string too long or not UTF-8,
  * meta odd or over 4 KiB.  ENOMEM. */
 int bgmqi_message_ext_new(const struct bgmq_message_options *options, const char *type,
@@ -101,6 +129,11 @@ const char *bgmqi_message_meta(const struct message *m, const char *key);
 
 /* CODE is cut at 64 bytes, TEXT at 1 KiB, both on a UTF-8 border.  NULL: out of memory. */
 struct failure *bgmqi_failure_new(const char *code, const char *text, int64_t at_ms);
+/* An empty progress with one reference; NULL: out of memory. */
+struct progress *bgmqi_progress_new(void);
+struct progress *bgmqi_progress_ref(struct progress *p); /* NULL is allowed */
+void bgmqi_progress_unref(struct progress *p);           /* likewise */
+
 struct failure *bgmqi_failure_ref(struct failure *f);
 void bgmqi_failure_unref(struct failure *f);
 

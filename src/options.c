@@ -12,7 +12,9 @@ enum {
     ATTEMPTS_MAX = 1000,
     PRIORITY_MAX = 32767,
     STACK_MIN = 256 * 1024,
-    BODY_MAX = 64 << 20
+    BODY_MAX = 64 << 20,
+    CRASHES_MAX = 255,
+    TIMEOUT_MAX_MS = 1000000000 /* 11 days */
 };
 #define HUNDRED_YEARS_MS INT64_C(3155760000000)
 
@@ -61,6 +63,12 @@ int bgmqi_options_service(struct service_config *ret, const struct bgmq_options 
         .max_bytes = or_size(o->max_bytes, 64 << 20),
         .stack_size = or_size(o->stack_size, 1 << 20),
         .history_keep = or_default(o->history_keep, 100000),
+        .history_max_age_ms = o->history_max_age_ms,
+        .standby_ms = o->standby_ms,
+        .max_crashes = or_default(o->max_crashes, 3),
+        .boot_breaker = or_default(o->boot_breaker, 3),
+        .metrics_interval_ms = o->metrics_interval_ms,
+        .guests = o->guests != 0,
         .no_responses = o->no_responses != 0,
         .log = {.fn = o->log, .ctx = o->log_ctx},
     };
@@ -73,6 +81,12 @@ int bgmqi_options_service(struct service_config *ret, const struct bgmq_options 
                        strncmp(c.database, "file:", 5) == 0))
         return bgmqi_err_set(error, BGMQ_EINVAL, "'%s' is not the name of a file",
                              c.database);
+    if ((c.standby_ms || c.guests) && !c.database)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "guests and stand-by need a database");
+    if (c.history_max_age_ms < 0)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "history_max_age_ms is negative");
+    if (c.max_crashes > CRASHES_MAX)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "max_crashes is over 255");
     if (c.max_body > BODY_MAX)
         return bgmqi_err_set(error, BGMQ_EINVAL, "max_body is over 64 MiB");
     if (c.stack_size < STACK_MIN)
@@ -104,7 +118,17 @@ int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
         .retry = {.kind = o->backoff,
                   .base_ms = or_default(o->backoff_base_ms, 1000),
                   .max_ms = or_default(o->backoff_max_ms, 300000),
-                  .fn = o->backoff_fn},
+                  .fn = o->backoff_fn,
+                  .table_len = o->backoff_table_len},
+        .timeout_ms = o->timeout_ms,
+        .stuck_ms = or_default(o->stuck_ms, 30000),
+        .expire_ms = o->expire_ms,
+        .discard_expired = o->discard_expired != 0,
+        .max_messages = o->max_messages,
+        .max_bytes = o->max_bytes,
+        .wait_ms = o->wait_ms,
+        .any_channel = o->any_channel && !o->channel,
+        .history_body = o->history_body != 0,
         .durability = o->durability ? o->durability : service->durability,
         .window = or_default(o->window, 1000),
         .outq_limit = or_default(o->outq_limit, 100),
@@ -117,14 +141,20 @@ int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
     };
     *ret_threads = or_default(o->threads, 1);
     bool bad = *ret_threads > THREADS_MAX || c.max_attempts > ATTEMPTS_MAX ||
-               o->backoff < BGMQ_BACKOFF_EXPONENTIAL ||
-               o->backoff > BGMQ_BACKOFF_CALLBACK ||
+               o->backoff < BGMQ_BACKOFF_EXPONENTIAL || o->backoff > BGMQ_BACKOFF_TABLE ||
+               (o->backoff == BGMQ_BACKOFF_TABLE &&
+                (!o->backoff_table || o->backoff_table_len < 1 ||
+                 o->backoff_table_len > RETRY_TABLE_MAX)) ||
+               o->timeout_ms > TIMEOUT_MAX_MS || o->stuck_ms > TIMEOUT_MAX_MS ||
+               o->expire_ms < 0 || o->expire_ms > HUNDRED_YEARS_MS ||
                (o->backoff == BGMQ_BACKOFF_CALLBACK && !o->backoff_fn) ||
                c.durability < BGMQ_MEMORY || c.durability > BGMQ_DISK ||
                (c.durability > BGMQ_MEMORY && !service->persistent) ||
                o->history < BGMQ_HISTORY_OFF || o->history > BGMQ_HISTORY_ALL;
     if (bad)
         return BGMQ_EINVAL;
+    for (unsigned i = 0; i < c.retry.table_len && o->backoff == BGMQ_BACKOFF_TABLE; i++)
+        c.retry.table[i] = o->backoff_table[i];
     *ret = c;
     return 0;
 }

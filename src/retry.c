@@ -39,6 +39,11 @@ int64_t bgmqi_retry_delay(const struct retry_policy *p, unsigned failed_attempts
     case BGMQ_BACKOFF_CALLBACK:
         assert(p->fn);
         return clamp(p->fn(failed_attempts, p->ctx));
+    case BGMQ_BACKOFF_TABLE: {
+        unsigned at = failed_attempts > 0 ? failed_attempts - 1 : 0;
+        assert(p->table_len > 0);
+        return p->table[at < p->table_len ? at : p->table_len - 1];
+    }
     case BGMQ_BACKOFF_NONE:
         break;
     }

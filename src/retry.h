@@ -7,11 +7,15 @@
 /* 100 years: no wait is longer. */
 #define BGMQI_RETRY_DELAY_MAX INT64_C(3155760000000)
 
+enum { RETRY_TABLE_MAX = 32 };
+
 struct retry_policy {
     enum bgmq_backoff kind;
     int64_t base_ms, max_ms;
     bgmq_backoff_fn *fn; /* CALLBACK only */
     void *ctx;
+    unsigned table_len;              /* TABLE only: 1..RETRY_TABLE_MAX */
+    unsigned table[RETRY_TABLE_MAX]; /* milliseconds */
 };
 
 /* Delay in milliseconds, 0 .. BGMQI_RETRY_DELAY_MAX, after FAILED_ATTEMPTS >= 1 have

@@ -124,13 +124,21 @@ static int recover(struct bgmq *mq, struct store *store, struct known **types,
     if (err)
         return err;
     mq->types.flight = mq->flight;
-    int64_t n = store->ops->recover(store, log.ids, log.attempts, log.n);
+    struct store_boot boot = {.ids = log.ids,
+                              .attempts = log.attempts,
+                              .running = log.running,
+                              .n = log.n,
+                              .flight = log.number,
+                              .now_ms = clock_wall_ms(mq->clock)};
+    struct store_booted booted = {.deaths = 0};
+    err = store->ops->recover(store, &boot, &booted);
     bgmqi_flight_log_fini(&log);
-    if (n < 0 || store->ops->types(store, note_type, types) < 0)
+    if (err || store->ops->types(store, note_type, types) < 0)
         return bgmqi_err_set(error, BGMQ_EOPEN, "%s: cannot be read",
                              mq->config.database);
     bgmqi_flight_clear(mq->flight);
-    mq->replayed = (uint64_t)n;
+    mq->replayed = booted.unfinished;
+    mq->deaths = booted.deaths;
     return 0;
 }
 
@@ -153,7 +161,8 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
     struct store_options so = {.path = mq->config.database,
                                .share = mq->config.share_database,
                                .max_body = mq->config.max_body,
-                               .history_keep = mq->config.history_keep};
+                               .history_keep = mq->config.history_keep,
+                               .history_max_age_ms = mq->config.history_max_age_ms};
     struct store *store;
     struct known *types = NULL;
     int err = bgmqi_owner_take(&mq->owner, mq->config.database, error);

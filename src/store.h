@@ -26,13 +26,27 @@ enum store_op_kind {
     STORE_UPDATE, /* row of BACKLOG goes to (lane, key, seq), with attempt, run, failure */
     STORE_DELETE_JOB,     /* row of JOB goes, and its unique key */
     STORE_DELETE_BACKLOG, /* likewise of BACKLOG */
-    STORE_HISTORY /* nothing but a history row: a message that came and went unwritten */
+    STORE_HISTORY, /* nothing but a history row: a message that came and went unwritten */
+    STORE_PROGRESS, /* op.progress, as it is when it is written, is kept for message ID */
+    STORE_UNKEY,    /* message ID gives up its unique key */
+    STORE_REFUSE    /* row ID of INBOX cannot be a message: op.text says why */
+};
+
+/* Bits of op.flags. */
+enum {
+    OP_INBOX = 1, /* INSERT, SPILL: row ID of INBOX goes in the same transaction */
+    OP_ERROR = 2, /* MOVE, UPDATE: the failure is an attempt's, and noted in bgmq_error */
+    OP_KEPT =
+        4, /* the end of a message: its rows of bgmq_progress and bgmq_error go, too (the
+                     latter not when it gets a row in the history) */
+    OP_BODY = 8 /* history: with the body */
 };
 
 /* How a message ended, for the history. */
 enum outcome { OUTCOME_NONE, OUTCOME_DONE, OUTCOME_DEAD, OUTCOME_DISCARDED };
 
 struct ticket;
+struct flight_slot;
 
 /* One change.  MSG is referenced by whoever made the op, for as long as the op lives; the store
  * reads of it only what is set once.  Everything that changes is copied here, so that the op
@@ -44,6 +58,7 @@ struct store_op {
     uint8_t
         history; /* enum outcome: DELETE_* and HISTORY write a history row when not NONE;
                         so does MOVE/UPDATE to LANE_DLQ */
+    uint8_t flags; /* OP_* */
     uint8_t crashes;
     uint16_t attempt;
     uint32_t run;
@@ -54,14 +69,18 @@ struct store_op {
     uint64_t id;
     int64_t key;
     uint64_t seq;
-    int64_t at_ms;           /* now, for the history */
-    struct message *msg;     /* INSERT SPILL MOVE UPDATE DELETE_* HISTORY */
-    struct failure *failure; /* a reference of its own, or NULL */
+    int64_t at_ms;             /* now, for the history */
+    int64_t started_ms;        /* of the last attempt, for the history; 0: none */
+    struct message *msg;       /* INSERT SPILL MOVE UPDATE DELETE_* HISTORY */
+    struct failure *failure;   /* a reference of its own, or NULL */
+    struct progress *progress; /* likewise: PROGRESS; ends: its result, for the history */
     /* for the journal and its callers; the store does not look */
-    char *text;            /* STORE_TYPE: the name; freed with the op */
+    char *text;            /* STORE_TYPE: the name, REFUSE: why; freed with the op */
     void *owner;           /* the type */
     struct ticket *ticket; /* of the publisher that waits, or NULL */
-    uint32_t slot;         /* its row in the ticket */
+    struct flight_slot
+        *slot_held; /* cleared once this is committed (flight.h); or NULL */
+    uint32_t slot;  /* its row in the ticket */
 };
 
 /* A row on its way from BACKLOG to memory.  Pointers are lent for the call. */
@@ -75,12 +94,72 @@ struct store_row {
     const struct message_ext *ext;       /* by value of its strings; NULL when none */
     const char *error_code, *error_text; /* NULL when no attempt failed */
     int64_t error_ms;
+    const void *cursor, *progress_text; /* NULL when nothing was saved */
+    size_t cursor_len;
+    int64_t progress;
+    int kept; /* rows of bgmq_progress or bgmq_error are there */
     const void *body;
     size_t len;
     int corrupt; /* the checksum of the body does not match */
 };
 /* Nonzero ends the load with that value. */
 typedef int store_row_fn(void *ctx, const struct store_row *row);
+
+/* Which rows of BACKLOG; what is zero or NULL does not matter. */
+struct store_search {
+    uint32_t type;
+    unsigned lanes; /* bits 1 << enum lane */
+    uint64_t id;
+    const char *tag, *error_code;
+    int64_t before_ms;  /* accepted before */
+    int64_t expired_ms; /* expires no later than this */
+    uint64_t after_id;
+    size_t limit, max_bytes;
+};
+
+/* A message that has ended, from the history. */
+struct store_ended {
+    enum outcome outcome;
+    unsigned attempts, crashes;
+    int priority;
+    int64_t created_ms, finished_ms, error_ms;
+    const char *error_code, *error_text; /* lent for the call */
+    const void *result;
+    size_t result_len;
+};
+typedef int store_ended_fn(void *ctx, const struct store_ended *ended);
+typedef int store_error_fn(void *ctx, unsigned attempt, int64_t at_ms, const char *code,
+                           const char *text);
+
+/* A row of INBOX: a message that somebody else wrote.  Lent for the call. */
+struct store_inbox_row {
+    uint64_t id; /* of the message, too; from 2^52 on */
+    const char *type;
+    const void *body;
+    size_t len;
+    struct bgmq_message_options options; /* times as in message.h; META apart */
+    const char *meta;                    /* packed */
+    size_t meta_len;
+    const char *refused; /* why it cannot be a message; NULL: it can */
+};
+typedef int store_inbox_fn(void *ctx, const struct store_inbox_row *row);
+
+/* What an opener knows of the last owner. */
+struct store_boot {
+    const uint64_t *ids; /* in flight when it ended */
+    const uint32_t *attempts;
+    const uint8_t
+        *running; /* 1: in its handler; 0: ended, and the end perhaps not written */
+    size_t n;
+    uint64_t flight; /* number of the flight file's contents: each is charged once */
+    int64_t now_ms;
+};
+struct store_booted {
+    uint64_t unfinished; /* messages, without the dead */
+    unsigned
+        deaths; /* in a row, each within 60 s of its opening, the last one included */
+};
+
 /* COUNTS by lane. */
 typedef int store_type_fn(void *ctx, uint32_t type, const char *name,
                           const uint64_t counts[LANES]);
@@ -111,15 +190,28 @@ struct store_ops {
                 size_t limit, size_t max_bytes, store_row_fn *fn, void *ctx);
     /* Calls FN for each type known, in order of number. */
     int (*types)(struct store *s, store_type_fn *fn, void *ctx);
-    /* Charges the messages that were in flight when the last owner died: crashes + 1, and
-     * attempt and run at least what IN_FLIGHT says.  Then moves all of JOB to BACKLOG.  Returns
-     * the number of unfinished messages (without the dead). */
-    int64_t (*recover)(struct store *s, const uint64_t *ids, const uint32_t *attempts,
-                       size_t n);
+    /* Charges the messages that were in flight when the last owner died: attempt and run at least
+     * what BOOT says, and crashes + 1 for those in their handlers.  Then moves all of JOB to BACKLOG,
+     * and notes that this owner has opened. */
+    int (*recover)(struct store *s, const struct store_boot *boot,
+                   struct store_booted *ret);
     /* Reserves ids: *FIRST .. *FIRST + n - 1 are nobody's and will not be given again. */
     int (*reserve_ids)(struct store *s, uint64_t n, uint64_t *first);
-    /* Gives back the reserved ids from NEXT on (clean close). */
-    int (*return_ids)(struct store *s, uint64_t next);
+    /* A clean close: gives back the reserved ids from NEXT on, and notes that nobody died. */
+    int (*leave)(struct store *s, uint64_t next);
+    /* Calls FN for the rows WHAT names, in order of id.  Results as load. */
+    int (*search)(struct store *s, const struct store_search *what, store_row_fn *fn,
+                  void *ctx);
+    /* Calls FN with the newest row of the history of ID; 1, 0: there is none, or an error. */
+    int (*ended)(struct store *s, uint64_t id, store_ended_fn *fn, void *ctx);
+    /* Calls FN for each noted error of ID, in order. */
+    int (*errors)(struct store *s, uint64_t id, store_error_fn *fn, void *ctx);
+    /* Calls FN for up to LIMIT rows of INBOX beyond AFTER, in order, those refused apart. */
+    int (*inbox)(struct store *s, uint64_t after, size_t limit, store_inbox_fn *fn,
+                 void *ctx);
+    /* Forgets what has become too old (history, keys held for a period), some of it in one
+     * transaction; 1: there is more. */
+    int (*upkeep)(struct store *s, int64_t now_ms);
     /* Check-points when enough has been written, or when FORCE.  Never waits for others. */
     int (*checkpoint)(struct store *s, int force);
     void (*close)(struct store *s);
@@ -135,6 +227,7 @@ struct store_options {
     size_t max_body;
     uint64_t max_pages; /* 0: 16 GiB worth */
     uint64_t history_keep;
+    int64_t history_max_age_ms; /* 0: for ever */
 };
 
 /* Opens or creates a SQLite database by the recipe in store_open.c.  The errors of bgmq_open,

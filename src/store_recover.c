@@ -8,6 +8,9 @@
 /* Nothing is written before a commit, so a chunk has to fit into memory. */
 enum { CHUNK_ROWS = 50000, CHUNK_BYTES = 32 << 20 };
 
+/* A death so soon after an opening counts for the boot breaker. */
+enum { SOON_MS = 60000 };
+
 /* The id up to which the next chunk goes; INT64_MAX: it is the last one. */
 static int find_chunk(struct sqlite_store *s, int64_t *up_to)
 {
@@ -28,12 +31,14 @@ static int find_chunk(struct sqlite_store *s, int64_t *up_to)
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-static int charge(struct sqlite_store *s, uint64_t id, uint32_t attempt)
+/* CRASHED: its handler ran when the process died. */
+static int charge(struct sqlite_store *s, uint64_t id, uint32_t attempt, bool crashed)
 {
     enum statement tables[] = {Q_CHARGE_JOB, Q_CHARGE_BACKLOG};
     for (int i = 0; i < 2; i++) {
         sqlite3_bind_int64(s->q[tables[i]], 1, (int64_t)id);
         sqlite3_bind_int64(s->q[tables[i]], 2, attempt);
+        sqlite3_bind_int(s->q[tables[i]], 3, crashed);
         int rc = bgmqi_store_sqlite_run(s, tables[i]);
         if (rc != SQLITE_OK || sqlite3_changes64(s->w) > 0)
             return rc;
@@ -51,9 +56,56 @@ static int move(struct sqlite_store *s, int64_t up_to)
     return bgmqi_store_sqlite_run(s, Q_RECOVER_CLEAR);
 }
 
+/* The number that KEY of bgmq_meta holds; 0: none. */
+static int read_meta(struct sqlite_store *s, const char *key, int64_t *ret)
+{
+    sqlite3_stmt *q = s->q[Q_META_GET];
+    sqlite3_bind_text(q, 1, key, -1, SQLITE_STATIC);
+    int rc = sqlite3_step(q);
+    *ret = rc == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
+    sqlite3_reset(q);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int write_meta(struct sqlite_store *s, const char *key, int64_t value)
+{
+    sqlite3_bind_text(s->q[Q_META_SET], 1, key, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s->q[Q_META_SET], 2, value);
+    return bgmqi_store_sqlite_run(s, Q_META_SET);
+}
+
+/* Charges what was in flight, once, and counts deaths that came soon after an opening. */
+static int note_death(struct sqlite_store *s, const struct store_boot *boot,
+                      struct store_booted *ret)
+{
+    int64_t charged = 0, opened = 0, clean = 0, deaths = 0;
+    int rc = read_meta(s, "flight_charged", &charged);
+    if (rc == SQLITE_OK)
+        rc = read_meta(s, "opened", &opened);
+    if (rc == SQLITE_OK)
+        rc = read_meta(s, "clean", &clean);
+    if (rc == SQLITE_OK)
+        rc = read_meta(s, "deaths", &deaths);
+    bool due = boot->flight != (uint64_t)charged;
+    for (size_t i = 0; due && rc == SQLITE_OK && i < boot->n; i++)
+        rc = charge(s, boot->ids[i], boot->attempts[i], boot->running[i] != 0);
+    int64_t lived = boot->now_ms - opened;
+    deaths = opened && !clean && lived >= 0 && lived < SOON_MS ? deaths + 1 : 0;
+    ret->deaths = (unsigned)deaths;
+    if (rc == SQLITE_OK)
+        rc = write_meta(s, "flight_charged", (int64_t)boot->flight);
+    if (rc == SQLITE_OK)
+        rc = write_meta(s, "opened", boot->now_ms);
+    if (rc == SQLITE_OK)
+        rc = write_meta(s, "clean", 0);
+    if (rc == SQLITE_OK)
+        rc = write_meta(s, "deaths", deaths);
+    return rc;
+}
+
 /* One transaction; *LAST: nothing is left. */
-static int recover_chunk(struct sqlite_store *s, const uint64_t *ids,
-                         const uint32_t *attempts, size_t n, bool *last)
+static int recover_chunk(struct sqlite_store *s, const struct store_boot *boot,
+                         struct store_booted *ret, bool *last)
 {
     int64_t up_to = 0;
     enum stage stage = STAGE_BEGIN;
@@ -63,8 +115,8 @@ static int recover_chunk(struct sqlite_store *s, const uint64_t *ids,
         rc = find_chunk(s, &up_to);
     }
     *last = up_to == INT64_MAX;
-    for (size_t i = 0; *last && rc == SQLITE_OK && i < n; i++)
-        rc = charge(s, ids[i], attempts[i]);
+    if (*last && rc == SQLITE_OK)
+        rc = note_death(s, boot, ret);
     if (rc == SQLITE_OK)
         rc = move(s, up_to);
     if (rc == SQLITE_OK) {
@@ -76,21 +128,21 @@ static int recover_chunk(struct sqlite_store *s, const uint64_t *ids,
     return 0;
 }
 
-int64_t bgmqi_store_recover_all(struct store *store, const uint64_t *ids,
-                                const uint32_t *attempts, size_t n)
+int bgmqi_store_recover_all(struct store *store, const struct store_boot *boot,
+                            struct store_booted *ret)
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
         return BGMQ_ESTORE;
     for (bool last = false; !last;) {
-        int err = recover_chunk(s, ids, attempts, n, &last);
+        int err = recover_chunk(s, boot, ret, &last);
         if (err)
             return err;
         store->ops->checkpoint(store, 0);
     }
     sqlite3_stmt *q = s->q[Q_UNFINISHED];
     int rc = sqlite3_step(q);
-    int64_t unfinished = rc == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
+    ret->unfinished = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(q, 0) : 0;
     sqlite3_reset(q);
-    return rc == SQLITE_ROW ? unfinished : bgmqi_store_sqlite_read_failed(s, rc);
+    return rc == SQLITE_ROW ? 0 : bgmqi_store_sqlite_read_failed(s, rc);
 }

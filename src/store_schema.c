@@ -13,7 +13,7 @@
 
 #include "err.h"
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define APPLICATION_ID 1111969105 /* 0x42474D51, "BGMQ" */
 #define TEXT_OF(x)     #x
 #define TEXT(x)        TEXT_OF(x)
@@ -21,7 +21,7 @@
 /* Times are milliseconds since 1970 UTC.  A message is in bgmq_job while it is in the
  * memory of the process that owns the file, and in bgmq_backlog while it waits in the
  * file only, is delayed, or dead; at open everything in bgmq_job moves to bgmq_backlog.
- */
+ * Whoever is not the owner writes to bgmq_inbox alone, and reads the views. */
 static const char tables[] =
     "CREATE TABLE main.bgmq_meta("
     " key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;"
@@ -29,7 +29,7 @@ static const char tables[] =
         SCHEMA_VERSION) "), ('next_id', 1);"
                         "CREATE TABLE main.bgmq_type("
                         " id INTEGER PRIMARY KEY,"
-                        " name TEXT NOT NULL UNIQUE) STRICT;"
+                        " name TEXT NOT NULL UNIQUE) STRICT;" /* a channel of a type: type@channel */
                         "CREATE TABLE main.bgmq_job("
                         " id INTEGER PRIMARY KEY,"
                         " type INTEGER NOT NULL," /* bgmq_type.id */
@@ -38,21 +38,21 @@ static const char tables[] =
                         " attempt INTEGER NOT NULL,"      /* starts that count */
                         " max_attempts INTEGER NOT NULL," /* 0: the type's */
                         " run INTEGER NOT NULL,"          /* starts in all lives */
-                        " crashes INTEGER NOT NULL," /* starts that ended with the process
-                                                      */
+                        " crashes INTEGER NOT NULL," /* starts that ended with the process */
                         " flags INTEGER NOT NULL,"
                         " created INTEGER NOT NULL,"
                         " reply_to TEXT, reply_id INTEGER, tag TEXT, traceparent TEXT, "
                         "unique_key TEXT,"
                         " body_type TEXT, meta TEXT," /* a JSON object of strings */
                         " crc INTEGER NOT NULL,"      /* CRC-32C of body */
-                        " body BLOB NOT NULL) STRICT;"
+                        " body BLOB NOT NULL,"
+                        " channel TEXT, expires INTEGER, timeout INTEGER,"
+                        " unique_scope INTEGER, unique_until INTEGER) STRICT;"
                         "CREATE TABLE main.bgmq_backlog("
                         " id INTEGER PRIMARY KEY,"
                         " type INTEGER NOT NULL,"
-                        " lane INTEGER NOT NULL," /* 0 inq, 1 priorityq, 2 delayed, 3 dlq
-                                                   */
-                        " key INTEGER NOT NULL,"  /* 0, -priority, time when due, 0 */
+                        " lane INTEGER NOT NULL," /* 0 inq, 1 priorityq, 2 delayed, 3 dlq */
+                        " key INTEGER NOT NULL," /* 0, -priority, time when due, 0 */
                         " seq INTEGER NOT NULL,"
                         " priority INTEGER NOT NULL,"
                         " attempt INTEGER NOT NULL,"
@@ -61,23 +61,22 @@ static const char tables[] =
                         " crashes INTEGER NOT NULL,"
                         " flags INTEGER NOT NULL,"
                         " created INTEGER NOT NULL,"
-                        " error_code TEXT, error_text TEXT, error_at INTEGER," /* of the
-                                                                                  last
-                                                                                  failed
-                                                                                  attempt
-                                                                                */
+                        " error_code TEXT, error_text TEXT, error_at INTEGER," /* of the last failed attempt */
                         " reply_to TEXT, reply_id INTEGER, tag TEXT, traceparent TEXT, "
                         "unique_key TEXT,"
                         " body_type TEXT, meta TEXT,"
                         " crc INTEGER NOT NULL,"
-                        " body BLOB NOT NULL) STRICT;"
+                        " body BLOB NOT NULL,"
+                        " channel TEXT, expires INTEGER, timeout INTEGER,"
+                        " unique_scope INTEGER, unique_until INTEGER) STRICT;"
                         "CREATE INDEX main.bgmq_backlog_order ON bgmq_backlog(type, "
                         "lane, key, seq);"
                         "CREATE TABLE main.bgmq_unique("
                         " type INTEGER NOT NULL,"
                         " key TEXT NOT NULL,"
-                        " id INTEGER NOT NULL," /* the unfinished message that has the key
-                                                 */
+                        " id INTEGER NOT NULL," /* the message that has the key */
+                        " scope INTEGER NOT NULL DEFAULT 0," /* enum bgmq_unique */
+                        " until INTEGER,"                    /* with a period: its end */
                         " PRIMARY KEY(type, key)) STRICT, WITHOUT ROWID;"
                         "CREATE TABLE main.bgmq_history("
                         " seq INTEGER PRIMARY KEY," /* order of ending */
@@ -88,7 +87,43 @@ static const char tables[] =
                         " attempts INTEGER NOT NULL,"
                         " created INTEGER NOT NULL,"
                         " finished INTEGER NOT NULL,"
-                        " error_code TEXT, error_text TEXT) STRICT;";
+                        " error_code TEXT, error_text TEXT,"
+                        " started INTEGER," /* of the last attempt */
+                        " crashes INTEGER, tag TEXT, unique_key TEXT, result BLOB, body "
+                        "BLOB) STRICT;";
+
+/* What version 2 added. */
+static const char later_tables[] =
+    "CREATE INDEX main.bgmq_backlog_expires ON bgmq_backlog(type, expires)"
+    " WHERE expires IS NOT NULL;"
+    "CREATE INDEX main.bgmq_unique_until ON bgmq_unique(until) WHERE until IS NOT NULL;"
+    /* What handlers keep between attempts. */
+    "CREATE TABLE main.bgmq_progress("
+    " id INTEGER PRIMARY KEY, cursor BLOB, number INTEGER, text TEXT) STRICT;"
+    /* Each failed attempt of a message; run is the number of the start. */
+    "CREATE TABLE main.bgmq_error("
+    " id INTEGER NOT NULL, run INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+    " at INTEGER NOT NULL, code TEXT NOT NULL, text TEXT NOT NULL,"
+    " PRIMARY KEY(id, run)) STRICT, WITHOUT ROWID;"
+    /* Messages of other processes, and of plain SQL: the owner takes them over.  Their ids begin
+     * at 2^52, where the owner's never come. */
+    "CREATE TABLE main.bgmq_inbox("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " type TEXT NOT NULL CHECK(length(type) BETWEEN 1 AND 200"
+    "  AND type NOT GLOB '*[^A-Za-z0-9_.-]*'),"
+    " body ANY NOT NULL CHECK(typeof(body) IN ('blob', 'text')),"
+    " priority INTEGER NOT NULL DEFAULT 0 CHECK(priority BETWEEN 0 AND 32767),"
+    " run_at INTEGER," /* milliseconds since 1970; NULL: at once */
+    " expires INTEGER, unique_key TEXT, unique_scope INTEGER NOT NULL DEFAULT 0"
+    "  CHECK(unique_scope BETWEEN 0 AND 3), unique_period INTEGER,"
+    " reply_to TEXT, reply_id INTEGER, tag TEXT, traceparent TEXT,"
+    " meta TEXT, channel TEXT,"
+    " max_attempts INTEGER NOT NULL DEFAULT 0 CHECK(max_attempts BETWEEN 0 AND 1000),"
+    " timeout INTEGER CHECK(timeout IS NULL OR timeout >= 0),"
+    " created INTEGER NOT NULL DEFAULT"
+    "  (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
+    " refused TEXT) STRICT;" /* why the owner could not take it over */
+    "INSERT INTO main.sqlite_sequence(name, seq) VALUES('bgmq_inbox', 4503599627370495);";
 
 /* The number that SQL yields in its first row and column; MISSING when there is no row.
  */
@@ -195,6 +230,8 @@ static int make(sqlite3 *db, const char *path, int mark, struct bgmq_error *erro
                           NULL, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(db, tables, NULL, NULL, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(db, later_tables, NULL, NULL, NULL);
     return rc == SQLITE_OK
                ? 0
                : bgmqi_store_schema_error(db, rc, path, "making the tables", error);
@@ -203,14 +240,15 @@ static int make(sqlite3 *db, const char *path, int mark, struct bgmq_error *erro
 /* Ids are never given twice, also when somebody wrote rows by hand. */
 static int raise_next_id(sqlite3 *db)
 {
-    return sqlite3_exec(db,
-                        "UPDATE main.bgmq_meta SET value = 1 + max("
-                        "  coalesce((SELECT max(id) FROM main.bgmq_job), 0),"
-                        "  coalesce((SELECT max(id) FROM main.bgmq_backlog), 0))"
-                        " WHERE key = 'next_id' AND value <= max("
-                        "  coalesce((SELECT max(id) FROM main.bgmq_job), 0),"
-                        "  coalesce((SELECT max(id) FROM main.bgmq_backlog), 0))",
-                        NULL, NULL, NULL);
+    return sqlite3_exec(
+        db,
+        "UPDATE main.bgmq_meta SET value = 1 + max("
+        "  coalesce((SELECT max(id) FROM main.bgmq_job WHERE id < 1 << 52), 0),"
+        "  coalesce((SELECT max(id) FROM main.bgmq_backlog WHERE id < 1 << 52), 0))"
+        " WHERE key = 'next_id' AND value <= max("
+        "  coalesce((SELECT max(id) FROM main.bgmq_job WHERE id < 1 << 52), 0),"
+        "  coalesce((SELECT max(id) FROM main.bgmq_backlog WHERE id < 1 << 52), 0))",
+        NULL, NULL, NULL);
 }
 
 int bgmqi_store_schema_make(sqlite3 *db, const char *path, int mark,

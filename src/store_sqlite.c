@@ -84,10 +84,10 @@ static const char *const texts[STATEMENTS] = {
     [Q_IDS_RETURN] = "UPDATE OR ROLLBACK main.bgmq_meta SET value = ?1"
                      " WHERE key = 'next_id' AND value > ?1",
     [Q_CHARGE_JOB] =
-        "UPDATE OR ROLLBACK main.bgmq_job SET crashes = min(crashes + 1, 255),"
+        "UPDATE OR ROLLBACK main.bgmq_job SET crashes = min(crashes + ?3, 255),"
         " attempt = max(attempt, ?2), run = max(run, attempt, ?2) WHERE id = ?1",
     [Q_CHARGE_BACKLOG] =
-        "UPDATE OR ROLLBACK main.bgmq_backlog SET crashes = min(crashes + 1, 255),"
+        "UPDATE OR ROLLBACK main.bgmq_backlog SET crashes = min(crashes + ?3, 255),"
         " attempt = max(attempt, ?2), run = max(run, attempt, ?2)"
         " WHERE id = ?1 AND lane <> 3",
     [Q_RECOVER_SCAN] = "SELECT id, length(body) FROM main.bgmq_job ORDER BY id",
@@ -97,6 +97,9 @@ static const char *const texts[STATEMENTS] = {
         " CASE WHEN priority > 0 THEN -priority ELSE 0 END"
         " FROM main.bgmq_job WHERE id <= ?1 ORDER BY id",
     [Q_RECOVER_CLEAR] = "DELETE FROM main.bgmq_job WHERE id <= ?1",
+    [Q_META_GET] = "SELECT value FROM main.bgmq_meta WHERE key = ?1",
+    [Q_META_SET] = "INSERT INTO main.bgmq_meta(key, value) VALUES(?1, ?2)"
+                   " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
     [Q_UNFINISHED] = "SELECT count(*) FROM main.bgmq_backlog WHERE lane <> 3",
 };
 
@@ -347,7 +350,7 @@ int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *opti
         .types = bgmqi_store_load_types,
         .recover = bgmqi_store_recover_all,
         .reserve_ids = bgmqi_store_upkeep_reserve_ids,
-        .return_ids = bgmqi_store_upkeep_return_ids,
+        .leave = bgmqi_store_upkeep_leave,
         .checkpoint = bgmqi_store_upkeep_checkpoint,
         .close = store_close,
     };

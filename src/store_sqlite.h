@@ -53,6 +53,8 @@ enum statement {
     Q_RECOVER_MOVE,
     Q_RECOVER_CLEAR,
     Q_UNFINISHED,
+    Q_META_GET,
+    Q_META_SET,
     STATEMENTS
 };
 
@@ -129,10 +131,10 @@ int bgmqi_store_load_rows(struct store *store, uint32_t type, enum lane lane, in
                           uint64_t seq, size_t limit, size_t max_bytes, store_row_fn *fn,
                           void *ctx);
 int bgmqi_store_load_types(struct store *store, store_type_fn *fn, void *ctx);
-int64_t bgmqi_store_recover_all(struct store *store, const uint64_t *ids,
-                                const uint32_t *attempts, size_t n);
+int bgmqi_store_recover_all(struct store *store, const struct store_boot *boot,
+                            struct store_booted *ret);
 int bgmqi_store_upkeep_reserve_ids(struct store *store, uint64_t n, uint64_t *first);
-int bgmqi_store_upkeep_return_ids(struct store *store, uint64_t next);
+int bgmqi_store_upkeep_leave(struct store *store, uint64_t next);
 int bgmqi_store_upkeep_checkpoint(struct store *store, int force);
 /* Begins to count the pages of the log. */
 void bgmqi_store_upkeep_begin(struct sqlite_store *s);

@@ -52,7 +52,7 @@ int bgmqi_store_upkeep_reserve_ids(struct store *store, uint64_t n, uint64_t *fi
     return 0;
 }
 
-int bgmqi_store_upkeep_return_ids(struct store *store, uint64_t next)
+int bgmqi_store_upkeep_leave(struct store *store, uint64_t next)
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
@@ -65,6 +65,11 @@ int bgmqi_store_upkeep_return_ids(struct store *store, uint64_t next)
         stage = STAGE_BODY;
         sqlite3_bind_int64(s->q[Q_IDS_RETURN], 1, (int64_t)next);
         rc = bgmqi_store_sqlite_run(s, Q_IDS_RETURN);
+    }
+    if (rc == SQLITE_OK) {
+        sqlite3_bind_text(s->q[Q_META_SET], 1, "clean", -1, SQLITE_STATIC);
+        sqlite3_bind_int(s->q[Q_META_SET], 2, 1);
+        rc = bgmqi_store_sqlite_run(s, Q_META_SET);
     }
     if (rc == SQLITE_OK) {
         stage = STAGE_COMMIT;

@@ -182,6 +182,11 @@ static int do_op(struct batch *b, struct store_op *op)
         return do_delete(b, op, BACKLOG);
     case STORE_HISTORY:
         return bgmqi_store_batch_history(b, op);
+    case STORE_UNKEY:
+        return drop_key(b, op);
+    case STORE_PROGRESS:
+    case STORE_REFUSE:
+        return SQLITE_OK;
     }
     return SQLITE_MISUSE;
 }

@@ -57,6 +57,11 @@ struct type_config {
     struct retry_policy retry;
     enum bgmq_durability durability;
     unsigned window, outq_limit, priority_share;
+    unsigned timeout_ms, stuck_ms;    /* 0: no time-out */
+    int64_t expire_ms;                /* 0: never */
+    uint64_t max_messages, max_bytes; /* 0: no bound */
+    unsigned wait_ms;
+    bool discard_expired, any_channel, history_body;
     bool no_outq;
     enum bgmq_history history;
     bgmq_handler_fn *handler, *request_filter, *response_filter, *on_error;
@@ -99,6 +104,9 @@ int bgmqi_type_admit(struct type *t, struct admission *a);
 void bgmqi_type_confirm(struct type *t, struct admission *a);
 /* Undoes a chained admission whose entry was not added; M and ENTRY are the caller's again. */
 void bgmqi_type_dismiss(struct type *t, struct admission *a);
+
+/* M, about to start for the first time, gives up a key it holds while it waits only. */
+void bgmqi_type_unkey(struct type *t, struct message *m);
 
 /* Upcalls of the journal, on its thread.  Not TOLD: only because the row was gone. */
 void bgmqi_type_committed(struct type *t, struct store_op *op, bool told);
@@ -172,6 +180,24 @@ int bgmqi_type_retry_dead(struct type *t, uint64_t id);
  * ends it.  Returns how many. */
 typedef int bgmqi_type_id_fn(void *ctx, const uint64_t *ids, size_t n);
 int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx);
+
+/* ---- one message, wherever it rests (type_search.c) -------------------------------- */
+
+/* Takes message ID out of a lane (one of the bits 1 << lane of LANES), from memory or database:
+ * nobody else can start or move it until it is sent on by bgmqi_type_unpick or the mover.  It is on
+ * type.out, place TAKEN.  May wait for the journal; no lock is held.  ENOENT; EBUSY: it runs, or
+ * is taken.  Errors of bgmqi_journal_run. */
+int bgmqi_type_pick(struct type *t, uint64_t id, unsigned lanes, struct message **ret,
+                    enum lane *from);
+/* Puts it back where it was: to the front of its lane. */
+void bgmqi_type_unpick(struct type *t, struct message *m, enum lane from);
+
+/* ---- rows that the application wrote (type_tx.c) ------------------------------------ */
+
+/* M, new, has a row by a transaction of the application's that has just been committed: in JOB
+ * (M->row), or in BACKLOG among the delayed at (M->due_ms, M->seq).  Takes M; it gets its place.  The
+ * committing thread; cannot fail. */
+void bgmqi_type_adopt(struct type *t, struct message *m);
 
 /* ---- looking (type_stats.c) -------------------------------------------------------- */
 

@@ -144,6 +144,24 @@ void bgmqi_type_dismiss(struct type *t, struct admission *a)
     bgmqi_type_unlock(t);
 }
 
+void bgmqi_type_unkey(struct type *t, struct message *m)
+{
+    if (m->unkeyed || !m->ext || !m->ext->unique_key ||
+        m->ext->unique != BGMQ_UNIQUE_WAITING)
+        return;
+    m->unkeyed = 1;
+    struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
+    bgmqi_type_lock(t);
+    bgmqi_type_drop_key(t, m);
+    bgmqi_type_unlock(t);
+    if (!e)
+        return;
+    bgmqi_type_fill(t, e, STORE_UNKEY, m, OUTCOME_NONE, 0);
+    e->op.level = BGMQ_BEHIND;
+    bgmqi_message_ref(m);
+    bgmqi_journal_add(t->env->journal, e, e);
+}
+
 /* A row stands in BACKLOG: which side of the frontier is it on? */
 static void arrive(struct type *t, struct store_op *op)
 {

@@ -223,3 +223,19 @@ void check_sound(void)
                           " (SELECT 1 FROM bgmq_backlog WHERE id = u.id AND lane <> 3)"),
                      0);
 }
+
+int64_t recover(struct store *s, const uint64_t *ids, const uint32_t *attempts, size_t n)
+{
+    static const uint8_t running[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    static uint64_t flight;
+    struct store_boot boot = {.ids = ids,
+                              .attempts = attempts,
+                              .running = running,
+                              .n = n,
+                              .flight = ++flight,
+                              .now_ms = 1000000};
+    struct store_booted booted;
+    ck_assert_uint_le(n, sizeof(running));
+    int err = s->ops->recover(s, &boot, &booted);
+    return err ? err : (int64_t)booted.unfinished;
+}

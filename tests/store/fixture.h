@@ -59,6 +59,10 @@ int seen_load(struct store *s, struct seen *seen, enum lane lane, int64_t key,
 /* The ids of all rows of LANE, "1 2 3", to RET. */
 const char *seen_ids(struct store *s, enum lane lane, char *ret, size_t size);
 
+/* Recovers as after a death with N in flight, all of them running; the number of unfinished
+ * messages, or an error. */
+int64_t recover(struct store *s, const uint64_t *ids, const uint32_t *attempts, size_t n);
+
 /* The number that SQL yields on a connection of its own to the file of the test. */
 int64_t look(const char *sql);
 /* The text that SQL yields, in a buffer that the next look reuses. */

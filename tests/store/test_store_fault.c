@@ -76,7 +76,7 @@ static void use_once(struct store *s)
     batch_insert(b, 1);
     batch_spill(b, 2, LANE_INQ, 0);
     batch_apply(s, b);
-    ck_assert_int_eq(s->ops->recover(s, NULL, NULL, 0), 2);
+    ck_assert_int_eq(recover(s, NULL, NULL, 0), 2);
     fixture_close(s);
     check_sound();
 }
@@ -336,9 +336,9 @@ static void is_dead(void)
     ck_assert_int_eq(store->ops->load(store, 1, LANE_INQ, 0, 0, 1, 1, no_row, NULL),
                      BGMQ_ESTORE);
     ck_assert_int_eq(store->ops->types(store, NULL, NULL), BGMQ_ESTORE);
-    ck_assert_int_eq((int)store->ops->recover(store, NULL, NULL, 0), BGMQ_ESTORE);
+    ck_assert_int_eq((int)recover(store, NULL, NULL, 0), BGMQ_ESTORE);
     ck_assert_int_eq(store->ops->reserve_ids(store, 1, &first), BGMQ_ESTORE);
-    ck_assert_int_eq(store->ops->return_ids(store, 1), BGMQ_ESTORE);
+    ck_assert_int_eq(store->ops->leave(store, 1), BGMQ_ESTORE);
     ck_assert_int_eq(store->ops->checkpoint(store, 1), BGMQ_ESTORE);
 }
 
@@ -401,7 +401,7 @@ static int count_row(void *ctx, const struct store_row *row)
 /* S16. */
 START_TEST(page_that_cannot_be_read_is_the_end)
 {
-    ck_assert_int_eq(store->ops->recover(store, NULL, NULL, 0), 40);
+    ck_assert_int_eq(recover(store, NULL, NULL, 0), 40);
     fixture_close(store);
     store = fixture_open(); /* with an empty cache */
     int rows = 0;
@@ -434,7 +434,7 @@ START_TEST(damage_that_is_met_is_the_end)
     for (uint64_t id = 100; id < 1100; id++)
         batch_insert(b, id);
     batch_apply(store, b);
-    ck_assert_int_eq(store->ops->recover(store, NULL, NULL, 0), 1040);
+    ck_assert_int_eq(recover(store, NULL, NULL, 0), 1040);
     int64_t root = look("SELECT rootpage FROM sqlite_schema WHERE name = 'bgmq_backlog'");
     fixture_close(store);
     unlink(harness_path("store.db-wal")); /* it has the pages, too */

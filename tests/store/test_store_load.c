@@ -346,11 +346,11 @@ START_TEST(recover_puts_everything_back_into_its_lane)
     spill(51, LANE_DELAYED, 9, 1);
     apply();
     reopen();
-    ck_assert_int_eq(store->ops->recover(store, NULL, NULL, 0), 7);
+    ck_assert_int_eq(recover(store, NULL, NULL, 0), 7);
     ck_assert_int_eq(look("SELECT count(*) FROM bgmq_job"), 0);
     ck_assert_str_eq(seen_ids(store, LANE_INQ, ids, sizeof(ids)), "5 3 1");
     ck_assert_str_eq(seen_ids(store, LANE_PRIORITYQ, ids, sizeof(ids)), "6 4 2");
-    ck_assert_int_eq(store->ops->recover(store, NULL, NULL, 0), 7);
+    ck_assert_int_eq(recover(store, NULL, NULL, 0), 7);
 }
 END_TEST
 
@@ -364,7 +364,7 @@ START_TEST(recover_keeps_all_of_a_row)
     op->run = 5;
     op->crashes = 1;
     apply();
-    ck_assert_int_eq(store->ops->recover(store, NULL, NULL, 0), 1);
+    ck_assert_int_eq(recover(store, NULL, NULL, 0), 1);
     ck_assert_int_eq(seen_load(store, &seen, LANE_INQ, 0, 0, 10, SIZE_MAX), 1);
     ck_assert_uint_eq(seen.rows[0].attempt, 2);
     ck_assert_uint_eq(seen.rows[0].run, 5);
@@ -396,7 +396,7 @@ START_TEST(recover_charges_what_was_running)
     apply();
     static const uint64_t in_flight[] = {4, 3, 2, 1};
     static const uint32_t attempts[] = {9, 9, 4, 2};
-    ck_assert_int_eq(store->ops->recover(store, in_flight, attempts, 4), 3);
+    ck_assert_int_eq(recover(store, in_flight, attempts, 4), 3);
     static const char form[] = "SELECT attempt||' '||run||' '||crashes FROM bgmq_backlog"
                                " WHERE id = %d";
     static const struct {
@@ -432,12 +432,12 @@ END_TEST
 START_TEST(ids_returned_are_given_again_but_never_more)
 {
     reserve(1000);
-    ck_assert_int_eq(store->ops->return_ids(store, 11), 0);
+    ck_assert_int_eq(store->ops->leave(store, 11), 0);
     ck_assert_uint_eq(reserve(10), 11);
-    ck_assert_int_eq(store->ops->return_ids(store, 5000), 0);
+    ck_assert_int_eq(store->ops->leave(store, 5000), 0);
     reopen();
     ck_assert_uint_eq(reserve(1), 21);
-    ck_assert_int_eq(store->ops->return_ids(store, 0), BGMQ_EINVAL);
+    ck_assert_int_eq(store->ops->leave(store, 0), BGMQ_EINVAL);
 }
 END_TEST
 

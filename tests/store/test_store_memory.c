@@ -190,7 +190,7 @@ START_TEST(load_says_so_and_works_the_next_time)
 {
     prepare();
     struct store *s = fixture_open();
-    ck_assert_int_eq(s->ops->recover(s, NULL, NULL, 0), 40);
+    ck_assert_int_eq(recover(s, NULL, NULL, 0), 40);
     fixture_close(s);
     long n = 1;
     for (int done = 0; !done && n < MOST; n++) {

@@ -152,7 +152,7 @@ START_TEST(close_leaves_everything_in_the_file_itself)
     free(bytes);
     chmod(harness_path("copy.db"), 0600);
     s = fixture_open_with(at(harness_path("copy.db")));
-    ck_assert_int_eq(s->ops->recover(s, NULL, NULL, 0), 500);
+    ck_assert_int_eq(recover(s, NULL, NULL, 0), 500);
     fixture_close(s);
 }
 END_TEST

@@ -428,7 +428,7 @@ START_TEST(recovery_moves_any_amount_in_chunks)
     static const uint64_t in_flight[] = {1, 2500};
     static const uint32_t attempts[] = {1, 1};
     shim_vfs_reset();
-    ck_assert_int_eq(store->ops->recover(store, in_flight, attempts, 2), 2500);
+    ck_assert_int_eq(recover(store, in_flight, attempts, 2), 2500);
     ck_assert_int_gt(syncs(SHIM_WAL), 3); /* one commit and its check-point make two */
     ck_assert_int_eq(look("SELECT count(*) FROM bgmq_backlog"), 2500);
     ck_assert_int_eq(look("SELECT count(*) FROM bgmq_job"), 0);

@@ -89,7 +89,7 @@ static int reserve_ids(struct store *s, uint64_t n, uint64_t *first)
     return no ? BGMQ_ESTORE : 0;
 }
 
-static int return_ids(struct store *s, uint64_t next)
+static int leave(struct store *s, uint64_t next)
 {
     struct fake_store *f = fake_of(s);
     pthread_mutex_lock(&f->lock);
@@ -111,7 +111,7 @@ static void store_close(struct store *s)
 
 static const struct store_ops fake_ops = {.apply = apply,
                                           .reserve_ids = reserve_ids,
-                                          .return_ids = return_ids,
+                                          .leave = leave,
                                           .checkpoint = checkpoint,
                                           .close = store_close};
 

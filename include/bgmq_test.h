@@ -1,0 +1,62 @@
+/* bgmq_test.h - a kit for the tests of applications: time and workers that obey.
+ *
+ * A test service has a clock that only bgmq_test_advance moves, and no worker takes a message by
+ * itself: handlers run on the thread that calls bgmq_test_step or bgmq_test_drain, so a test is one
+ * sequence.  It may have a database.  Everything else is the real library; a test service is given
+ * to the code under test as any other.  Not for production. */
+#ifndef BGMQ_TEST_H
+#define BGMQ_TEST_H
+
+#include "bgmq.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* As bgmq_open, started; the clock stands at START_MS (0: 2030-01-01). */
+BGMQ_API int bgmq_test_open(struct bgmq **ret, const struct bgmq_options *options,
+                            int64_t start_ms, struct bgmq_error *error);
+
+/* 1: handlers run inside bgmq_publish, before it returns, also for what handlers publish; 0: not.
+ * EINVAL: no test service; so do all functions here. */
+BGMQ_API int bgmq_test_inline(struct bgmq *mq, int on);
+
+/* Moves the clock by MS >= 0 and makes due what is due; runs nothing. */
+BGMQ_API int bgmq_test_advance(struct bgmq *mq, int64_t ms);
+/* The time of the clock. */
+BGMQ_API int64_t bgmq_test_now(struct bgmq *mq);
+
+/* Runs the next message of TYPE (NULL: of any, in the order of registration).  1: one ran; 0: none
+ * waits.  EDEADLK in a handler. */
+BGMQ_API int bgmq_test_step(struct bgmq *mq, const char *type);
+/* Runs until nothing waits, at most MAX messages (0: 100000); what is delayed stays.  Returns how
+ * many ran. */
+BGMQ_API int bgmq_test_drain(struct bgmq *mq, unsigned max);
+
+/* How many messages were published for TYPE (NULL: any) with this BODY (NULL: any body) since open
+ * or bgmq_test_forget, handlers' own and those already run included. */
+BGMQ_API int bgmq_test_published(struct bgmq *mq, const char *type, const void *body,
+                                 size_t len);
+/* Lends the N-th of them (from 0), good until bgmq_test_forget; 0 or ENOENT. */
+struct bgmq_test_record {
+    uint64_t id;
+    const char *type;
+    const void *body;
+    size_t len;
+    int priority;
+    int64_t due_ms;
+    const char *tag, *unique_key;
+};
+BGMQ_API int bgmq_test_record(struct bgmq *mq, size_t n, struct bgmq_test_record *ret);
+BGMQ_API int bgmq_test_forget(struct bgmq *mq);
+
+/* For asserts: NULL when a message for TYPE with BODY (NULL: any) was published, else a text, lent
+ * until the next call, that says what was published instead. */
+BGMQ_API const char *bgmq_test_missing(struct bgmq *mq, const char *type,
+                                       const void *body, size_t len);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
