@@ -133,6 +133,22 @@ void bgmqi_desk_quit(struct desk *d);
 /* True when the handler at D is asked to end. */
 bool bgmqi_desk_cancelled(const struct desk *d);
 
+/* True while the attempt at D, which its worker runs, is the one that counts.  No lock is needed. */
+bool bgmqi_desk_owns(struct desk *d);
+
+/* ---- what an attempt keeps (type_keep.c); the thread of its worker ------------------ */
+
+/* A reference to the progress of M, whose next attempt begins: a copy of its own, so that an
+ * attempt that was given up disturbs nobody.  Waits while memory is short. */
+struct progress *bgmqi_type_renew_progress(struct type *t, struct message *m);
+/* Makes P the progress of M, which runs at D.  ELOST: it does not any more. */
+int bgmqi_desk_set_progress(struct desk *d, struct message *m, struct progress *p);
+/* Tells the journal to write P for M, which runs at D, by ENTRY.  Takes ENTRY (and adds it)
+ * unless ELOST. */
+int bgmqi_desk_keep(struct desk *d, struct message *m, struct progress *p,
+                    struct journal_entry *entry, enum bgmq_durability level,
+                    struct ticket *ticket);
+
 enum settle { SETTLE_DONE, SETTLE_RETRY, SETTLE_SNOOZE, SETTLE_DEAD, SETTLE_DISCARD };
 struct settlement {
     enum settle how;

@@ -55,6 +55,14 @@ bool bgmqi_desk_cancelled(const struct desk *d)
     return atomic_load_explicit(&d->cancelled, memory_order_relaxed);
 }
 
+bool bgmqi_desk_owns(struct desk *d)
+{
+    lock_take(&d->lock);
+    bool owns = d->current != NULL;
+    lock_drop(&d->lock);
+    return owns;
+}
+
 /* ---- waking ------------------------------------------------------------------------ */
 
 static bool may_claim(const struct type *t)
@@ -312,6 +320,10 @@ static void settle_elsewhere(struct desk *d, struct message *m, struct settlemen
     if (row && s->how == SETTLE_DISCARD)
         bgmqi_type_end_row(t, m, OUTCOME_DISCARDED);
     struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
+    if (e && s->failure) { /* each failed attempt leaves its error */
+        e->op.flags |= OP_ERROR;
+        m->kept = true;
+    }
     if (s->failure) {
         bgmqi_failure_unref(m->failure);
         m->failure = s->failure;

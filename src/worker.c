@@ -107,6 +107,18 @@ static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
     return delay_ms > 0 ? clock_wall_ms(job->env->clock) + delay_ms : 0;
 }
 
+/* What is done takes its result along, to outq and the history. */
+static void keep_result(struct bgmq_job *job)
+{
+    if (!job->result)
+        return;
+    lock_take(&job->progress->lock);
+    job->progress->result = job->result;
+    job->progress->result_len = job->result_len;
+    lock_drop(&job->progress->lock);
+    job->result = NULL;
+}
+
 static void settle(struct worker *w, struct bgmq_job *job, enum bgmq_verdict verdict)
 {
     const struct type_config *c = bgmqi_type_config(job->type);
@@ -114,6 +126,7 @@ static void settle(struct worker *w, struct bgmq_job *job, enum bgmq_verdict ver
     bool has_error = false;
     switch (verdict) {
     case BGMQ_DONE:
+        keep_result(job);
         if (job->response_type || (job->message->ext && job->message->ext->reply_to))
             s.no_outq = job->env->reply(job->env->ctx, job, false);
         break;
@@ -147,6 +160,8 @@ static void turn(struct worker *w, struct message *m)
     struct type *t = bgmqi_desk_type(w->desk);
     struct bgmq_job job = {.env = w->env, .type = t, .desk = w->desk, .message = m};
     current = &job;
+    if (m->progress)
+        job.progress = bgmqi_type_renew_progress(t, m);
     enum bgmq_verdict verdict = BGMQ_PERMANENT;
     if (m->crashes && m->attempt > most_attempts(&job)) {
         /* The last attempt it had ended with the process. */
@@ -163,6 +178,8 @@ static void turn(struct worker *w, struct message *m)
     bgmqi_message_ext_free(job.reply_ext);
     free(job.response_type);
     free(job.response);
+    free(job.result);
+    bgmqi_progress_unref(job.progress);
 }
 
 static void *run_worker(void *arg)

@@ -34,6 +34,9 @@ struct bgmq_job {
     void *response;
     size_t response_len;
     struct message_ext *reply_ext; /* tag, traceparent, meta for the reply; or NULL */
+    struct progress *progress;     /* a reference; nobody else changes it; or NULL */
+    void *result;                  /* to be kept when it is done, or NULL */
+    size_t result_len;
 };
 
 struct worker;
