@@ -113,6 +113,9 @@ void bgmqi_type_committed(struct type *t, struct store_op *op, bool told);
 void bgmqi_type_dropped(struct type *t, struct store_op *op, int err);
 void bgmqi_type_load(struct type *t);
 
+/* True while messages of T are on their way: held by the journal, or about to be loaded. */
+bool bgmqi_type_moves(struct type *t);
+
 /* ---- workers (type_desk.c) --------------------------------------------------------- */
 
 enum { DESK_CLAIM_MAX = 16 };
@@ -128,6 +131,8 @@ enum desk_turn { DESK_MESSAGE, DESK_QUIT };
 /* Waits for the next message to run and starts it: attempt and run are counted, the message is
  * the worker's until bgmqi_desk_settle. */
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret);
+/* Likewise, but one message at a time and without waiting; false: there is none. */
+bool bgmqi_desk_try(struct desk *d, struct message **ret);
 /* Asks the worker of D to end after what it runs. */
 void bgmqi_desk_quit(struct desk *d);
 /* True when the handler at D is asked to end. */

@@ -256,6 +256,18 @@ void bgmqi_type_load(struct type *t)
         load_lane(t, (enum lane)lane);
 }
 
+bool bgmqi_type_moves(struct type *t)
+{
+    bgmqi_type_lock(t);
+    bool moves = t->limbo.len > 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        const struct lane_state *l = &t->lanes[lane];
+        moves |= l->bounded && l->stored && bgmqi_type_runs_low(t, (enum lane)lane);
+    }
+    bgmqi_type_unlock(t);
+    return moves;
+}
+
 /* ---- the other way ----------------------------------------------------------------- */
 
 void bgmqi_type_evict(struct type *t, enum lane lane)

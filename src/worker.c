@@ -159,6 +159,8 @@ static void turn(struct worker *w, struct message *m)
 {
     struct type *t = bgmqi_desk_type(w->desk);
     struct bgmq_job job = {.env = w->env, .type = t, .desk = w->desk, .message = m};
+    struct bgmq_job *outer =
+        current; /* a test service may be used in another's handler */
     current = &job;
     if (m->progress)
         job.progress = bgmqi_type_renew_progress(t, m);
@@ -171,7 +173,7 @@ static void turn(struct worker *w, struct message *m)
         verdict = run(&job, bgmqi_type_config(t));
     }
     settle(w, &job, verdict);
-    current = NULL;
+    current = outer;
     bgmqi_failure_unref(job.failure);
     if (job.json)
         json_decref(job.json);
@@ -180,6 +182,16 @@ static void turn(struct worker *w, struct message *m)
     free(job.response);
     free(job.result);
     bgmqi_progress_unref(job.progress);
+}
+
+bool bgmqi_worker_step(struct worker *w)
+{
+    struct message *m;
+    if (!bgmqi_desk_try(w->desk, &m))
+        return false;
+    turn(w, m);
+    w->env->idle(w->env->ctx);
+    return true;
 }
 
 static void *run_worker(void *arg)
@@ -206,6 +218,11 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
     w->desk = d;
     w->env = env;
     w->random = (uint64_t)clock_mono_ns(&bgmqi_clock_system) ^ (uint64_t)(uintptr_t)w;
+    if (env->by_hand) {
+        w->random = bgmqi_type_number(t); /* tests repeat */
+        *ret = w;
+        return 0;
+    }
     char name[16];
     snprintf(name, sizeof(name), "mq:%.12s", bgmqi_type_name(t));
     if (bgmqi_thread_start(&w->thread, name, env->stack_size, run_worker, w) != 0) {
@@ -220,6 +237,10 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
 void bgmqi_worker_quit(struct worker *w)
 {
     bgmqi_desk_quit(w->desk);
+    if (w->env->by_hand) {
+        bgmqi_desk_leave(w->desk);
+        atomic_store(&w->ended, true);
+    }
 }
 
 bool bgmqi_worker_ended(const struct worker *w)
@@ -229,6 +250,7 @@ bool bgmqi_worker_ended(const struct worker *w)
 
 void bgmqi_worker_join(struct worker *w)
 {
-    pthread_join(w->thread, NULL);
+    if (!w->env->by_hand)
+        pthread_join(w->thread, NULL);
     free(w);
 }
