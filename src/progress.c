@@ -27,22 +27,12 @@ static bool is_stored(const struct bgmq_job *job)
     return job->message->level > BGMQ_MEMORY && job->env->service->journal;
 }
 
-/* 0 when JOB may keep something, and then it has a progress.  ELOST, ENOMEM. */
+/* Sees to it that JOB, which is held, has a progress.  ENOMEM. */
 static int prepare(struct bgmq_job *job)
 {
-    if (!bgmqi_desk_owns(job->desk))
-        return BGMQ_ELOST;
-    if (job->progress)
-        return 0;
-    struct progress *p = bgmqi_progress_new();
-    if (!p)
-        return BGMQ_ENOMEM;
-    int err = bgmqi_desk_set_progress(job->desk, job->message, p);
-    if (err)
-        bgmqi_progress_unref(p);
-    else
-        job->progress = p;
-    return err;
+    if (!job->progress && (job->progress = bgmqi_progress_new()) != NULL)
+        bgmqi_type_set_progress(job->type, job->message, job->progress);
+    return job->progress ? 0 : BGMQ_ENOMEM;
 }
 
 /* The lock is held.  Leaves in C what it replaced, to be freed. */
@@ -61,68 +51,78 @@ static void apply(struct progress *p, struct change *c)
     }
 }
 
-/* Changes the progress and sees to it that an entry of the journal is on its way.  ENOMEM, ELOST. */
+/* Changes the progress and sees to it that an entry of the journal is on its way.  ENOMEM. */
 static int save_behind(struct bgmq_job *job, struct change *c)
 {
     struct progress *p = job->progress;
     struct journal_entry *e = NULL;
-    bool add;
-    for (;;) {
+    bool add, ready;
+    do {
         lock_take(&p->lock);
         add = is_stored(job) && !p->queued;
-        bool ready = !add || e;
+        ready = !add || e;
         if (ready) {
             apply(p, c);
             p->queued |= add;
         }
         lock_drop(&p->lock);
-        if (ready)
-            break;
-        if (!(e = bgmqi_journal_entry_new()))
+        if (!ready && !(e = bgmqi_journal_entry_new()))
             return BGMQ_ENOMEM;
-    }
-    int err = 0;
+    } while (!ready);
     if (add)
-        err = bgmqi_desk_keep(job->desk, job->message, p, e, BGMQ_BEHIND, NULL);
-    if (!add || err)
+        bgmqi_type_keep(job->type, job->message, p, e, BGMQ_BEHIND, NULL);
+    else
         bgmqi_journal_entry_free(e);
-    return err;
+    return 0;
 }
 
-/* Writes P by an entry of its own and waits for its commit. */
-static int commit(struct bgmq_job *job, struct progress *p, enum bgmq_durability level)
+/* Adds an entry of P's own; *RET gets the ticket to wait for.  ENOMEM. */
+static int add_committed(struct bgmq_job *job, struct progress *p,
+                         enum bgmq_durability level, struct ticket **ret)
 {
-    struct bgmq *mq = job->env->service;
     struct journal_entry *e = bgmqi_journal_entry_new();
     struct ticket *ticket = bgmqi_ticket_new(1);
-    int err = e && ticket ? bgmqi_desk_keep(job->desk, job->message, p, e, level, ticket)
-                          : BGMQ_ENOMEM;
-    if (err) {
+    if (!e || !ticket) {
         bgmqi_journal_entry_free(e);
         bgmqi_ticket_discard(ticket);
-        return err;
+        return BGMQ_ENOMEM;
     }
-    err = bgmqi_ticket_wait(ticket, mq->config.publish_timeout_ms * INT64_C(1000000));
+    bgmqi_type_keep(job->type, job->message, p, e, level, ticket);
+    *ret = ticket;
+    return 0;
+}
+
+/* Waits for TICKET's commit, not held meanwhile: the attempt may be given up.  Held again when it
+ * returns, unless ELOST. */
+static int await(struct bgmq_job *job, struct ticket *ticket)
+{
+    struct bgmq *mq = job->env->service;
+    bgmqi_desk_unhold(job->desk);
+    int err = bgmqi_ticket_wait(ticket, mq->config.publish_timeout_ms * INT64_C(1000000));
     bgmqi_ticket_release(ticket);
+    if (!bgmqi_desk_hold(job->desk))
+        return BGMQ_ELOST;
     return err == BGMQ_ETIMEOUT ? bgmqi_journal_timeout_err(mq->journal) : err;
 }
 
-/* Commits a copy with the new cursor, which becomes the progress once it is in the database:
- * a save that fails changes nothing. */
+/* Commits a copy with the new cursor, which becomes the progress once it is in the database: a
+ * save that fails changes nothing.  Held when it returns, unless ELOST. */
 static int save_committed(struct bgmq_job *job, struct change *c,
                           enum bgmq_durability level)
 {
+    struct ticket *ticket;
     struct progress *p = bgmqi_progress_copy(job->progress, true, c->bytes, c->len);
     if (!p)
         return BGMQ_ENOMEM;
     c->bytes = NULL;
-    int err = commit(job, p, level);
+    int err = add_committed(job, p, level, &ticket);
     if (!err)
-        err = bgmqi_desk_set_progress(job->desk, job->message, p);
+        err = await(job, ticket);
     if (err) {
         bgmqi_progress_unref(p);
         return err;
     }
+    bgmqi_type_set_progress(job->type, job->message, p);
     bgmqi_progress_unref(job->progress);
     job->progress = p;
     return 0;
@@ -130,12 +130,14 @@ static int save_committed(struct bgmq_job *job, struct change *c,
 
 static int save(struct bgmq_job *job, struct change *c, enum bgmq_durability level)
 {
-    int err = prepare(job);
+    int err = bgmqi_desk_hold(job->desk) ? prepare(job) : BGMQ_ELOST;
     if (!err && is_stored(job) && bgmqi_journal_failed(job->env->service->journal))
         err = BGMQ_ESTORE;
     if (!err)
         err = is_stored(job) && level >= BGMQ_COMMIT ? save_committed(job, c, level)
                                                      : save_behind(job, c);
+    if (err != BGMQ_ELOST)
+        bgmqi_desk_unhold(job->desk);
     free(c->bytes);
     free(c->text);
     return err;
@@ -182,12 +184,18 @@ int bgmq_job_result(struct bgmq_job *job, const void *bytes, size_t len)
 {
     if (!job || (!bytes && len) || len > RESULT_MAX)
         return BGMQ_EINVAL;
-    int err = prepare(job);
-    if (err)
-        return err;
     void *copy = bytes ? bgmqi_progress_bytes(bytes, len) : NULL;
     if (bytes && !copy)
         return BGMQ_ENOMEM;
+    int err = BGMQ_ELOST;
+    if (bgmqi_desk_hold(job->desk)) {
+        err = prepare(job);
+        bgmqi_desk_unhold(job->desk);
+    }
+    if (err) {
+        free(copy);
+        return err;
+    }
     free(job->result);
     job->result = copy;
     job->result_len = len;
