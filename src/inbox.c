@@ -175,7 +175,7 @@ static int make_message(const struct store_inbox_row *row, const struct type *t,
         bgmqi_message_unref(m);
         return err;
     }
-    m->created_ms = now_ms;
+    m->created_ms = row->created_ms;
     m->due_ms = o.run_at_ms > now_ms ? o.run_at_ms : 0;
     m->priority = (int16_t)o.priority;
     m->max_attempts = (uint16_t)o.max_attempts;
