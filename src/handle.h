@@ -42,6 +42,8 @@ struct bgmq {
     struct owner *owner;
     struct flight *flight;
     struct kit *kit; /* NULL: no test service */
+    struct inbox *inbox; /* NULL: no database */
+    struct watch *watch; /* NULL: no guests; gone once shut */
     uint64_t replayed;
     unsigned
         deaths; /* of the process, in a row, each soon after it opened the database */
