@@ -10,6 +10,8 @@
 #include "registry.h"
 #include "ticker.h"
 
+struct tx_hub;
+
 /* A registered type's workers. */
 struct crew {
     struct crew *next;
@@ -30,6 +32,8 @@ struct bgmq {
     struct ticker *ticker;
     struct owner *owner;
     struct flight *flight;
+    struct tx_hub *hub; /* NULL: no database */
+    void (*inbox_ring)(struct bgmq *mq); /* somebody wrote to the inbox; or NULL */
     uint64_t replayed;
     unsigned
         deaths; /* of the process, in a row, each soon after it opened the database */

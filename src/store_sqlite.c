@@ -65,7 +65,8 @@ static const char *const texts[STATEMENTS] = {
                       " WHERE type = ?1 AND key = ?2",
     [Q_UNIQUE_DROP] =
         "DELETE FROM main.bgmq_unique WHERE type = ?1 AND key = ?2 AND id = ?3",
-    [Q_TYPE_INSERT] = "INSERT OR ROLLBACK INTO main.bgmq_type(id, name) VALUES(?1, ?2)",
+    [Q_TYPE_INSERT] = "INSERT INTO main.bgmq_type(id, name) VALUES(?1, ?2)"
+                      " ON CONFLICT DO NOTHING",
     [Q_HISTORY_INSERT] = HISTORY_INSERT,
     [Q_HISTORY_PRUNE] = "DELETE FROM main.bgmq_history WHERE seq BETWEEN ?1 AND ?2",
     [Q_LOAD] = "SELECT " JOB_COLUMNS ", " EXT_COLUMNS ", " PLACE_COLUMNS
