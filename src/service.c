@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "park.h"
+#include "tx_hub.h"
 
 #define MS INT64_C(1000000)
 
@@ -189,6 +190,7 @@ static int end_getters(void *ctx, struct type *t)
 /* Ends all threads and lets go of the database.  No handler runs. */
 static void shut(struct bgmq *mq)
 {
+    bgmqi_tx_hub_close(mq->hub);
     bgmqi_registry_each(mq->registry, false, end_getters, NULL);
     bgmqi_registry_end_customs(mq->registry);
     lock_take(&mq->life);
@@ -260,6 +262,8 @@ void bgmq_free(struct bgmq *mq)
 
 void bgmqi_service_free(struct bgmq *mq)
 {
+    bgmqi_tx_hub_close(mq->hub);
+    bgmqi_tx_hub_unref(mq->hub);
     bgmqi_ticker_free(mq->ticker);
     bgmqi_journal_free(mq->journal);
     bgmqi_registry_free(mq->registry);

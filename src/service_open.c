@@ -8,6 +8,7 @@
 #include "err.h"
 #include "reply.h"
 #include "service.h"
+#include "tx.h"
 
 #define MS INT64_C(1000000)
 
@@ -177,7 +178,9 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
     err = recover(mq, store, &types, error);
     if (!err)
         err = open_journal(mq, store);
-    if (err)
+    if (!err)
+        err = bgmqi_tx_hub_new(&mq->hub, mq, mq->config.database);
+    else
         store->ops->close(store);
     return restore_types(mq, types, err);
 }
@@ -244,6 +247,7 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
                                       .log = &mq->config.log,
                                       .stack_size = mq->config.stack_size,
                                       .reply = bgmqi_reply_send,
+                                      .tx_over = bgmqi_tx_job_over,
                                       .idle = on_idle,
                                       .ctx = mq};
     err = open_parts(mq, error);
