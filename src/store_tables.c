@@ -80,7 +80,7 @@ static const struct object {
      " lane INTEGER NOT NULL," /* 0 inq, 1 priorityq, 2 delayed, 3 dlq */
      " key INTEGER NOT NULL,"  /* 0, -priority, time when due, 0 */
      " seq INTEGER NOT NULL," MESSAGE " error_code TEXT, error_text TEXT, error_at "
-                                      "INTEGER," /* of the last failed attempt */
+     "INTEGER," /* of the last failed attempt */
      MESSAGE_EXT},
     {INDEX, 1, "bgmq_backlog_order",
      "CREATE INDEX bgmq_backlog_order ON bgmq_backlog(type, lane, key, seq)"},
@@ -138,34 +138,36 @@ static const struct object {
      " created INTEGER NOT NULL DEFAULT"
      "  (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
      " refused TEXT) STRICT"}, /* why the owner could not take it over */
-    {
-        VIEW, 2, "bgmq_messages",
-        "CREATE VIEW bgmq_messages AS " MESSAGE_VIEW(
-            "bgmq_job", "'waiting'", "NULL",
-            "NULL AS error_code, NULL AS error_text") " UNION ALL " MESSAGE_VIEW("bgmq_"
-                                                                                 "backlo"
-                                                                                 "g",
-                                                                                 "CASE "
-                                                                                 "m.lane "
-                                                                                 "WHEN 2 "
-                                                                                 "THEN "
-                                                                                 "'delaye"
-                                                                                 "d' "
-                                                                                 "WHEN 3 "
-                                                                                 "THEN "
-                                                                                 "'dead' "
-                                                                                 "ELSE "
-                                                                                 "'waitin"
-                                                                                 "g' END",
-                                                                                 "CASE "
-                                                                                 "m.lane "
-                                                                                 "WHEN 2 "
-                                                                                 "THEN"
-                                                                                 " " TIME(
-                                                                                     "m."
-                                                                                     "ke"
-                                                                                     "y") " END",
-                                                                                 FAILED)},
+    {VIEW, 2, "bgmq_messages",
+     "CREATE VIEW bgmq_messages AS " MESSAGE_VIEW(
+         "bgmq_job", "'waiting'", "NULL",
+         "NULL AS error_code, NULL AS error_text") " UNION ALL " MESSAGE_VIEW("bgmq_"
+                                                                              "backlo"
+                                                                              "g",
+                                                                              "CASE "
+                                                                              "m.lane "
+                                                                              "WHEN 2 "
+                                                                              "THEN "
+                                                                              "'delaye"
+                                                                              "d' "
+                                                                              "WHEN 3 "
+                                                                              "THEN "
+                                                                              "'dead' "
+                                                                              "ELSE "
+                                                                              "'waitin"
+                                                                              "g' END",
+                                                                              "CASE "
+                                                                              "m.lane "
+                                                                              "WHEN 2 "
+                                                                              "THEN"
+                                                                              " " TIME(
+                                                                                  "m."
+                                                                                  "ke"
+                                                                                  "y") " "
+                                                                                       "E"
+                                                                                       "N"
+                                                                                       "D",
+                                                                              FAILED)},
     {VIEW, 2, "bgmq_dead",
      "CREATE VIEW bgmq_dead AS SELECT m.id AS id, " NAME_OF(
          "m") " AS type,"
