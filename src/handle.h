@@ -10,11 +10,24 @@
 #include "registry.h"
 #include "ticker.h"
 
+struct tx_hub;
+
 /* A registered type's workers. */
 struct crew {
     struct crew *next;
     struct type *type;
     struct pool *pool;
+};
+
+/* What a test service has besides (testkit.c); the rest of the library calls it by these. */
+struct kit {
+    /* M, due at DUE_MS, was published to the type or custom queue NAME.  M is lent. */
+    void (*published)(struct kit *k, const char *name, struct message *m, int64_t due_ms);
+    /* A publish is about to return: where handlers run inside it, they run now. */
+    void (*run)(struct kit *k);
+    /* Returns when no handler runs; from then on none will. */
+    void (*end)(struct kit *k);
+    void (*free)(struct kit *k);
 };
 
 struct bgmq {
@@ -30,6 +43,11 @@ struct bgmq {
     struct ticker *ticker;
     struct owner *owner;
     struct flight *flight;
+    struct kit *kit; /* NULL: no test service */
+    struct inbox *inbox; /* NULL: no database */
+    struct watch *watch; /* NULL: no guests; gone once shut */
+    struct tx_hub *hub; /* NULL: no database */
+    void (*inbox_ring)(struct bgmq *mq); /* somebody wrote to the inbox; or NULL */
     uint64_t replayed;
     unsigned
         deaths; /* of the process, in a row, each soon after it opened the database */

@@ -309,6 +309,12 @@ void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
     op->msg = m;
     op->failure = bgmqi_failure_ref(m->failure);
     op->owner = (void *)t;
+    if (m->kept && (kind == STORE_DELETE_JOB || kind == STORE_DELETE_BACKLOG))
+        op->flags |= OP_KEPT;
+    if (history != OUTCOME_NONE && t->config.history_body)
+        op->flags |= OP_BODY;
+    if (history == OUTCOME_DONE) /* with the result */
+        op->progress = bgmqi_progress_ref(m->progress);
 }
 
 bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
@@ -374,20 +380,28 @@ void bgmqi_type_retire(struct type *t, struct message *m)
     }
 }
 
-void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how)
+void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
+                        const struct attempt_end *end)
 {
     enum outcome history = bgmqi_type_history(t, how);
     enum store_op_kind kind = m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG;
     bool keyed = m->ext && m->ext->unique_key;
-    if (m->row == ROW_JOB && !keyed && bgmqi_journal_take_back(m)) {
+    if (m->row == ROW_JOB && !keyed && !m->kept && bgmqi_journal_take_back(m)) {
         m->row = ROW_NONE;
-        if (history == OUTCOME_NONE)
+        if (history == OUTCOME_NONE) {
+            if (end && end->slot)
+                flight_end(end->slot); /* nothing of it was ever written */
             return;
+        }
         kind = STORE_HISTORY;
     }
     struct journal_entry *e = bgmqi_type_entry();
     bgmqi_type_fill(t, e, kind, m, history, clock_wall_ms(t->env->clock));
     e->op.level = BGMQ_BEHIND;
+    if (end) {
+        e->op.started_ms = history == OUTCOME_NONE ? 0 : end->started_ms;
+        e->op.slot_held = end->slot;
+    }
     bgmqi_message_ref(m);
     m->row = ROW_NONE;
     if (!m->heaped) {

@@ -93,6 +93,9 @@ struct admission {
     bool
         chained; /* one of several: not placed before bgmqi_type_confirm, and with an ENTRY
                      (and a ticket) added to the journal by the caller */
+    uint64_t
+        inbox_id;   /* not 0: the message is this row of the inbox, which goes in the same
+                          commit; that is its id, and it is placed once committed */
     uint64_t id;    /* out: of the message, or of the one with the same key */
     bool duplicate; /* out: without a row; M is gone then */
 };
@@ -113,6 +116,9 @@ void bgmqi_type_committed(struct type *t, struct store_op *op, bool told);
 void bgmqi_type_dropped(struct type *t, struct store_op *op, int err);
 void bgmqi_type_load(struct type *t);
 
+/* True while messages of T are on their way: held by the journal, or about to be loaded. */
+bool bgmqi_type_moves(struct type *t);
+
 /* ---- workers (type_desk.c) --------------------------------------------------------- */
 
 enum { DESK_CLAIM_MAX = 16 };
@@ -128,10 +134,25 @@ enum desk_turn { DESK_MESSAGE, DESK_QUIT };
 /* Waits for the next message to run and starts it: attempt and run are counted, the message is
  * the worker's until bgmqi_desk_settle. */
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret);
+/* Likewise, but one message at a time and without waiting; false: there is none. */
+bool bgmqi_desk_try(struct desk *d, struct message **ret);
 /* Asks the worker of D to end after what it runs. */
 void bgmqi_desk_quit(struct desk *d);
-/* True when the handler at D is asked to end. */
-bool bgmqi_desk_cancelled(const struct desk *d);
+/* Why the handler at D is asked to end: bits of enum cancel; 0: it is not. */
+enum cancel { CANCEL_STOP = 1, CANCEL_TIME = 2, CANCEL_OPERATOR = 4 };
+unsigned bgmqi_desk_cancelled(const struct desk *d);
+
+/* The fence.  An attempt is its worker's until it ends, or until the ticker gives it up because
+ * its time is over; whoever is first has it.  The next four are for the worker's thread only. */
+
+/* False: the attempt was given up; what it does is nobody's business any more. */
+bool bgmqi_desk_owns(const struct desk *d);
+/* The attempt cannot be given up before as many unholds, or its end.  False: it was (ELOST). */
+bool bgmqi_desk_hold(struct desk *d);
+void bgmqi_desk_unhold(struct desk *d);
+/* The handler has returned: from here on only the caller may settle.  False: the attempt was given
+ * up and is settled; the caller has a reference to its message, to be given back. */
+bool bgmqi_desk_end(struct desk *d);
 
 enum settle { SETTLE_DONE, SETTLE_RETRY, SETTLE_SNOOZE, SETTLE_DEAD, SETTLE_DISCARD };
 struct settlement {
@@ -140,15 +161,36 @@ struct settlement {
     struct failure *failure; /* given to the message; NULL: none, or on DONE */
     bool no_outq;
     bool failed; /* counts as a failed attempt */
+    /* A transaction of the application's has seen to the row: DONE, no row any more; RETRY and
+     * DEAD, it stands in BACKLOG at SEQ, among the delayed or the dead. */
+    bool elsewhere;
+    uint64_t seq;
 };
 /* Ends the attempt that bgmqi_desk_next began. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
 
+/* ---- what an attempt keeps (type_keep.c); the thread of its worker ------------------ */
+
+/* A reference to the progress of M, whose next attempt begins: a copy of its own, so that an
+ * attempt that was given up disturbs nobody.  Waits while memory is short. */
+struct progress *bgmqi_type_renew_progress(struct type *t, struct message *m);
+/* Makes P the progress of M, whose attempt is held. */
+void bgmqi_type_set_progress(struct type *t, struct message *m, struct progress *p);
+/* Tells the journal to write P for M, which has a row and whose attempt is held, by ENTRY.  Takes
+ * ENTRY. */
+void bgmqi_type_keep(struct type *t, struct message *m, struct progress *p,
+                     struct journal_entry *entry, enum bgmq_durability level,
+                     struct ticket *ticket);
+
 /* Wakes every parked worker of T, to look again at what it may do.  Whoever changed ENV before
  * knows after it that everybody under T's lock has seen the change. */
 void bgmqi_type_rouse(struct type *t);
-/* Sets or clears the cancel flag of every handler of T that runs. */
+/* Asks every handler of T that runs to end because of a stop, or takes that back. */
 void bgmqi_type_cancel(struct type *t, bool cancel);
+/* Asks those to end whose message MATCHes, because an operator wants it: one that then returns
+ * BGMQ_RETRY is dead, code "cancelled".  Returns how many.  MATCH is called under locks. */
+size_t bgmqi_type_cancel_if(struct type *t,
+                            bool (*match)(void *ctx, const struct message *m), void *ctx);
 /* Handlers of T that run now. */
 size_t bgmqi_type_running(struct type *t);
 
@@ -194,10 +236,19 @@ void bgmqi_type_unpick(struct type *t, struct message *m, enum lane from);
 
 /* ---- rows that the application wrote (type_tx.c) ------------------------------------ */
 
-/* M, new, has a row by a transaction of the application's that has just been committed: in JOB
- * (M->row), or in BACKLOG among the delayed at (M->due_ms, M->seq).  Takes M; it gets its place.  The
- * committing thread; cannot fail. */
-void bgmqi_type_adopt(struct type *t, struct message *m);
+/* M, new, is about to get a row by a transaction of the application's that is not committed yet:
+ * in JOB, or, when it is due later, in BACKLOG among the delayed at (M->due_ms, M->seq).  Charges
+ * it, gives it its id, and says M->row.  EFULL, ECLOSED. */
+int bgmqi_type_expect(struct type *t, struct message *m);
+/* That transaction is undone: M is the caller's again. */
+void bgmqi_type_forget(struct type *t, struct message *m);
+/* That transaction has just been committed.  Takes M and ENTRY; M gets its place.  The committing
+ * thread; cannot fail. */
+void bgmqi_type_adopt(struct type *t, struct message *m, struct journal_entry *entry);
+/* The INSERT of M, which was taken back, is to be written after all.  Takes ENTRY. */
+void bgmqi_type_reinsert(struct type *t, struct message *m, struct journal_entry *entry);
+/* A new number for the place of a message in a lane of T. */
+uint64_t bgmqi_type_draw(struct type *t);
 
 /* ---- looking (type_stats.c) -------------------------------------------------------- */
 

@@ -68,13 +68,29 @@ struct type {
 
 enum { GETTERS_OUTQ = LANES };
 
+/* Whose the attempt at a desk is. */
+enum turn {
+    TURN_IDLE,
+    TURN_RUNNING, /* the handler's; the ticker may give it up */
+    TURN_HELD,    /* the handler's, whatever the time */
+    TURN_ENDING,  /* the worker settles it */
+    TURN_LOST     /* given up: the ticker settles it, or has */
+};
+
+/* What the end of an attempt carries to the journal. */
+struct attempt_end {
+    int64_t started_ms;       /* for the history */
+    struct flight_slot *slot; /* free once the end is committed; or NULL */
+};
+
 struct desk {
     /* set once, then read only */
     struct type *type;
     struct park park;
-    _Atomic bool cancelled;
+    _Atomic unsigned cancelled; /* bits of enum cancel */
+    _Atomic int turn;           /* enum turn; IDLE and RUNNING are set under lock */
     CACHE_GAP(gap_cancelled);
-    struct flight_slot *slot; /* or NULL */
+    struct flight_ring *ring; /* or NULL */
 
     /* protected by type.lock */
     struct desk *next;        /* of all desks, or of the spare ones */
@@ -92,8 +108,10 @@ struct desk {
     struct bgmq_stats stats;
 
     /* used by the worker only */
-    int64_t mean_ns; /* of the handler, exponentially weighted; 0: not known */
-    int64_t mark_ns; /* when the current handler started */
+    unsigned holds;           /* calls of hold not taken back */
+    struct flight_slot *slot; /* of the attempt; NULL: none */
+    int64_t mean_ns;          /* of the handler, exponentially weighted; 0: not known */
+    int64_t mark_ns;          /* when the current handler started */
     int64_t batch_mono_ns, batch_wall_ms; /* both clocks, read together */
 };
 
@@ -115,6 +133,9 @@ bool bgmqi_type_before_frontier(const struct lane_state *l, int64_t key, uint64_
  * must be behind everything in it: only a number just drawn is. */
 void bgmqi_type_bound(struct type *t, enum lane lane, int64_t key, uint64_t seq,
                       size_t len);
+/* Whether the next message of LANE, at (KEY, SEQ), may go straight into memory.  When not, LANE
+ * gets a frontier, so that whatever comes after the ones in memory waits behind them. */
+bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq);
 /* True when LANE needs a load: little is before its frontier, or nothing (messages without a row
  * stand beyond it). */
 bool bgmqi_type_runs_low(const struct type *t, enum lane lane);
@@ -172,8 +193,16 @@ void bgmqi_type_ready(struct type *t, struct message *m);
 void bgmqi_type_wake_one(struct type *t);
 
 /* Tells the journal that M, which is the caller's and has a row, is at its end; then it has
- * none.  The lock is not held. */
-void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how);
+ * none.  END: of an attempt, else NULL.  The lock is not held. */
+void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
+                        const struct attempt_end *end);
+/* Likewise, but its row went in a transaction of the application's.  END may not be NULL. */
+void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
+                              const struct attempt_end *end);
+/* M, off type.out, has a row in BACKLOG at (LANE, key, M->seq) by such a transaction: it finds its
+ * place there.  The lock is held; takes ENTRY. */
+void bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
+                                 struct journal_entry *entry);
 /* An entry, whatever it takes: waits while memory is short.  No lock is held. */
 struct journal_entry *bgmqi_type_entry(void);
 
