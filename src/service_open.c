@@ -165,7 +165,13 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
                                .history_max_age_ms = mq->config.history_max_age_ms};
     struct store *store;
     struct known *types = NULL;
-    int err = bgmqi_owner_take(&mq->owner, mq->config.database, error);
+    if (bgmqi_owner_inherited(mq->config.database))
+        return bgmqi_err_set(error, BGMQ_EFORKED,
+                             "%s: was open when this process was forked: fork before it"
+                             " is opened, or exec",
+                             mq->config.database);
+    int err =
+        bgmqi_owner_wait(&mq->owner, mq->config.database, mq->config.standby_ms, error);
     if (err)
         return err;
     err = bgmqi_store_sqlite_open(&store, &so, error);
