@@ -89,22 +89,29 @@ static void know_id(struct oracle *o, struct entry *e, uint64_t id)
 
 /* ---- starts and ends ------------------------------------------------------------ */
 
-/* The number of an attempt grows from start to start of one life; it may stay where no attempt
- * was used, or where the record of the end died with the process. */
+/* The number of an attempt grows from start to start of one life, except where the message was
+ * given back.  Of attempts whose end was not committed when the process died the library keeps
+ * the last of each thread only: they are counted apart. */
 static void judge_attempt(struct oracle *o, struct entry *e, unsigned attempt)
 {
     if (is_response(e) || !e->starts || e->life != o->lives)
         return;
-    int grows = e->open || (e->last == 'F' && e->round == o->round);
-    if (attempt < e->last_attempt || (grows && attempt == e->last_attempt))
+    int grows = attempt > e->last_attempt;
+    if (e->last == 'H' && attempt == e->last_attempt)
+        grows = 1;
+    if (grows)
+        return;
+    if (e->open || e->round == o->round)
         oracle_blame(o, &o->v->uncounted, "an attempt was not counted", e->key);
+    else
+        o->v->forgotten++;
 }
 
 /* In one process a message runs once, and once more for each time it failed. */
 static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int64_t ms)
 {
     o->v->started++;
-    if (ms < e->not_before_ms)
+    if (ms < e->not_before_ms || (e->held_round == o->round && ms < e->held_ms))
         oracle_blame(o, &o->v->early, "before its time", e->key);
     if (e->expires_ms && !e->starts && ms > e->expires_ms + STALE_MS)
         oracle_blame(o, &o->v->stale, "after it had expired", e->key);
@@ -129,8 +136,12 @@ static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int
         oracle_unique_run(o, e);
 }
 
-static void judge_failure(struct oracle *o, struct entry *e, char letter)
+static void judge_failure(struct oracle *o, struct entry *e, char letter, int64_t ms)
 {
+    if (letter == 'H') {
+        e->held_round = o->round;
+        e->held_ms = ms;
+    }
     e->open = 0;
     e->last = letter;
     e->failed = letter == 'K';
@@ -245,8 +256,9 @@ static void judge_run(struct oracle *o, const char *line)
         e = entry_of(o, key, 0);
         know_id(o, e, id);
         judge_start(o, e, attempt, ms);
-    } else if (strchr("FHK", line[0]) && sscanf(line + 1, "%31s", key) == 1) {
-        judge_failure(o, entry_of(o, key, 0), line[0]);
+    } else if (strchr("FHK", line[0]) &&
+               sscanf(line + 1, "%31s %*u %" SCNd64, key, &ms) >= 1) {
+        judge_failure(o, entry_of(o, key, 0), line[0], ms);
     } else if (sscanf(line, "D %31s", key) == 1) {
         judge_done(o, entry_of(o, key, 0));
     } else if (sscanf(line, "Z %31s", key) == 1) {

@@ -15,7 +15,7 @@
  *   R key id           KEY has taken the place of message ID
  *   S key id attempt ms  a handler begins
  *   F key id           it is about to return a failure, to be run again
- *   H key id           it is about to give the message back; no attempt is used
+ *   H key id ms        it is about to give the message back until MS; no attempt is used
  *   K key id           it is about to return a failure for good
  *   D key id           it is about to return success
  *   Z key id           the transaction in which it ended the message has committed
@@ -67,7 +67,8 @@ struct verdict {
     char refusal[160]; /* about the first publish that failed */
 
     long rounds, attempted, acked, failed_publishes, started, done, dead;
-    long twice; /* handled to the end more than once: allowed, and to be few */
+    long twice;     /* handled to the end more than once: allowed, and to be few */
+    long forgotten; /* attempts ended, and not counted as the process died: likewise */
     long replaced, kept_keys, walks, expired, crashed, cancelled, deleted, given_back;
 };
 

@@ -17,10 +17,12 @@ struct entry {
     /* of the last start: what it was, in which life, and whether its handler came to an end */
     unsigned last_attempt;
     long life;
-    int open;    /* its handler runs, or died */
-    char last;   /* the last letter of S F H K D Z */
-    long deaths; /* how often the process died in its handler */
-    int failed;  /* for good */
+    int open;        /* its handler runs, or died */
+    char last;       /* the last letter of S F H K D Z */
+    long held_round; /* given back in this round, */
+    int64_t held_ms; /* ... until then */
+    long deaths;     /* how often the process died in its handler */
+    int failed;      /* for good */
     /* of a walk */
     long begun, saved;
     /* with a unique key */
