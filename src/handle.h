@@ -30,6 +30,8 @@ struct bgmq {
     struct ticker *ticker;
     struct owner *owner;
     struct flight *flight;
+    struct inbox *inbox; /* NULL: no database */
+    struct watch *watch; /* NULL: no guests; gone once shut */
     uint64_t replayed;
     unsigned
         deaths; /* of the process, in a row, each soon after it opened the database */

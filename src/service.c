@@ -1,13 +1,15 @@
 /* service.c - start, stop, close: the life of an open service.
  *
  * Threads outlive a stop: stopped means that workers may not claim.  Down goes in this order:
- * nothing is let in, workers end, ticker, journal (which writes out everything and closes the
+ * nothing is let in, workers end, watch, ticker, journal (which writes out everything and closes the
  * store), owner lock. */
 #include "service.h"
 
 #include <stdlib.h>
 
+#include "inbox.h"
 #include "park.h"
+#include "watch.h"
 
 #define MS INT64_C(1000000)
 
@@ -203,6 +205,8 @@ static void shut(struct bgmq *mq)
         bgmqi_pool_join(c->pool);
         free(c);
     }
+    bgmqi_watch_end(mq->watch);
+    mq->watch = NULL;
     bgmqi_ticker_end(mq->ticker);
     if (mq->journal)
         bgmqi_journal_end(mq->journal);
@@ -260,8 +264,10 @@ void bgmq_free(struct bgmq *mq)
 
 void bgmqi_service_free(struct bgmq *mq)
 {
+    bgmqi_watch_end(mq->watch);
     bgmqi_ticker_free(mq->ticker);
     bgmqi_journal_free(mq->journal);
+    bgmqi_inbox_free(mq->inbox);
     bgmqi_registry_free(mq->registry);
     bgmqi_flight_free(mq->flight);
     bgmqi_owner_release(mq->owner);
