@@ -17,6 +17,17 @@ struct crew {
     struct pool *pool;
 };
 
+/* What a test service has besides (testkit.c); the rest of the library calls it by these. */
+struct kit {
+    /* M, due at DUE_MS, was published to the type or custom queue NAME.  M is lent. */
+    void (*published)(struct kit *k, const char *name, struct message *m, int64_t due_ms);
+    /* A publish is about to return: where handlers run inside it, they run now. */
+    void (*run)(struct kit *k);
+    /* Returns when no handler runs; from then on none will. */
+    void (*end)(struct kit *k);
+    void (*free)(struct kit *k);
+};
+
 struct bgmq {
     /* set once, then read only */
     struct service_config config;
@@ -32,6 +43,7 @@ struct bgmq {
     struct flight *flight;
     struct inbox *inbox; /* NULL: no database */
     struct watch *watch; /* NULL: no guests; gone once shut */
+    struct kit *kit; /* NULL: no test service */
     uint64_t replayed;
     unsigned
         deaths; /* of the process, in a row, each soon after it opened the database */

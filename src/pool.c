@@ -58,6 +58,11 @@ int bgmqi_pool_resize(struct pool *p, unsigned n)
     return err;
 }
 
+struct worker *bgmqi_pool_first(struct pool *p)
+{
+    return p->workers[0];
+}
+
 void bgmqi_pool_reap(struct pool *p)
 {
     for (unsigned i = p->n; i < p->all;) {

@@ -11,6 +11,8 @@ int bgmqi_pool_new(struct pool **ret, struct type *t, const struct worker_env *e
                    unsigned n);
 /* Changes their number at once, all or none; a surplus worker ends after what it runs. */
 int bgmqi_pool_resize(struct pool *p, unsigned n);
+/* Lends the first of those that work, good until P is asked to quit. */
+struct worker *bgmqi_pool_first(struct pool *p);
 /* Frees the workers that have ended by now. */
 void bgmqi_pool_reap(struct pool *p);
 /* Asks all to end. */

@@ -193,6 +193,8 @@ static void shut(struct bgmq *mq)
 {
     bgmqi_registry_each(mq->registry, false, end_getters, NULL);
     bgmqi_registry_end_customs(mq->registry);
+    if (mq->kit)
+        mq->kit->end(mq->kit);
     lock_take(&mq->life);
     struct crew *crews = mq->crews;
     mq->shut = true;
@@ -276,6 +278,8 @@ void bgmqi_service_free(struct bgmq *mq)
     lock_fini(&mq->idle_lock);
     lock_fini(&mq->pending);
     lock_fini(&mq->life);
+    if (mq->kit)
+        mq->kit->free(mq->kit);
     free(mq);
 }
 

@@ -7,6 +7,11 @@
 /* Opens with a clock of the caller's: what bgmq_open does with the system's. */
 int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
                        const struct clock *clock, struct bgmq_error *error);
+/* Likewise a test service: no type has threads and the ticker has none, KIT runs what there is to
+ * run.  Takes KIT, and frees it by bgmqi_service_free. */
+int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options,
+                           const struct clock *clock, struct kit *kit,
+                           struct bgmq_error *error);
 /* Frees MQ, whose threads are gone or never were. */
 void bgmqi_service_free(struct bgmq *mq);
 

@@ -238,6 +238,7 @@ static int open_parts(struct bgmq *mq, struct bgmq_error *error)
     struct ticker_options to = {.registry = mq->registry,
                                 .clock = mq->clock,
                                 .stack_size = mq->config.stack_size,
+                                .by_hand = mq->kit != NULL,
                                 .also = on_tick,
                                 .ctx = mq};
     err = bgmqi_ticker_open(&mq->ticker, &to);
@@ -253,8 +254,9 @@ static void init_condition(pthread_cond_t *c)
     PTHREAD_OK(pthread_condattr_destroy(&attr));
 }
 
-int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
-                       const struct clock *clock, struct bgmq_error *error)
+int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options,
+                           const struct clock *clock, struct kit *kit,
+                           struct bgmq_error *error)
 {
     if (!ret)
         return BGMQ_EINVAL;
@@ -270,6 +272,7 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
         return err;
     }
     mq->clock = clock;
+    mq->kit = kit;
     mq->generation = bgmqi_handle_generation();
     mq->budget.max = mq->config.max_bytes;
     lock_init(&mq->life);
@@ -286,6 +289,7 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
                                       .clock = clock,
                                       .log = &mq->config.log,
                                       .stack_size = mq->config.stack_size,
+                                      .by_hand = kit != NULL,
                                       .reply = bgmqi_reply_send,
                                       .idle = on_idle,
                                       .ctx = mq};
@@ -294,11 +298,18 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
     if (err) {
         if (error && !error->text[0])
             bgmqi_err_set(error, err, "%s", bgmq_strerror(err));
+        mq->kit = NULL; /* is the caller's still */
         bgmqi_service_free(mq);
         return err;
     }
     *ret = mq;
     return 0;
+}
+
+int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
+                       const struct clock *clock, struct bgmq_error *error)
+{
+    return bgmqi_service_open_kit(ret, options, clock, NULL, error);
 }
 
 int bgmq_open(struct bgmq **ret, const struct bgmq_options *options,

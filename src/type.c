@@ -309,6 +309,12 @@ void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
     op->msg = m;
     op->failure = bgmqi_failure_ref(m->failure);
     op->owner = (void *)t;
+    if (m->kept && (kind == STORE_DELETE_JOB || kind == STORE_DELETE_BACKLOG))
+        op->flags |= OP_KEPT;
+    if (history != OUTCOME_NONE && t->config.history_body)
+        op->flags |= OP_BODY;
+    if (history == OUTCOME_DONE) /* with the result */
+        op->progress = bgmqi_progress_ref(m->progress);
 }
 
 bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
@@ -380,7 +386,7 @@ void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
     enum outcome history = bgmqi_type_history(t, how);
     enum store_op_kind kind = m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG;
     bool keyed = m->ext && m->ext->unique_key;
-    if (m->row == ROW_JOB && !keyed && bgmqi_journal_take_back(m)) {
+    if (m->row == ROW_JOB && !keyed && !m->kept && bgmqi_journal_take_back(m)) {
         m->row = ROW_NONE;
         if (history == OUTCOME_NONE) {
             if (end && end->slot)

@@ -116,6 +116,9 @@ void bgmqi_type_committed(struct type *t, struct store_op *op, bool told);
 void bgmqi_type_dropped(struct type *t, struct store_op *op, int err);
 void bgmqi_type_load(struct type *t);
 
+/* True while messages of T are on their way: held by the journal, or about to be loaded. */
+bool bgmqi_type_moves(struct type *t);
+
 /* ---- workers (type_desk.c) --------------------------------------------------------- */
 
 enum { DESK_CLAIM_MAX = 16 };
@@ -131,6 +134,8 @@ enum desk_turn { DESK_MESSAGE, DESK_QUIT };
 /* Waits for the next message to run and starts it: attempt and run are counted, the message is
  * the worker's until bgmqi_desk_settle. */
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret);
+/* Likewise, but one message at a time and without waiting; false: there is none. */
+bool bgmqi_desk_try(struct desk *d, struct message **ret);
 /* Asks the worker of D to end after what it runs. */
 void bgmqi_desk_quit(struct desk *d);
 /* Why the handler at D is asked to end: bits of enum cancel; 0: it is not. */
@@ -159,6 +164,19 @@ struct settlement {
 };
 /* Ends the attempt that bgmqi_desk_next began. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
+
+/* ---- what an attempt keeps (type_keep.c); the thread of its worker ------------------ */
+
+/* A reference to the progress of M, whose next attempt begins: a copy of its own, so that an
+ * attempt that was given up disturbs nobody.  Waits while memory is short. */
+struct progress *bgmqi_type_renew_progress(struct type *t, struct message *m);
+/* Makes P the progress of M, whose attempt is held. */
+void bgmqi_type_set_progress(struct type *t, struct message *m, struct progress *p);
+/* Tells the journal to write P for M, which has a row and whose attempt is held, by ENTRY.  Takes
+ * ENTRY. */
+void bgmqi_type_keep(struct type *t, struct message *m, struct progress *p,
+                     struct journal_entry *entry, enum bgmq_durability level,
+                     struct ticket *ticket);
 
 /* Wakes every parked worker of T, to look again at what it may do.  Whoever changed ENV before
  * knows after it that everybody under T's lock has seen the change. */

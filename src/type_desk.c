@@ -165,12 +165,12 @@ static unsigned batch_size(const struct desk *d)
     return k < 1 ? 1 : k > DESK_CLAIM_MAX ? DESK_CLAIM_MAX : (unsigned)k;
 }
 
-/* Fills D, which is empty; false: there was nothing. */
-static bool fill(struct desk *d)
+/* Fills D, which is empty, with up to MOST; false: there was nothing. */
+static bool fill(struct desk *d, unsigned most)
 {
     struct type *t = d->type;
     struct message *got[DESK_CLAIM_MAX];
-    unsigned n = 0, most = batch_size(d);
+    unsigned n = 0;
     while (n < most && (got[n] = take_next(t)) != NULL)
         n++;
     if (n == 0 && (got[0] = steal(t)) != NULL)
@@ -229,7 +229,7 @@ static bool claim(struct desk *d)
         else if (woken)
             t->waking = false;
         clear(d, true);
-        if (d->quit || (may_claim(t) && (go = fill(d))))
+        if (d->quit || (may_claim(t) && (go = fill(d, batch_size(d)))))
             break;
         d->parked = true;
         d->next_parked = t->parked;
@@ -249,35 +249,49 @@ static bool claim(struct desk *d)
 
 /* ---- what the worker calls --------------------------------------------------------- */
 
+/* Starts the next of what D has claimed; NULL: it has to come to the type's lock. */
+static struct message *start(struct desk *d)
+{
+    struct message *m = NULL;
+    lock_take(&d->lock);
+    if (d->first < d->n &&
+        atomic_load_explicit(&d->type->env->started, memory_order_acquire) &&
+        (d->n == 1 || !atomic_load_explicit(&d->type->urgent, memory_order_acquire))) {
+        m = d->claimed[d->first++];
+        d->current = m;
+        atomic_store_explicit(&d->turn, TURN_RUNNING, memory_order_relaxed);
+        if (m->priority > 0)
+            d->stats.priority_received++;
+        else
+            d->stats.normal_received++;
+    }
+    lock_drop(&d->lock);
+    if (!m)
+        return NULL;
+    m->attempt += m->attempt < UINT16_MAX;
+    m->run++;
+    d->slot = m->row != ROW_NONE ? flight_begin(d->ring, m->id, m->attempt) : NULL;
+    return m;
+}
+
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
 {
-    for (;;) {
-        struct message *m = NULL;
-        lock_take(&d->lock);
-        if (d->first < d->n &&
-            atomic_load_explicit(&d->type->env->started, memory_order_acquire) &&
-            (d->n == 1 ||
-             !atomic_load_explicit(&d->type->urgent, memory_order_acquire))) {
-            m = d->claimed[d->first++];
-            d->current = m;
-            atomic_store_explicit(&d->turn, TURN_RUNNING, memory_order_relaxed);
-            if (m->priority > 0)
-                d->stats.priority_received++;
-            else
-                d->stats.normal_received++;
-        }
-        lock_drop(&d->lock);
-        if (m) {
-            m->attempt += m->attempt < UINT16_MAX;
-            m->run++;
-            d->slot =
-                m->row != ROW_NONE ? flight_begin(d->ring, m->id, m->attempt) : NULL;
-            *ret = m;
-            return DESK_MESSAGE;
-        }
+    while (!(*ret = start(d)))
         if (!claim(d))
             return DESK_QUIT;
-    }
+    return DESK_MESSAGE;
+}
+
+bool bgmqi_desk_try(struct desk *d, struct message **ret)
+{
+    bgmqi_type_lock(d->type);
+    clear(d, true);
+    bool go = !d->quit && may_claim(d->type) && fill(d, 1);
+    bgmqi_type_unlock(d->type);
+    if (!go)
+        return false;
+    read_clocks(d, true);
+    return (*ret = start(d)) != NULL; /* NULL: stopped meanwhile */
 }
 
 void bgmqi_desk_quit(struct desk *d)

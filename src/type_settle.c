@@ -91,6 +91,10 @@ static void settle_elsewhere(struct desk *d, struct message *m, struct settlemen
         e->op.slot_held = end.slot;
         e->op.started_ms = end.started_ms;
     }
+    if (e && s->failure) { /* each failed attempt leaves its error */
+        e->op.flags |= OP_ERROR;
+        m->kept = true;
+    }
     if (s->failure) {
         bgmqi_failure_unref(m->failure);
         m->failure = s->failure;

@@ -107,6 +107,18 @@ static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
     return delay_ms > 0 ? clock_wall_ms(job->env->clock) + delay_ms : 0;
 }
 
+/* What is done takes its result along, to outq and the history. */
+static void keep_result(struct bgmq_job *job)
+{
+    if (!job->result)
+        return;
+    lock_take(&job->progress->lock);
+    job->progress->result = job->result;
+    job->progress->result_len = job->result_len;
+    lock_drop(&job->progress->lock);
+    job->result = NULL;
+}
+
 static void settle(struct worker *w, struct bgmq_job *job, enum bgmq_verdict verdict)
 {
     const struct type_config *c = bgmqi_type_config(job->type);
@@ -114,6 +126,7 @@ static void settle(struct worker *w, struct bgmq_job *job, enum bgmq_verdict ver
     bool has_error = false;
     switch (verdict) {
     case BGMQ_DONE:
+        keep_result(job);
         if (job->response_type || (job->message->ext && job->message->ext->reply_to))
             s.no_outq = job->env->reply(job->env->ctx, job, false);
         break;
@@ -146,7 +159,11 @@ static void turn(struct worker *w, struct message *m)
 {
     struct type *t = bgmqi_desk_type(w->desk);
     struct bgmq_job job = {.env = w->env, .type = t, .desk = w->desk, .message = m};
+    struct bgmq_job *outer =
+        current; /* a test service may be used in another's handler */
     current = &job;
+    if (m->progress)
+        job.progress = bgmqi_type_renew_progress(t, m);
     enum bgmq_verdict verdict = BGMQ_PERMANENT;
     if (m->crashes && m->attempt > most_attempts(&job)) {
         /* The last attempt it had ended with the process. */
@@ -157,13 +174,25 @@ static void turn(struct worker *w, struct message *m)
     }
     if (bgmqi_desk_end(w->desk))
         settle(w, &job, verdict);
-    current = NULL;
+    current = outer;
     bgmqi_failure_unref(job.failure);
     if (job.json)
         json_decref(job.json);
     bgmqi_message_ext_free(job.reply_ext);
     free(job.response_type);
     free(job.response);
+    free(job.result);
+    bgmqi_progress_unref(job.progress);
+}
+
+bool bgmqi_worker_step(struct worker *w)
+{
+    struct message *m;
+    if (!bgmqi_desk_try(w->desk, &m))
+        return false;
+    turn(w, m);
+    w->env->idle(w->env->ctx);
+    return true;
 }
 
 static void *run_worker(void *arg)
@@ -190,6 +219,11 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
     w->desk = d;
     w->env = env;
     w->random = (uint64_t)clock_mono_ns(&bgmqi_clock_system) ^ (uint64_t)(uintptr_t)w;
+    if (env->by_hand) {
+        w->random = bgmqi_type_number(t); /* tests repeat */
+        *ret = w;
+        return 0;
+    }
     char name[16];
     snprintf(name, sizeof(name), "mq:%.12s", bgmqi_type_name(t));
     if (bgmqi_thread_start(&w->thread, name, env->stack_size, run_worker, w) != 0) {
@@ -204,6 +238,10 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
 void bgmqi_worker_quit(struct worker *w)
 {
     bgmqi_desk_quit(w->desk);
+    if (w->env->by_hand) {
+        bgmqi_desk_leave(w->desk);
+        atomic_store(&w->ended, true);
+    }
 }
 
 bool bgmqi_worker_ended(const struct worker *w)
@@ -213,6 +251,7 @@ bool bgmqi_worker_ended(const struct worker *w)
 
 void bgmqi_worker_join(struct worker *w)
 {
-    pthread_join(w->thread, NULL);
+    if (!w->env->by_hand)
+        pthread_join(w->thread, NULL);
     free(w);
 }

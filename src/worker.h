@@ -12,6 +12,7 @@ struct worker_env {
     const struct clock *clock;
     const struct log *log;
     size_t stack_size;
+    bool by_hand; /* workers have no thread: bgmqi_worker_step runs their messages */
     bgmq_handler_fn *request_filter, *response_filter;
     /* Sends JOB's response, or M's own body, or (FAILED) its error, to where it belongs.  True:
      * it went somewhere, and the request has no place in outq. */
@@ -34,12 +35,18 @@ struct bgmq_job {
     void *response;
     size_t response_len;
     struct message_ext *reply_ext; /* tag, traceparent, meta for the reply; or NULL */
+    struct progress *progress;     /* a reference; nobody else changes it; or NULL */
+    void *result;                  /* to be kept when it is done, or NULL */
+    size_t result_len;
 };
 
 struct worker;
 
 /* Starts a worker of T.  ETHREAD, ENOMEM. */
 int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_env *env);
+/* Runs one message on the caller's thread, as a worker BY_HAND; false: none waits.  One at a time;
+ * W is not asked to quit meanwhile. */
+bool bgmqi_worker_step(struct worker *w);
 /* Asks it to end after what it runs. */
 void bgmqi_worker_quit(struct worker *w);
 /* True when joining it will not wait for a handler. */

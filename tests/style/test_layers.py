@@ -32,7 +32,8 @@ LAYERS = [
     ('9', 'guest inbox'),
     ('9', 'publish register'),
     ('9', 'reply'),
-    ('9', 'consume inspect job service service_*'),
+    ('9', 'consume inspect job progress service service_*'),
+    ('9', 'testkit'),
     ('10', 'http'),
 ]
 ALONE = {'http'}  # families that include nothing of ours but the public header
