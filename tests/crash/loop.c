@@ -50,7 +50,8 @@ int loop_patience(void)
 
 /* ---- one process ---------------------------------------------------------------- */
 
-static void become(const struct loop *l, int fd, const char *what, long extra)
+static void become(const struct loop *l, int fd, const char *word, const char *what,
+                   long extra)
 {
     char round[24], seed[24], at[24];
     snprintf(round, sizeof(round), "%ld", l->round);
@@ -59,22 +60,33 @@ static void become(const struct loop *l, int fd, const char *what, long extra)
     snprintf(at, sizeof(at), "%ld", extra);
     if (dup2(fd, LOOP_READY_FD) < 0)
         _exit(97);
-    execl("/proc/self/exe", "crash", l->word, l->db, l->history, round, seed, at, what,
+    execl("/proc/self/exe", "crash", word, l->db, l->history, round, seed, at, what,
           (char *)NULL);
     _exit(98);
 }
 
-struct process loop_start(struct loop *l, const char *what, long extra)
+static struct process spawn(struct loop *l, const char *word, const char *what,
+                            long extra)
 {
     int ends[2];
     ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
-    l->round++;
     struct process p = {.pid = fork(), .fd = ends[0]};
     ck_assert_int_ge(p.pid, 0);
     if (p.pid == 0)
-        become(l, ends[1], what, extra);
+        become(l, ends[1], word, what, extra);
     close(ends[1]);
     return p;
+}
+
+struct process loop_start(struct loop *l, const char *what, long extra)
+{
+    l->round++;
+    return spawn(l, l->word, what, extra);
+}
+
+struct process loop_start_beside(struct loop *l, const char *word, long extra)
+{
+    return spawn(l, word, "beside", extra);
 }
 
 int process_hear(struct process p, int ms)
@@ -101,6 +113,15 @@ void loop_expect_death(struct loop *l, struct process p, int by)
     kill(p.pid, SIGKILL);
     int status = process_reap(p);
     ck_assert_msg(status == -by || status == -SIGKILL,
+                  "round %ld ended by itself with %d (seed %llu)", l->round, status,
+                  (unsigned long long)l->seed);
+}
+
+void loop_kill_now(struct loop *l, struct process p)
+{
+    kill(p.pid, SIGKILL);
+    int status = process_reap(p);
+    ck_assert_msg(status == 0 || status == -SIGKILL,
                   "round %ld ended by itself with %d (seed %llu)", l->round, status,
                   (unsigned long long)l->seed);
 }
@@ -142,6 +163,14 @@ void loop_kill_at_random(struct loop *l, const char *what)
     loop_wait_ready(l, p);
     process_hear(p, (1 + (int)(loop_random(l) % 60)) * (harness_scale() > 1 ? 3 : 1));
     loop_expect_death(l, p, SIGKILL);
+}
+
+void loop_kill_unless_ended(struct loop *l, const char *what)
+{
+    struct process p = loop_start(l, what, 0);
+    loop_wait_ready(l, p);
+    process_hear(p, (int)(loop_random(l) % 40) * (harness_scale() > 1 ? 3 : 1));
+    loop_kill_now(l, p);
 }
 
 void loop_abort_in_handler(struct loop *l, const char *what)

@@ -38,12 +38,16 @@ int loop_patience(void);
 /* Starts the next round: this program with the arguments WORD, database, history, round, seed of
  * the round, EXTRA, WHAT. */
 struct process loop_start(struct loop *l, const char *what, long extra);
+/* Starts another process in the round that runs, or before the first. */
+struct process loop_start_beside(struct loop *l, const char *word, long extra);
 /* 1: it said "!"; 0: it is dead; -1: neither within MS. */
 int process_hear(struct process p, int ms);
 /* Its exit status, or minus the signal that ended it. */
 int process_reap(struct process p);
 /* Ends P and fails the test unless it was ended by that, or by the signal BY. */
 void loop_expect_death(struct loop *l, struct process p, int by);
+/* Ends P, which may have ended well before. */
+void loop_kill_now(struct loop *l, struct process p);
 /* Fails the test unless P says that it begins. */
 void loop_wait_ready(struct loop *l, struct process p);
 /* Fails the test unless P, which has begun, ends well within MS. */
@@ -52,6 +56,8 @@ void loop_expect_end(struct loop *l, struct process p, int ms);
 /* Killed while it opens and recovers, or soon after. */
 void loop_kill_early(struct loop *l, const char *what);
 void loop_kill_at_random(struct loop *l, const char *what);
+/* The same of one that ends by itself: well, if it is not killed before. */
+void loop_kill_unless_ended(struct loop *l, const char *what);
 /* A handler aborts; which one follows from the plan. */
 void loop_abort_in_handler(struct loop *l, const char *what);
 

@@ -6,6 +6,9 @@
  * aborts (0: none), what to do.  Returns the exit status. */
 int mixer_main(int argc, char **argv);
 
+/* A guest; the number says how many messages it publishes. */
+int mixer_guest_main(int argc, char **argv);
+
 /* Words for what to do. */
 #define MIXER_WORK  "work"  /* everything at once, until killed */
 #define MIXER_STOP  "stop"  /* the same for a short time; then close, and end */

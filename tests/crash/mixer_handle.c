@@ -119,6 +119,38 @@ static int handle_keyed(struct bgmq_job *job, void *ctx)
     return done(ctx, job, key);
 }
 
+/* Goes through its items, from where it was. */
+static int handle_walk(struct bgmq_job *job, void *ctx)
+{
+    struct mixer *x = ctx;
+    char key[KEY_SIZE];
+    long item = 0;
+    size_t len = 0;
+    mixer_begin(x, job, key);
+    const void *cursor = bgmq_job_cursor(job, &len);
+    if (cursor && len == sizeof(item))
+        memcpy(&item, cursor, sizeof(item));
+    history_write(x->history, "I %s %ld", key, item);
+    while (item < ITEMS) {
+        history_write(x->history, "J %s %ld", key, item++);
+        enum bgmq_durability level = item % 4 ? BGMQ_BEHIND : BGMQ_DISK;
+        if (bgmq_job_progress(job, item, key) ||
+            bgmq_job_save_cursor(job, &item, sizeof(item), level))
+            return fail(x, job, key, BGMQ_RETRY);
+        if (level == BGMQ_DISK)
+            history_write(x->history, "L %s %ld", key, item);
+        if (bgmq_job_cancelled(job)) {
+            history_write(x->history, "H %s %" PRIu64 " 0", key, bgmq_job_id(job));
+            return BGMQ_RETRY;
+        }
+        if (item == 5 && heads(x))
+            return fail(x, job, key, BGMQ_RETRY);
+        if (bgmq_job_id(job) % 8 == 0)
+            poll(NULL, 0, 1);
+    }
+    return done(x, job, key);
+}
+
 int mixer_register(struct mixer *x)
 {
     static const struct {
@@ -128,7 +160,7 @@ int mixer_register(struct mixer *x)
     } types[] = {
         {"Plain", handle_plain, 0},    {"Flaky", handle_flaky, 0},
         {"Keyed", handle_keyed, 0},    {"Brief", handle_plain, 0},
-        {"Fleeting", handle_plain, 1}, {"Walk", handle_plain, 0},
+        {"Fleeting", handle_plain, 1}, {"Walk", handle_walk, 0},
     };
     struct bgmq_type_options options = {
         .threads = 2,

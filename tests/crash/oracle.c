@@ -301,6 +301,8 @@ static void judge_line(struct oracle *o, const char *line)
         judge_death(o, entry_of(o, key, 0), strcmp(code, ".") ? code : "");
     } else if (sscanf(line, "G %31s", key) == 1) {
         entry_of(o, key, 0)->effects++;
+    } else if (sscanf(line, "c %31s", key) == 1) {
+        entry_of(o, key, 0)->booked++;
     } else if (strchr("TYQAPENR", line[0])) {
         judge_publish(o, line);
     } else if (strchr("SFHKDZIJLB", line[0])) {
@@ -346,8 +348,8 @@ static void judge_effects(struct oracle *o, const struct entry *e)
 {
     if (!has_effect(e))
         return;
-    long want = !e->dead && (e->acked || e->starts || e->effects);
-    if (e->acked || e->starts ? e->effects != want : e->effects > 1)
+    long want = !e->dead && (e->acked || e->booked || e->starts || e->effects);
+    if (e->acked || e->booked || e->starts ? e->effects != want : e->effects > 1)
         oracle_blame(o, &o->v->effects,
                      e->effects > want ? "an effect too many" : "its effect is missing",
                      e->key);
@@ -362,10 +364,18 @@ static void judge_effects(struct oracle *o, const struct entry *e)
                      e->key);
 }
 
+/* It and a row of the application are published in one transaction. */
+static int is_booked(const struct entry *e)
+{
+    return strchr("txg", e->key[0]) != NULL;
+}
+
 static void judge_end(struct oracle *o, const struct entry *e)
 {
     int excused = e->gone || e->may_vanish || oracle_unique_may_be_replaced(o, e);
-    if (e->acked && !was_seen(e) && !excused)
+    if (is_booked(e) && was_seen(e) && e->booked != 1)
+        oracle_blame(o, &o->v->phantom, "there, though its transaction is not", e->key);
+    if ((e->acked || e->booked) && !was_seen(e) && !excused)
         oracle_blame(o, &o->v->lost, "lost", e->key);
     if (e->starts && !e->attempted)
         oracle_blame(o, &o->v->phantom, "handled, never published", e->key);

@@ -28,13 +28,15 @@
  *   M key ms           an operator has put KEY off to MS; 0: is about to change when it runs
  *   W                  an operator is about to give the dead a new life
  *   X key id code      found in the dlq
+ *   c key              at the end: the application's table has booked KEY
  *   G key              at the end: an effect of KEY is in the application's table
  *   B key id           the body, or what goes with it, was not what was published
  *
  * Keys: "r3.1.p17" is round 3, publisher 1, number 17, and a plain message; "f17" fails when it
  * is run first, "c17" is answered with a response, whose key is "R-" and that of the request.
  * "b3.1.17.0", "b3.1.17.1" ... are published in one commit.  "t3.1.17" ends in a transaction of
- * the application with one effect, and with a message "n-t3.1.17" that has one effect too. */
+ * the application with one effect, and with a message "n-t3.1.17" that has one effect too.  "t",
+ * "x3.1.17" and "g3.17" are booked in the transaction that publishes them. */
 #ifndef BGMQ_TEST_ORACLE_H
 #define BGMQ_TEST_ORACLE_H
 

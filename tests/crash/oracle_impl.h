@@ -10,7 +10,7 @@ struct entry {
     uint64_t id; /* 0: not known yet */
     int64_t not_before_ms, expires_ms;
     long starts, dones, effects;
-    int attempted, acked, refused, never, dead, committed;
+    int booked, attempted, acked, refused, never, dead, committed;
     int may_vanish, may_cancel, gone;
     /* of the process that runs now */
     long round, starts_of_round, fails_of_round;

@@ -11,9 +11,11 @@
 #include "mixer.h"
 #include "oracle.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { KILLS = 500, KILLS_WHEN_SLOW = 40 };
 
@@ -24,7 +26,7 @@ static void end_well(struct loop *l, const char *what)
     loop_expect_end(l, p, 3 * loop_patience());
 }
 
-static void one_round(struct loop *l)
+static void one_owner(struct loop *l)
 {
     uint64_t kind = loop_random(l) % 40;
     if (kind < 4)
@@ -35,13 +37,28 @@ static void one_round(struct loop *l)
         loop_kill_early(l, MIXER_WORK);
         loop_kill_early(l, MIXER_WORK);
     } else if (kind < 12)
-        loop_kill_at_random(l, MIXER_STOP);
+        loop_kill_unless_ended(l, MIXER_STOP);
     else if (kind < 14)
         end_well(l, MIXER_STOP);
     else if (kind < 15)
         end_well(l, MIXER_DRAIN);
     else
         loop_kill_at_random(l, MIXER_WORK);
+}
+
+/* Sometimes a guest publishes beside the owner, and after its death; it may be killed too. */
+static void one_round(struct loop *l)
+{
+    int with_guest = loop_random(l) % 4 == 0;
+    int spared = loop_random(l) % 2 == 0;
+    struct process guest = {.pid = -1};
+    if (with_guest)
+        guest = loop_start_beside(l, "--guest", 10);
+    one_owner(l);
+    if (with_guest && spared)
+        loop_expect_end(l, guest, 3 * loop_patience());
+    else if (with_guest)
+        loop_kill_now(l, guest);
 }
 
 /* ---- the end -------------------------------------------------------------------- */
@@ -74,6 +91,29 @@ static void expect_empty_and_whole(const struct loop *l)
     sqlite3_close(db);
 }
 
+/* What the application's tables say goes to the end of the history. */
+static void tell(const struct loop *l, sqlite3 *db, const char *sql, char letter)
+{
+    sqlite3_stmt *query;
+    int history = open(l->history, O_WRONLY | O_APPEND | O_CLOEXEC);
+    ck_assert_int_ge(history, 0);
+    ck_assert_int_eq(sqlite3_prepare_v2(db, sql, -1, &query, NULL), SQLITE_OK);
+    while (sqlite3_step(query) == SQLITE_ROW)
+        history_write(history, "%c %s", letter,
+                      (const char *)sqlite3_column_text(query, 0));
+    ck_assert_int_eq(sqlite3_finalize(query), SQLITE_OK);
+    close(history);
+}
+
+static void tell_tables(const struct loop *l)
+{
+    sqlite3 *db;
+    ck_assert_int_eq(sqlite3_open_v2(l->db, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    tell(l, db, "SELECT name FROM booked", 'c');
+    tell(l, db, "SELECT name FROM effect", 'G');
+    sqlite3_close(db);
+}
+
 static void expect_innocent(struct loop *l)
 {
     struct verdict v;
@@ -101,6 +141,7 @@ START_TEST(nothing_is_lost_doubled_or_invented_whatever_goes_on_when_it_is_kille
     while (l.round < l.kills)
         one_round(&l);
     end_well(&l, MIXER_END);
+    tell_tables(&l);
     expect_innocent(&l);
     expect_empty_and_whole(&l);
 }
@@ -120,5 +161,7 @@ int main(int argc, char **argv)
 {
     if (argc > 2 && !strcmp(argv[1], "--mixer"))
         return mixer_main(argc - 2, argv + 2);
+    if (argc > 2 && !strcmp(argv[1], "--guest"))
+        return mixer_guest_main(argc - 2, argv + 2);
     return harness_run(suite());
 }
