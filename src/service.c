@@ -9,8 +9,8 @@
 
 #include "inbox.h"
 #include "park.h"
-#include "watch.h"
 #include "tx_hub.h"
+#include "watch.h"
 
 #define MS INT64_C(1000000)
 

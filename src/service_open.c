@@ -9,8 +9,8 @@
 #include "inbox.h"
 #include "reply.h"
 #include "service.h"
-#include "watch.h"
 #include "tx.h"
+#include "watch.h"
 
 #define MS INT64_C(1000000)
 

@@ -247,6 +247,8 @@ void bgmqi_type_forget(struct type *t, struct message *m);
 void bgmqi_type_adopt(struct type *t, struct message *m, struct journal_entry *entry);
 /* The INSERT of M, which was taken back, is to be written after all.  Takes ENTRY. */
 void bgmqi_type_reinsert(struct type *t, struct message *m, struct journal_entry *entry);
+/* Fills what OP, about the end HOW of the attempt at D, says for the history. */
+void bgmqi_desk_describe(const struct desk *d, enum outcome how, struct store_op *op);
 /* A new number for the place of a message in a lane of T. */
 uint64_t bgmqi_type_draw(struct type *t);
 

@@ -202,7 +202,7 @@ void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
 /* M, off type.out, has a row in BACKLOG at (LANE, key, M->seq) by such a transaction: it finds its
  * place there.  The lock is held; takes ENTRY. */
 void bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
-                                 struct journal_entry *entry);
+                                struct journal_entry *entry);
 /* An entry, whatever it takes: waits while memory is short.  No lock is held. */
 struct journal_entry *bgmqi_type_entry(void);
 

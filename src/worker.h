@@ -37,8 +37,10 @@ struct bgmq_job {
     char *response_type; /* NULL: no response */
     void *response;
     size_t response_len;
-    struct tx_end *tx;         /* how a transaction of the handler's ends it (tx_job.c); or NULL */
-    bool settled;              /* that was committed, and SETTLEMENT is its end */
+    struct tx_end
+        *tx;      /* how a transaction of the handler's ends it (tx_job.c); or NULL */
+    bool settled; /* that was committed, and SETTLEMENT is its end */
+    bool replied; /* with the answer */
     struct settlement settlement;
     struct message_ext *reply_ext; /* tag, traceparent, meta for the reply; or NULL */
     struct progress *progress;     /* a reference; nobody else changes it; or NULL */
@@ -63,6 +65,8 @@ void bgmqi_worker_join(struct worker *w);
 /* The job that runs on this thread; NULL: none. */
 struct bgmq_job *bgmqi_worker_job(void);
 
+/* What is done takes its result along, to outq and the history. */
+void bgmqi_worker_keep_result(struct bgmq_job *job);
 /* Notes an error of JOB in place of an earlier one; without memory none is kept. */
 void bgmqi_worker_note(struct bgmq_job *job, const char *code, const char *text);
 
