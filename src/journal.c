@@ -63,7 +63,8 @@ void bgmqi_journal_add(struct journal *j, struct journal_entry *first,
                        struct journal_entry *last)
 {
     size_t n = 1;
-    bool waits = first->op.ticket != NULL;
+    /* A message of the inbox comes to its place by its commit, so it waits for that, too. */
+    bool waits = first->op.ticket || first->op.flags & OP_INBOX;
     for (struct journal_entry *e = first; e != last; e = e->next)
         n++;
     last->next = NULL;

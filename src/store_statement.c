@@ -59,9 +59,9 @@ static const char *const texts[STATEMENTS] = {
         "DELETE FROM main.bgmq_unique WHERE (type, key) IN (SELECT type, key"
         " FROM main.bgmq_unique INDEXED BY bgmq_unique_until"
         " WHERE until IS NOT NULL AND until <= ?1 LIMIT 1000)",
-    [Q_TYPE_INSERT] =
-        /* A transaction of the application's may have been faster. */
-    "INSERT INTO main.bgmq_type(id, name) VALUES(?1, ?2) ON CONFLICT DO NOTHING",
+    /* A transaction of the application's may have been faster, with the same name. */
+    [Q_TYPE_INSERT] = "INSERT OR ROLLBACK INTO main.bgmq_type(id, name) VALUES(?1, ?2)"
+                      " ON CONFLICT(id) DO NOTHING",
     [Q_HISTORY_INSERT] = HISTORY_INSERT,
     [Q_HISTORY_PRUNE] = "DELETE FROM main.bgmq_history WHERE seq BETWEEN ?1 AND ?2",
     /* The first row of ?1 .. ?2 that is not older than ?3: it stays. */

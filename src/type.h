@@ -93,6 +93,9 @@ struct admission {
     bool
         chained; /* one of several: not placed before bgmqi_type_confirm, and with an ENTRY
                      (and a ticket) added to the journal by the caller */
+    uint64_t
+        inbox_id;   /* not 0: the message is this row of the inbox, which goes in the same
+                          commit; that is its id, and it is placed once committed */
     uint64_t id;    /* out: of the message, or of the one with the same key */
     bool duplicate; /* out: without a row; M is gone then */
 };

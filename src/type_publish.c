@@ -28,13 +28,16 @@ static void admit_stored(struct type *t, struct admission *a)
     e->op.key = key;
     e->op.ticket = a->ticket;
     e->op.slot = a->slot;
-    e->tell = a->ticket || !direct;
+    bool later = a->ticket || a->inbox_id; /* placed once committed */
+    if (a->inbox_id)
+        e->op.flags |= OP_INBOX;
+    e->tell = later || !direct;
     m->row = direct ? ROW_JOB : ROW_BACKLOG;
     /* The entry has the only reference, unless the message is placed at once. */
     if (!direct) {
         t->lanes[lane].in_journal++;
         bgmqi_queue_push(&t->limbo, m);
-    } else if (a->ticket) {
+    } else if (later) {
         t->lanes[lane].reserved++;
         bgmqi_queue_push(&t->limbo, m);
     } else {
@@ -43,7 +46,7 @@ static void admit_stored(struct type *t, struct admission *a)
     }
     if (!a->chained)
         bgmqi_journal_add(t->env->journal, e, e);
-    if (direct && !a->ticket) {
+    if (direct && !later) {
         t->added++;
         bgmqi_type_place(t, m, lane);
     }
@@ -81,8 +84,9 @@ int bgmqi_type_admit(struct type *t, struct admission *a)
               : bgmqi_mem_charge(&t->memory, cost) != 0                   ? BGMQ_EFULL
                                                                           : 0;
     if (err == 0) {
-        m->id = m->seq = a->id = bgmqi_type_next_number(t);
-        if (m->id == 0)
+        m->seq = bgmqi_type_next_number(t);
+        m->id = a->id = a->inbox_id ? a->inbox_id : m->seq;
+        if (m->seq == 0)
             err = BGMQ_EFULL;
         else if (!a->entry)
             err = take_key(t, a);
