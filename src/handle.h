@@ -10,6 +10,8 @@
 #include "registry.h"
 #include "ticker.h"
 
+struct tx_hub;
+
 /* A registered type's workers. */
 struct crew {
     struct crew *next;
@@ -41,7 +43,11 @@ struct bgmq {
     struct ticker *ticker;
     struct owner *owner;
     struct flight *flight;
-    struct kit *kit; /* NULL: no test service */
+    struct kit *kit;                     /* NULL: no test service */
+    struct inbox *inbox;                 /* NULL: no database */
+    struct watch *watch;                 /* NULL: no guests; gone once shut */
+    struct tx_hub *hub;                  /* NULL: no database */
+    void (*inbox_ring)(struct bgmq *mq); /* somebody wrote to the inbox; or NULL */
     uint64_t replayed;
     unsigned
         deaths; /* of the process, in a row, each soon after it opened the database */

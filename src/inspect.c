@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "handle.h"
+#include "inbox.h"
 #include "report.h"
 
 /* ---- one look at the service ------------------------------------------------------- */
@@ -75,7 +76,8 @@ static void look_at_counters(struct bgmq *mq, struct bgmq_counters *ret)
     enum journal_state state = (enum journal_state)0;
     struct bgmq_counters c = {.replayed = mq->replayed,
                               .replies_dropped = atomic_load(&mq->replies_dropped),
-                              .lost = atomic_load(&mq->types.lost)};
+                              .lost = atomic_load(&mq->types.lost),
+                              .inbox = bgmqi_inbox_taken(mq->inbox)};
     if (mq->journal)
         bgmqi_journal_counts(mq->journal, &c.commits, &c.journal_waiting, &state);
     c.store_state = (int)state;

@@ -39,9 +39,7 @@ static int check_body(const struct bgmq *mq, const struct publication *p)
     return p->len > mq->config.max_body ? BGMQ_ETOOBIG : 0;
 }
 
-/* Makes the message of P, due at *DUE_MS, with no level yet. */
-static int make_message(struct bgmq *mq, const struct publication *p,
-                        struct message **ret)
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct message **ret)
 {
     static const struct bgmq_message_options none;
     const struct bgmq_message_options *o = p->options ? p->options : &none;
@@ -224,7 +222,7 @@ int bgmqi_publish(struct bgmq *mq, const struct publication *p,
     /* The message first: what is refused does not bring a type or queue into being. */
     struct address a = {.place = PLACE_INQ};
     struct message *m;
-    int err = make_message(mq, p, &m);
+    int err = bgmqi_publish_make(mq, p, &m);
     if (err)
         return err;
     if (p->queue)
@@ -308,8 +306,8 @@ static int many_draft(struct many *w, const struct bgmq_item *items)
                                 .options = items[i].options};
         struct type *t;
         struct message *m;
-        int err =
-            bgmqi_registry_valid(p.type) ? make_message(w->mq, &p, &m) : BGMQ_EINVAL;
+        int err = bgmqi_registry_valid(p.type) ? bgmqi_publish_make(w->mq, &p, &m)
+                                               : BGMQ_EINVAL;
         if (err)
             return err;
         err = bgmqi_registry_type(w->mq->registry, p.type, &t);

@@ -1,13 +1,16 @@
 /* service.c - start, stop, close: the life of an open service.
  *
  * Threads outlive a stop: stopped means that workers may not claim.  Down goes in this order:
- * nothing is let in, workers end, ticker, journal (which writes out everything and closes the
+ * nothing is let in, workers end, watch, ticker, journal (which writes out everything and closes the
  * store), owner lock. */
 #include "service.h"
 
 #include <stdlib.h>
 
+#include "inbox.h"
 #include "park.h"
+#include "tx_hub.h"
+#include "watch.h"
 
 #define MS INT64_C(1000000)
 
@@ -189,6 +192,7 @@ static int end_getters(void *ctx, struct type *t)
 /* Ends all threads and lets go of the database.  No handler runs. */
 static void shut(struct bgmq *mq)
 {
+    bgmqi_tx_hub_close(mq->hub);
     bgmqi_registry_each(mq->registry, false, end_getters, NULL);
     bgmqi_registry_end_customs(mq->registry);
     if (mq->kit)
@@ -205,6 +209,8 @@ static void shut(struct bgmq *mq)
         bgmqi_pool_join(c->pool);
         free(c);
     }
+    bgmqi_watch_end(mq->watch);
+    mq->watch = NULL;
     bgmqi_ticker_end(mq->ticker);
     if (mq->journal)
         bgmqi_journal_end(mq->journal);
@@ -262,8 +268,12 @@ void bgmq_free(struct bgmq *mq)
 
 void bgmqi_service_free(struct bgmq *mq)
 {
+    bgmqi_watch_end(mq->watch);
+    bgmqi_tx_hub_close(mq->hub);
+    bgmqi_tx_hub_unref(mq->hub);
     bgmqi_ticker_free(mq->ticker);
     bgmqi_journal_free(mq->journal);
+    bgmqi_inbox_free(mq->inbox);
     bgmqi_registry_free(mq->registry);
     bgmqi_flight_free(mq->flight);
     bgmqi_owner_release(mq->owner);

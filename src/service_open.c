@@ -6,8 +6,11 @@
 #include <string.h>
 
 #include "err.h"
+#include "inbox.h"
 #include "reply.h"
 #include "service.h"
+#include "tx.h"
+#include "watch.h"
 
 #define MS INT64_C(1000000)
 
@@ -22,20 +25,34 @@ static void on_due(void *ctx, int64_t due_ms)
 
 static void on_committed(void *ctx, struct store_op *op, bool told)
 {
-    (void)ctx;
-    bgmqi_type_committed(op->owner, op, told);
+    struct bgmq *mq = ctx;
+    if (op->owner)
+        bgmqi_type_committed(op->owner, op, told);
+    if (told && op->flags & OP_INBOX)
+        bgmqi_inbox_ended(mq->inbox, op, 0);
 }
 
 static void on_dropped(void *ctx, struct store_op *op, int err)
 {
-    (void)ctx;
-    bgmqi_type_dropped(op->owner, op, err);
+    struct bgmq *mq = ctx;
+    if (op->owner)
+        bgmqi_type_dropped(op->owner, op, err);
+    if (op->flags & OP_INBOX)
+        bgmqi_inbox_ended(mq->inbox, op, err);
 }
 
 static void on_load(void *ctx, void *owner)
 {
-    (void)ctx;
-    bgmqi_type_load(owner);
+    struct bgmq *mq = ctx;
+    if (owner == mq->inbox)
+        bgmqi_inbox_look(mq->inbox);
+    else
+        bgmqi_type_load(owner);
+}
+
+static void on_change(void *ctx)
+{
+    bgmqi_inbox_ring(ctx);
 }
 
 static void on_failed(void *ctx)
@@ -45,7 +62,8 @@ static void on_failed(void *ctx)
     bgmqi_service_rouse(mq);
 }
 
-/* The ticker's other work: the cancel flags of a requested stop, workers that ended. */
+/* The ticker's other work: the cancel flags of a requested stop, workers that ended, rows of the
+ * inbox that were left for later. */
 static int64_t on_tick(void *ctx)
 {
     struct bgmq *mq = ctx;
@@ -63,6 +81,9 @@ static int64_t on_tick(void *ctx)
     lock_drop(&mq->life);
     if (cancel)
         bgmqi_service_cancel(mq, true);
+    int64_t due = bgmqi_inbox_due(mq->inbox);
+    if (due != INT64_MAX && due / MS + 1 < next)
+        next = due / MS + 1;
     return next;
 }
 
@@ -151,8 +172,24 @@ static int open_journal(struct bgmq *mq, struct store *store)
         .log = &mq->config.log,
         .events = {on_committed, on_dropped, on_load, on_failed, mq},
     };
+    if (!(mq->inbox = bgmqi_inbox_new(mq)))
+        return BGMQ_ENOMEM;
     int err = bgmqi_journal_open(&mq->journal, store, &jo);
     mq->types.journal = mq->journal;
+    return err;
+}
+
+/* Last of all: what is rung here looks into everything else. */
+static int open_inbox(struct bgmq *mq, struct bgmq_error *error)
+{
+    struct watch_options wo = {.database = mq->config.database,
+                               .bell = bgmqi_flight_bell(mq->flight),
+                               .stack_size = mq->config.stack_size,
+                               .changed = on_change,
+                               .ctx = mq};
+    int err = mq->config.guests ? bgmqi_watch_open(&mq->watch, &wo, error) : 0;
+    if (!err)
+        bgmqi_inbox_ring(mq);
     return err;
 }
 
@@ -165,7 +202,13 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
                                .history_max_age_ms = mq->config.history_max_age_ms};
     struct store *store;
     struct known *types = NULL;
-    int err = bgmqi_owner_take(&mq->owner, mq->config.database, error);
+    if (bgmqi_owner_inherited(mq->config.database))
+        return bgmqi_err_set(error, BGMQ_EFORKED,
+                             "%s: was open when this process was forked: fork before it"
+                             " is opened, or exec",
+                             mq->config.database);
+    int err =
+        bgmqi_owner_wait(&mq->owner, mq->config.database, mq->config.standby_ms, error);
     if (err)
         return err;
     err = bgmqi_store_sqlite_open(&store, &so, error);
@@ -177,9 +220,12 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
     err = recover(mq, store, &types, error);
     if (!err)
         err = open_journal(mq, store);
-    if (err)
+    if (!err)
+        err = bgmqi_tx_hub_new(&mq->hub, mq, mq->config.database);
+    else
         store->ops->close(store);
-    return restore_types(mq, types, err);
+    err = restore_types(mq, types, err);
+    return err ? err : open_inbox(mq, error);
 }
 
 static int open_parts(struct bgmq *mq, struct bgmq_error *error)
@@ -248,6 +294,7 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
                                       .stack_size = mq->config.stack_size,
                                       .by_hand = kit != NULL,
                                       .reply = bgmqi_reply_send,
+                                      .tx_over = bgmqi_tx_job_over,
                                       .idle = on_idle,
                                       .ctx = mq};
     err = open_parts(mq, error);

@@ -93,6 +93,9 @@ struct admission {
     bool
         chained; /* one of several: not placed before bgmqi_type_confirm, and with an ENTRY
                      (and a ticket) added to the journal by the caller */
+    uint64_t
+        inbox_id;   /* not 0: the message is this row of the inbox, which goes in the same
+                          commit; that is its id, and it is placed once committed */
     uint64_t id;    /* out: of the message, or of the one with the same key */
     bool duplicate; /* out: without a row; M is gone then */
 };
@@ -158,6 +161,10 @@ struct settlement {
     struct failure *failure; /* given to the message; NULL: none, or on DONE */
     bool no_outq;
     bool failed; /* counts as a failed attempt */
+    /* A transaction of the application's has seen to the row: DONE, no row any more; RETRY and
+     * DEAD, it stands in BACKLOG at SEQ, among the delayed or the dead. */
+    bool elsewhere;
+    uint64_t seq;
 };
 /* Ends the attempt that bgmqi_desk_next began. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
@@ -229,10 +236,21 @@ void bgmqi_type_unpick(struct type *t, struct message *m, enum lane from);
 
 /* ---- rows that the application wrote (type_tx.c) ------------------------------------ */
 
-/* M, new, has a row by a transaction of the application's that has just been committed: in JOB
- * (M->row), or in BACKLOG among the delayed at (M->due_ms, M->seq).  Takes M; it gets its place.  The
- * committing thread; cannot fail. */
-void bgmqi_type_adopt(struct type *t, struct message *m);
+/* M, new, is about to get a row by a transaction of the application's that is not committed yet:
+ * in JOB, or, when it is due later, in BACKLOG among the delayed at (M->due_ms, M->seq).  Charges
+ * it, gives it its id, and says M->row.  EFULL, ECLOSED. */
+int bgmqi_type_expect(struct type *t, struct message *m);
+/* That transaction is undone: M is the caller's again. */
+void bgmqi_type_forget(struct type *t, struct message *m);
+/* That transaction has just been committed.  Takes M and ENTRY; M gets its place.  The committing
+ * thread; cannot fail. */
+void bgmqi_type_adopt(struct type *t, struct message *m, struct journal_entry *entry);
+/* The INSERT of M, which was taken back, is to be written after all.  Takes ENTRY. */
+void bgmqi_type_reinsert(struct type *t, struct message *m, struct journal_entry *entry);
+/* Fills what OP, about the end HOW of the attempt at D, says for the history. */
+void bgmqi_desk_describe(const struct desk *d, enum outcome how, struct store_op *op);
+/* A new number for the place of a message in a lane of T. */
+uint64_t bgmqi_type_draw(struct type *t);
 
 /* ---- looking (type_stats.c) -------------------------------------------------------- */
 

@@ -80,10 +80,20 @@ static struct attempt_end end_of(const struct desk *d)
     return end;
 }
 
+void bgmqi_desk_describe(const struct desk *d, enum outcome how, struct store_op *op)
+{
+    op->history = (uint8_t)bgmqi_type_history(d->type, how);
+    if (op->history != OUTCOME_NONE && d->type->config.history_body)
+        op->flags |= OP_BODY;
+    if (op->history != OUTCOME_NONE)
+        op->started_ms = d->batch_wall_ms + (d->mark_ns - d->batch_mono_ns) / 1000000;
+}
+
 static void settle_elsewhere(struct desk *d, struct message *m, struct settlement *s)
 {
     struct type *t = d->type;
     struct attempt_end end = end_of(d);
+    bool elsewhere = s->elsewhere && m->row != ROW_NONE;
     if (m->row != ROW_NONE && s->how == SETTLE_DISCARD)
         bgmqi_type_end_row(t, m, OUTCOME_DISCARDED, &end);
     struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
@@ -119,7 +129,12 @@ static void settle_elsewhere(struct desk *d, struct message *m, struct settlemen
         enum outcome history =
             s->how == SETTLE_DEAD ? bgmqi_type_history(t, OUTCOME_DEAD) : OUTCOME_NONE;
         bgmqi_type_leave_out(t, m);
-        bgmqi_type_send(t, m, lane, e, history);
+        if (elsewhere) {
+            m->seq = s->seq;
+            bgmqi_type_place_elsewhere(t, m, lane, e);
+        } else {
+            bgmqi_type_send(t, m, lane, e, history);
+        }
     }
     bgmqi_type_unlock(t);
 }
@@ -133,7 +148,10 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
     }
     if (m->row != ROW_NONE) {
         struct attempt_end end = end_of(d);
-        bgmqi_type_end_row(t, m, OUTCOME_DONE, &end);
+        if (s->elsewhere)
+            bgmqi_type_end_elsewhere(t, m, &end);
+        else
+            bgmqi_type_end_row(t, m, OUTCOME_DONE, &end);
     }
     bgmqi_failure_unref(m->failure); /* what ended well carries no error */
     m->failure = NULL;

@@ -107,16 +107,38 @@ static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
     return delay_ms > 0 ? clock_wall_ms(job->env->clock) + delay_ms : 0;
 }
 
-/* What is done takes its result along, to outq and the history. */
-static void keep_result(struct bgmq_job *job)
+void bgmqi_worker_keep_result(struct bgmq_job *job)
 {
     if (!job->result)
         return;
     lock_take(&job->progress->lock);
+    void *old = job->progress->result;
     job->progress->result = job->result;
     job->progress->result_len = job->result_len;
     lock_drop(&job->progress->lock);
+    free(old);
     job->result = NULL;
+}
+
+/* Sends the answer that goes with an end, unless a transaction has; true: it was one. */
+static bool answer(struct bgmq_job *job, bool failed)
+{
+    bool wanted = (!failed && job->response_type) ||
+                  (job->message->ext && job->message->ext->reply_to);
+    return wanted && (job->replied || job->env->reply(job->env->ctx, job, failed));
+}
+
+/* A transaction of the handler's was committed, and has decided. */
+static void settle_committed(struct worker *w, struct bgmq_job *job)
+{
+    struct settlement s = job->settlement;
+    if (s.how == SETTLE_DONE) {
+        bgmqi_worker_keep_result(job);
+        s.no_outq = answer(job, false);
+    } else if (s.how == SETTLE_DEAD) {
+        answer(job, true);
+    }
+    bgmqi_desk_settle(w->desk, job->message, &s);
 }
 
 static void settle(struct worker *w, struct bgmq_job *job, enum bgmq_verdict verdict)
@@ -126,9 +148,8 @@ static void settle(struct worker *w, struct bgmq_job *job, enum bgmq_verdict ver
     bool has_error = false;
     switch (verdict) {
     case BGMQ_DONE:
-        keep_result(job);
-        if (job->response_type || (job->message->ext && job->message->ext->reply_to))
-            s.no_outq = job->env->reply(job->env->ctx, job, false);
+        bgmqi_worker_keep_result(job);
+        s.no_outq = answer(job, false);
         break;
     case BGMQ_SNOOZE:
         s.how = SETTLE_SNOOZE;
@@ -146,8 +167,8 @@ static void settle(struct worker *w, struct bgmq_job *job, enum bgmq_verdict ver
                                                  bgmqi_random_next(&w->random)));
     if (s.how == SETTLE_SNOOZE)
         s.due_ms = due_in(job, job->snooze_ms);
-    if (s.how == SETTLE_DEAD && job->message->ext && job->message->ext->reply_to)
-        job->env->reply(job->env->ctx, job, true);
+    if (s.how == SETTLE_DEAD)
+        answer(job, true);
     if (has_error && s.how != SETTLE_DISCARD) {
         s.failure = job->failure;
         job->failure = NULL;
@@ -172,8 +193,14 @@ static void turn(struct worker *w, struct message *m)
     } else {
         verdict = run(&job, bgmqi_type_config(t));
     }
-    if (bgmqi_desk_end(w->desk))
-        settle(w, &job, verdict);
+    if (job.tx)
+        verdict = w->env->tx_over(&job, verdict);
+    if (bgmqi_desk_end(w->desk)) {
+        if (job.settled)
+            settle_committed(w, &job);
+        else
+            settle(w, &job, verdict);
+    }
     current = outer;
     bgmqi_failure_unref(job.failure);
     if (job.json)

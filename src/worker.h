@@ -17,6 +17,9 @@ struct worker_env {
     /* Sends JOB's response, or M's own body, or (FAILED) its error, to where it belongs.  True:
      * it went somewhere, and the request has no place in outq. */
     bool (*reply)(void *ctx, struct bgmq_job *job, bool failed);
+    /* The handler of JOB, which has a tx, returned VERDICT: looks what became of its transaction.
+     * Returns the verdict to go by, unless JOB->settled. */
+    enum bgmq_verdict (*tx_over)(struct bgmq_job *job, enum bgmq_verdict verdict);
     /* A handler ended while the service is stopped. */
     void (*idle)(void *ctx);
     void *ctx;
@@ -34,6 +37,11 @@ struct bgmq_job {
     char *response_type; /* NULL: no response */
     void *response;
     size_t response_len;
+    struct tx_end
+        *tx;      /* how a transaction of the handler's ends it (tx_job.c); or NULL */
+    bool settled; /* that was committed, and SETTLEMENT is its end */
+    bool replied; /* with the answer */
+    struct settlement settlement;
     struct message_ext *reply_ext; /* tag, traceparent, meta for the reply; or NULL */
     struct progress *progress;     /* a reference; nobody else changes it; or NULL */
     void *result;                  /* to be kept when it is done, or NULL */
@@ -57,6 +65,8 @@ void bgmqi_worker_join(struct worker *w);
 /* The job that runs on this thread; NULL: none. */
 struct bgmq_job *bgmqi_worker_job(void);
 
+/* What is done takes its result along, to outq and the history. */
+void bgmqi_worker_keep_result(struct bgmq_job *job);
 /* Notes an error of JOB in place of an earlier one; without memory none is kept. */
 void bgmqi_worker_note(struct bgmq_job *job, const char *code, const char *text);
 
