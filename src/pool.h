@@ -11,8 +11,10 @@ int bgmqi_pool_new(struct pool **ret, struct type *t, const struct worker_env *e
                    unsigned n);
 /* Changes their number at once, all or none; a surplus worker ends after what it runs. */
 int bgmqi_pool_resize(struct pool *p, unsigned n);
-/* Frees the workers that have ended by now. */
-void bgmqi_pool_reap(struct pool *p);
+/* Frees the workers that have ended by now, and replaces those whose handler was given up or ended
+ * its thread.  No more than the pool's number of stuck ones are replaced; beyond that the type
+ * works with less, and the log says so. */
+void bgmqi_pool_mend(struct pool *p);
 /* Asks all to end. */
 void bgmqi_pool_quit(struct pool *p);
 /* Waits for all to end, and frees P; they were asked to. */
