@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include "log.h"
+#include "err.h"
 
 struct pool {
     struct type *type;
@@ -101,19 +101,25 @@ static unsigned dismiss_lost(struct pool *p)
     return stuck;
 }
 
-void bgmqi_pool_mend(struct pool *p)
+bool bgmqi_pool_mend(struct pool *p, struct bgmq_error *why)
 {
     unsigned stuck = dismiss_lost(p);
     reap(p);
     unsigned missing = stuck > p->wanted ? stuck - p->wanted : 0;
     unsigned n = missing < p->wanted ? p->wanted - missing : 0;
     int err = grow(p, n);
-    bool short_handed = p->n < p->wanted;
-    if (short_handed && !p->short_handed)
-        bgmqi_log(p->env->log, BGMQ_LOG_ERROR, "%s: %u of %u workers are left: %s",
-                  bgmqi_type_name(p->type), p->n, p->wanted,
-                  err ? bgmq_strerror(err) : "too many handlers are stuck");
-    p->short_handed = short_handed;
+    bool before = p->short_handed;
+    p->short_handed = p->n < p->wanted;
+    if (p->short_handed && !before)
+        bgmqi_err_set(why, 0, "%.100s: %u of %u workers are left: %s",
+                      bgmqi_type_name(p->type), p->n, p->wanted,
+                      err ? bgmq_strerror(err) : "too many handlers are stuck");
+    return p->short_handed && !before;
+}
+
+struct worker *bgmqi_pool_first(struct pool *p)
+{
+    return p->workers[0];
 }
 
 void bgmqi_pool_quit(struct pool *p)

@@ -6,15 +6,30 @@
 
 #include "store.h"
 
+/* What the functions below bind, in this order. */
+#define JOB_COLUMNS                                                                      \
+    "id, type, seq, priority, attempt, max_attempts, run, crashes, flags, created, "     \
+    "crc, body"
+#define EXT_COLUMNS                                                                      \
+    "reply_to, reply_id, tag, traceparent, unique_key, body_type, meta, channel, "       \
+    "expires, timeout, unique_scope, unique_until"
+#define PLACE_COLUMNS "lane, key, error_code, error_text, error_at"
+#define HISTORY_COLUMNS                                                                  \
+    "id, type, outcome, priority, attempts, created, finished, error_code, error_text, " \
+    "started, crashes, tag, unique_key, result, body"
+#define JOB_VALUES     "?,?,?,?,?,?,?,?,?,?,?,?"
+#define EXT_VALUES     "?,?,?,?,?,?,?,?,?,?,?,?"
+#define HISTORY_VALUES "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"
+
 /* NULL binds NULL.  TEXT is lent until the statement has run, as all else here. */
 void bgmqi_store_bind_text(sqlite3_stmt *q, int at, const char *text);
-/* The 12 columns of JOB_COLUMNS. */
+/* The JOB_PARAMS columns of JOB_COLUMNS. */
 void bgmqi_store_bind_job(sqlite3_stmt *q, int at, const struct store_op *op);
-/* The 7 columns of EXT_COLUMNS; EXT may be NULL.  SQLITE_OK or SQLITE_NOMEM. */
+/* The EXT_PARAMS columns of EXT_COLUMNS; EXT may be NULL.  SQLITE_OK or SQLITE_NOMEM. */
 int bgmqi_store_bind_ext(sqlite3_stmt *q, int at, const struct message_ext *ext);
 /* error_code, error_text, error_at; F may be NULL. */
 void bgmqi_store_bind_failure(sqlite3_stmt *q, int at, const struct failure *f);
-/* The 9 columns of a row of the history. */
-void bgmqi_store_bind_history(sqlite3_stmt *q, int at, const struct store_op *op);
+/* The HISTORY_PARAMS columns of a row of the history.  SQLITE_OK or SQLITE_NOMEM. */
+int bgmqi_store_bind_history(sqlite3_stmt *q, int at, const struct store_op *op);
 
 #endif

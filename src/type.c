@@ -123,8 +123,7 @@ void bgmqi_type_unlock(struct type *t)
     t->garbage = (struct queue){.len = 0};
     t->due_hint = INT64_MAX;
     bool urgent = t->priorityq.len || t->getters[LANE_INQ].head ||
-                  t->getters[GETTERS_OUTQ].head ||
-                  !bgmqi_type_may_claim(t);
+                  t->getters[GETTERS_OUTQ].head || !bgmqi_type_may_claim(t);
     if (urgent != atomic_load_explicit(&t->urgent, memory_order_relaxed))
         atomic_store(&t->urgent, urgent);
     lock_drop(&t->lock);
@@ -256,7 +255,7 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
         hand_out(t, m);
         return;
     }
-    if (m->crashes && (lane == LANE_INQ || lane == LANE_PRIORITYQ)) {
+    if (m->crashes && !t->env->together && (lane == LANE_INQ || lane == LANE_PRIORITYQ)) {
         place_suspect(t, m, lane, false);
         return;
     }
@@ -289,7 +288,7 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
 void bgmqi_type_place_back(struct type *t, struct message *m)
 {
     bgmqi_type_leave_out(t, m);
-    if (m->crashes) {
+    if (m->crashes && !t->env->together) {
         place_suspect(t, m, bgmqi_type_ready_lane(m), true);
         return;
     }
@@ -345,6 +344,12 @@ void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
     op->msg = m;
     op->failure = bgmqi_failure_ref(m->failure);
     op->owner = (void *)t;
+    if (m->kept && (kind == STORE_DELETE_JOB || kind == STORE_DELETE_BACKLOG))
+        op->flags |= OP_KEPT;
+    if (history != OUTCOME_NONE && t->config.history_body)
+        op->flags |= OP_BODY;
+    if (history == OUTCOME_DONE) /* with the result */
+        op->progress = bgmqi_progress_ref(m->progress);
 }
 
 bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
@@ -416,7 +421,7 @@ void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
     enum outcome history = bgmqi_type_history(t, how);
     enum store_op_kind kind = m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG;
     bool keyed = m->ext && m->ext->unique_key;
-    if (m->row == ROW_JOB && !keyed && bgmqi_journal_take_back(m)) {
+    if (m->row == ROW_JOB && !keyed && !m->kept && bgmqi_journal_take_back(m)) {
         m->row = ROW_NONE;
         if (history == OUTCOME_NONE) {
             if (end && end->slot)

@@ -59,6 +59,7 @@ struct type_env {
     unsigned
         max_crashes; /* deaths of the process in its handler until a message is dead */
     bool timing;     /* handlers are timed for the metrics */
+    bool together; /* suspects are run like others: a test service */
     /* The ticker has to look at a type by DUE_MS, or at its attempts by the monotonic MONO_NS. */
     void (*due)(void *ctx, int64_t due_ms);
     void (*deadline)(void *ctx, int64_t mono_ns);
@@ -107,6 +108,9 @@ struct admission {
     bool
         chained; /* one of several: not placed before bgmqi_type_confirm, and with an ENTRY
                      (and a ticket) added to the journal by the caller */
+    uint64_t
+        inbox_id;   /* not 0: the message is this row of the inbox, which goes in the same
+                          commit; that is its id, and it is placed once committed */
     uint64_t id;    /* out: of the message, or of the one with the same key */
     bool duplicate; /* out: without a row; M is gone then */
 };
@@ -126,6 +130,9 @@ void bgmqi_type_unkey(struct type *t, struct message *m);
 void bgmqi_type_committed(struct type *t, struct store_op *op, bool told);
 void bgmqi_type_dropped(struct type *t, struct store_op *op, int err);
 void bgmqi_type_load(struct type *t);
+
+/* True while messages of T are on their way: held by the journal, or about to be loaded. */
+bool bgmqi_type_moves(struct type *t);
 
 /* ---- workers (type_desk.c) --------------------------------------------------------- */
 
@@ -151,6 +158,8 @@ enum fate {
 enum fate bgmqi_desk_fate(const struct desk *d);
 /* Monotonic time at which the attempt's time is over; INT64_MAX: never. */
 int64_t bgmqi_desk_deadline(const struct desk *d);
+/* Likewise, but one message at a time and without waiting; false: there is none. */
+bool bgmqi_desk_try(struct desk *d, struct message **ret);
 /* Asks the worker of D to end after what it runs. */
 void bgmqi_desk_quit(struct desk *d);
 /* Why the handler at D is asked to end: bits of enum cancel; 0: it is not. */
@@ -183,6 +192,10 @@ struct settlement {
     struct failure *failure; /* given to the message; NULL: none, or on DONE */
     bool no_outq;
     bool failed; /* counts as a failed attempt */
+    /* A transaction of the application's has seen to the row: DONE, no row any more; RETRY and
+     * DEAD, it stands in BACKLOG at SEQ, among the delayed or the dead. */
+    bool elsewhere;
+    uint64_t seq;
 };
 /* Ends the attempt that bgmqi_desk_next began; the caller had true from bgmqi_desk_end. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
@@ -204,6 +217,19 @@ int64_t bgmqi_type_overdue(struct type *t, int64_t now_ns, struct given_up *ret,
 void bgmqi_type_settle_given_up(struct type *t, const struct given_up *g,
                                 struct settlement *s);
 
+/* ---- what an attempt keeps (type_keep.c); the thread of its worker ------------------ */
+
+/* A reference to the progress of M, whose next attempt begins: a copy of its own, so that an
+ * attempt that was given up disturbs nobody.  Waits while memory is short. */
+struct progress *bgmqi_type_renew_progress(struct type *t, struct message *m);
+/* Makes P the progress of M, whose attempt is held. */
+void bgmqi_type_set_progress(struct type *t, struct message *m, struct progress *p);
+/* Tells the journal to write P for M, which has a row and whose attempt is held, by ENTRY.  Takes
+ * ENTRY. */
+void bgmqi_type_keep(struct type *t, struct message *m, struct progress *p,
+                     struct journal_entry *entry, enum bgmq_durability level,
+                     struct ticket *ticket);
+
 /* Wakes every parked worker of T, to look again at what it may do.  Whoever changed ENV before
  * knows after it that everybody under T's lock has seen the change. */
 void bgmqi_type_rouse(struct type *t);
@@ -218,7 +244,7 @@ size_t bgmqi_type_running(struct type *t);
 /* T's messages are not claimed while it is paused. */
 void bgmqi_type_pause(struct type *t, bool paused);
 bool bgmqi_type_paused(const struct type *t);
-/* Suspects of T that may be run: it is registered, and not paused. */
+/* Suspects of T that could start now: it is registered, not paused, and has a worker that is free. */
 size_t bgmqi_type_suspects(struct type *t);
 
 /* ---- time (type_time.c) ------------------------------------------------------------ */
@@ -263,10 +289,19 @@ void bgmqi_type_unpick(struct type *t, struct message *m, enum lane from);
 
 /* ---- rows that the application wrote (type_tx.c) ------------------------------------ */
 
-/* M, new, has a row by a transaction of the application's that has just been committed: in JOB
- * (M->row), or in BACKLOG among the delayed at (M->due_ms, M->seq).  Takes M; it gets its place.  The
- * committing thread; cannot fail. */
-void bgmqi_type_adopt(struct type *t, struct message *m);
+/* M, new, is about to get a row by a transaction of the application's that is not committed yet:
+ * in JOB, or, when it is due later, in BACKLOG among the delayed at (M->due_ms, M->seq).  Charges
+ * it, gives it its id, and says M->row.  EFULL, ECLOSED. */
+int bgmqi_type_expect(struct type *t, struct message *m);
+/* That transaction is undone: M is the caller's again. */
+void bgmqi_type_forget(struct type *t, struct message *m);
+/* That transaction has just been committed.  Takes M and ENTRY; M gets its place.  The committing
+ * thread; cannot fail. */
+void bgmqi_type_adopt(struct type *t, struct message *m, struct journal_entry *entry);
+/* The INSERT of M, which was taken back, is to be written after all.  Takes ENTRY. */
+void bgmqi_type_reinsert(struct type *t, struct message *m, struct journal_entry *entry);
+/* A new number for the place of a message in a lane of T. */
+uint64_t bgmqi_type_draw(struct type *t);
 
 /* ---- looking (type_stats.c) -------------------------------------------------------- */
 

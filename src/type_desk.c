@@ -197,12 +197,12 @@ static bool fill_alone(struct desk *d)
     return true;
 }
 
-/* Fills D, which is empty; false: there was nothing. */
-static bool fill(struct desk *d)
+/* Fills D, which is empty, with up to MOST; false: there was nothing. */
+static bool fill(struct desk *d, unsigned most)
 {
     struct type *t = d->type;
     struct message *got[DESK_CLAIM_MAX];
-    unsigned n = 0, most = batch_size(d);
+    unsigned n = 0;
     while (n < most && (got[n] = take_next(t)) != NULL)
         n++;
     if (n == 0 && (got[0] = steal(t)) != NULL)
@@ -256,7 +256,7 @@ static bool claim(struct desk *d)
         else if (woken)
             t->waking = false;
         bgmqi_desk_clear(d, true);
-        if (d->quit || (bgmqi_type_may_claim(t) && (go = fill(d))) ||
+        if (d->quit || (bgmqi_type_may_claim(t) && (go = fill(d, batch_size(d)))) ||
             (go = fill_alone(d)))
             break;
         d->parked = true;
@@ -335,25 +335,40 @@ static bool may_begin(const struct desk *d)
            (d->n == 1 || !atomic_load_explicit(&t->urgent, memory_order_acquire));
 }
 
+/* Starts the next of what D has claimed; NULL: it has to come to the type's lock. */
+static struct message *start(struct desk *d)
+{
+    struct message *m = NULL;
+    lock_take(&d->lock);
+    if (d->first < d->n && may_begin(d)) {
+        m = d->claimed[d->first++];
+        begin(d, m);
+    }
+    lock_drop(&d->lock);
+    if (m && d->deadline_ns != INT64_MAX)
+        d->type->env->deadline(d->type->env->ctx, d->deadline_ns);
+    return m;
+}
+
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
 {
-    for (;;) {
-        struct message *m = NULL;
-        lock_take(&d->lock);
-        if (d->first < d->n && may_begin(d)) {
-            m = d->claimed[d->first++];
-            begin(d, m);
-        }
-        lock_drop(&d->lock);
-        if (m) {
-            if (d->deadline_ns != INT64_MAX)
-                d->type->env->deadline(d->type->env->ctx, d->deadline_ns);
-            *ret = m;
-            return DESK_MESSAGE;
-        }
+    while (!(*ret = start(d)))
         if (!claim(d))
             return DESK_QUIT;
-    }
+    return DESK_MESSAGE;
+}
+
+bool bgmqi_desk_try(struct desk *d, struct message **ret)
+{
+    bgmqi_type_lock(d->type);
+    bgmqi_desk_clear(d, true);
+    bool go =
+        !d->quit && ((bgmqi_type_may_claim(d->type) && fill(d, 1)) || fill_alone(d));
+    bgmqi_type_unlock(d->type);
+    if (!go)
+        return false;
+    read_clocks(d, true);
+    return (*ret = start(d)) != NULL; /* NULL: stopped meanwhile */
 }
 
 enum fate bgmqi_desk_fate(const struct desk *d)
@@ -427,6 +442,12 @@ size_t bgmqi_type_suspects(struct type *t)
         return 0;
     bgmqi_type_lock(t);
     size_t n = t->suspects[LANE_INQ].len + t->suspects[LANE_PRIORITYQ].len;
+    bool hands = false;
+    for (struct desk *d = t->desks; d && n && !hands; d = d->next) {
+        lock_take(&d->lock);
+        hands = !d->quit && !d->current;
+        lock_drop(&d->lock);
+    }
     bgmqi_type_unlock(t);
-    return n;
+    return hands ? n : 0;
 }

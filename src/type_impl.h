@@ -145,6 +145,9 @@ bool bgmqi_type_before_frontier(const struct lane_state *l, int64_t key, uint64_
  * must be behind everything in it: only a number just drawn is. */
 void bgmqi_type_bound(struct type *t, enum lane lane, int64_t key, uint64_t seq,
                       size_t len);
+/* Whether the next message of LANE, at (KEY, SEQ), may go straight into memory.  When not, LANE
+ * gets a frontier, so that whatever comes after the ones in memory waits behind them. */
+bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq);
 /* True when LANE needs a load: little is before its frontier, or nothing (messages without a row
  * stand beyond it). */
 bool bgmqi_type_runs_low(const struct type *t, enum lane lane);
@@ -213,6 +216,13 @@ void bgmqi_type_wake_one(struct type *t);
  * none.  END: of an attempt, else NULL.  The lock is not held. */
 void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
                         const struct attempt_end *end);
+/* Likewise, but its row went in a transaction of the application's.  END may not be NULL. */
+void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
+                              const struct attempt_end *end);
+/* M, off type.out, has a row in BACKLOG at (LANE, key, M->seq) by such a transaction: it finds its
+ * place there.  The lock is held; takes ENTRY. */
+void bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
+                                struct journal_entry *entry);
 /* An entry, whatever it takes: waits while memory is short.  No lock is held. */
 struct journal_entry *bgmqi_type_entry(void);
 

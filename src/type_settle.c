@@ -104,6 +104,11 @@ static struct journal_entry *prepare(struct type *t, struct message *m,
         e->op.slot_held = end->slot;
         e->op.started_ms = end->started_ms;
     }
+    if (e && s->failure &&
+        fate != FATE_EXPIRED) { /* each failed attempt leaves its error */
+        e->op.flags |= OP_ERROR;
+        m->kept = true;
+    }
     if (s->failure) {
         bgmqi_failure_unref(m->failure);
         m->failure = s->failure;
@@ -131,6 +136,11 @@ static void send(struct type *t, struct message *m, const struct settlement *s,
                                            : bgmqi_type_ready_lane(m);
     enum outcome history =
         s->how == SETTLE_DEAD ? bgmqi_type_history(t, OUTCOME_DEAD) : OUTCOME_NONE;
+    if (s->elsewhere && e) {
+        m->seq = s->seq;
+        bgmqi_type_place_elsewhere(t, m, lane, e);
+        return;
+    }
     bgmqi_type_send(t, m, lane, e, history);
 }
 
@@ -176,9 +186,10 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
     }
     if (m->row != ROW_NONE) {
         struct attempt_end end = end_of(d);
-        bgmqi_type_end_row(t, m, OUTCOME_DONE, &end);
-    } else if (d->slot) {
-        flight_end(d->slot); /* somebody else has ended its row */
+        if (s->elsewhere)
+            bgmqi_type_end_elsewhere(t, m, &end);
+        else
+            bgmqi_type_end_row(t, m, OUTCOME_DONE, &end);
     }
     bgmqi_failure_unref(m->failure); /* what ended well carries no error */
     m->failure = NULL;

@@ -99,7 +99,8 @@ void bgmqi_type_run_counts(struct type *t, int64_t now_ns, struct run_counts *su
     for (struct desk *d = t->desks; d; d = d->next) {
         lock_take(&d->lock);
         bool lost = atomic_load(&d->turn) == TURN_LOST;
-        sum->running += d->current && !lost;
+        /* A suspect that was let through runs, if it has not begun. */
+        sum->running += (d->current || d->alone) && !lost;
         sum->stuck += d->current && lost;
         sum->overdue += d->current && !lost && now_ns >= d->deadline_ns;
         lock_drop(&d->lock);

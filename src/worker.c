@@ -24,6 +24,7 @@ struct worker {
     /* used by the worker only */
     uint64_t random;
     struct bgmq_job job;
+    struct bgmq_job *outer; /* a test service may be used in another's handler */
 };
 
 static _Thread_local struct bgmq_job *current;
@@ -117,6 +118,18 @@ static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
     return delay_ms > 0 ? clock_wall_ms(job->env->clock) + delay_ms : 0;
 }
 
+/* What is done takes its result along, to outq and the history. */
+static void keep_result(struct bgmq_job *job)
+{
+    if (!job->result)
+        return;
+    lock_take(&job->progress->lock);
+    job->progress->result = job->result;
+    job->progress->result_len = job->result_len;
+    lock_drop(&job->progress->lock);
+    job->result = NULL;
+}
+
 /* Whether a handler that wants to be tried again was asked to end, and so is not: by an operator it
  * is dead, by a stop it did not start.  True: *S says so. */
 static bool asked_to_end(struct bgmq_job *job, struct settlement *s)
@@ -139,6 +152,10 @@ static struct settlement plan(struct bgmq_job *job, enum bgmq_verdict verdict)
 {
     const struct type_config *c = bgmqi_type_config(job->type);
     struct settlement s = {.how = SETTLE_DONE};
+    if (job->tx)
+        verdict = job->env->tx_over(job, verdict);
+    if (job->settled)
+        return job->settlement;
     switch (verdict) {
     case BGMQ_DONE:
         break;
@@ -183,16 +200,19 @@ static void complete(struct bgmq_job *job, struct settlement *s, uint64_t *rando
     const struct type_config *c = bgmqi_type_config(job->type);
     const struct message_ext *x = job->message->ext;
     bool wants_reply = x && x->reply_to;
+    if (s->how == SETTLE_DONE)
+        keep_result(job);
     if (s->how == SETTLE_DONE && (job->response_type || wants_reply))
         s->no_outq = job->env->reply(job->env->ctx, job, false);
-    if (s->how == SETTLE_RETRY)
+    if (s->how == SETTLE_RETRY && !s->elsewhere)
         s->due_ms = due_in(
             job, bgmqi_retry_delay(&c->retry, job->attempt, bgmqi_random_next(random)));
     if (s->how == SETTLE_SNOOZE)
         s->due_ms = due_in(job, job->snooze_ms);
     if (s->how == SETTLE_DEAD && wants_reply)
         job->env->reply(job->env->ctx, job, true);
-    if ((s->failed && s->how != SETTLE_DISCARD) || s->how == SETTLE_DEAD) {
+    if (!s->elsewhere &&
+        (s->how == SETTLE_DEAD || (s->failed && s->how != SETTLE_DISCARD))) {
         s->failure = job->failure;
         job->failure = NULL;
     }
@@ -237,15 +257,28 @@ void bgmqi_worker_settle_given_up(struct type *t, const struct worker_env *env,
 
 /* ---- one turn ---------------------------------------------------------------------- */
 
-static void clean(struct bgmq_job *job)
+static void begin(struct worker *w, struct type *t, struct message *m)
 {
-    current = NULL;
+    w->outer = current;
+    w->job = (struct bgmq_job){
+        .env = w->env, .type = t, .desk = w->desk, .message = m, .attempt = m->attempt};
+    current = &w->job;
+    if (m->progress)
+        w->job.progress = bgmqi_type_renew_progress(t, m);
+}
+
+static void clean(struct worker *w)
+{
+    struct bgmq_job *job = &w->job;
+    current = w->outer;
     bgmqi_failure_unref(job->failure);
     if (job->json)
         json_decref(job->json);
     bgmqi_message_ext_free(job->reply_ext);
     free(job->response_type);
     free(job->response);
+    free(job->result);
+    bgmqi_progress_unref(job->progress);
     *job = (struct bgmq_job){.message = NULL};
 }
 
@@ -255,10 +288,8 @@ static bool turn(struct worker *w, struct message *m)
     struct type *t = bgmqi_desk_type(w->desk);
     struct bgmq_job *job = &w->job;
     enum fate fate = bgmqi_desk_fate(w->desk);
-    *job = (struct bgmq_job){
-        .env = w->env, .type = t, .desk = w->desk, .message = m, .attempt = m->attempt};
-    current = job;
     struct settlement s;
+    begin(w, t, m);
     if (fate == FATE_RUN) {
         bgmqi_type_unkey(t, m);
         s = plan(job, run(job, bgmqi_type_config(t)));
@@ -267,7 +298,7 @@ static bool turn(struct worker *w, struct message *m)
         s = plan_unrun(job, fate);
     }
     bool ours = settle(w, &s);
-    clean(job);
+    clean(w);
     return ours;
 }
 
@@ -285,8 +316,12 @@ static void thread_exits(void *arg)
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     bgmqi_worker_note(&w->job, "ThreadExit", "the handler ended its thread");
     struct settlement s = {.how = by_the_rules(&w->job, BGMQ_RETRY), .failed = true};
+    if (w->job.tx)
+        w->env->tx_over(&w->job, BGMQ_RETRY);
+    if (w->job.settled)
+        s = w->job.settlement;
     settle(w, &s);
-    clean(&w->job);
+    clean(w);
     const struct worker_env *env = w->env;
     leave(w);
     env->idle(env->ctx);
@@ -301,6 +336,17 @@ static void work(struct worker *w)
         ours = turn(w, m);
         w->env->idle(w->env->ctx);
     }
+}
+
+bool bgmqi_worker_step(struct worker *w)
+{
+    struct message *m;
+    if (!bgmqi_desk_try(w->desk, &m))
+        return false;
+    if (!turn(w, m))
+        leave(w);
+    w->env->idle(w->env->ctx);
+    return true;
 }
 
 static void *run_worker(void *arg)
@@ -325,6 +371,11 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
     w->desk = d;
     w->env = env;
     w->random = (uint64_t)clock_mono_ns(&bgmqi_clock_system) ^ (uint64_t)(uintptr_t)w;
+    if (env->by_hand) {
+        w->random = bgmqi_type_number(t); /* tests repeat */
+        *ret = w;
+        return 0;
+    }
     char name[16];
     snprintf(name, sizeof(name), "mq:%.12s", bgmqi_type_name(t));
     if (bgmqi_thread_start(&w->thread, name, env->stack_size, run_worker, w) != 0) {
@@ -339,6 +390,10 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
 void bgmqi_worker_quit(struct worker *w)
 {
     bgmqi_desk_quit(w->desk);
+    if (w->env->by_hand) {
+        bgmqi_desk_leave(w->desk);
+        atomic_store(&w->ended, true);
+    }
 }
 
 bool bgmqi_worker_ended(const struct worker *w)
@@ -358,6 +413,7 @@ bool bgmqi_worker_stuck(const struct worker *w)
 
 void bgmqi_worker_join(struct worker *w)
 {
-    pthread_join(w->thread, NULL);
+    if (!w->env->by_hand)
+        pthread_join(w->thread, NULL);
     free(w);
 }

@@ -12,10 +12,14 @@ struct worker_env {
     const struct clock *clock;
     const struct log *log;
     size_t stack_size;
+    bool by_hand; /* workers have no thread: bgmqi_worker_step runs their messages */
     bgmq_handler_fn *request_filter, *response_filter;
     /* Sends JOB's response, or M's own body, or (FAILED) its error, to where it belongs.  True:
      * it went somewhere, and the request has no place in outq. */
     bool (*reply)(void *ctx, struct bgmq_job *job, bool failed);
+    /* The handler of JOB, which has a tx, returned VERDICT: looks what became of its transaction.
+     * Returns the verdict to go by, unless JOB->settled. */
+    enum bgmq_verdict (*tx_over)(struct bgmq_job *job, enum bgmq_verdict verdict);
     /* A handler ended. */
     void (*idle)(void *ctx);
     /* A worker ends by itself, and is missed. */
@@ -37,13 +41,23 @@ struct bgmq_job {
     char *response_type; /* NULL: no response */
     void *response;
     size_t response_len;
+    struct tx_end
+        *tx;      /* how a transaction of the handler's ends it (tx_job.c); or NULL */
+    bool settled; /* that was committed, and SETTLEMENT is its end */
+    struct settlement settlement;
     struct message_ext *reply_ext; /* tag, traceparent, meta for the reply; or NULL */
+    struct progress *progress;     /* a reference; nobody else changes it; or NULL */
+    void *result;                  /* to be kept when it is done, or NULL */
+    size_t result_len;
 };
 
 struct worker;
 
 /* Starts a worker of T.  ETHREAD, ENOMEM. */
 int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_env *env);
+/* Runs one message on the caller's thread, as a worker BY_HAND; false: none waits.  One at a time;
+ * W is not asked to quit meanwhile. */
+bool bgmqi_worker_step(struct worker *w);
 /* Asks it to end after what it runs. */
 void bgmqi_worker_quit(struct worker *w);
 /* True when joining it will not wait for a handler. */
