@@ -35,7 +35,7 @@ struct type;
 struct desk;
 
 /* Who may claim, of all types. */
-enum gate {
+enum gate_state {
     GATE_SHUT, /* stopped */
     GATE_OPEN, /* started */
     GATE_SOLO  /* started, and suspects are run one at a time: only type_env.solo may */
@@ -52,7 +52,7 @@ struct type_env {
     _Atomic uint64_t ids;  /* the next id, without a journal */
     _Atomic uint64_t lost; /* outcomes refused */
     CACHE_GAP(gap_lost);
-    _Atomic int started;         /* enum gate */
+    _Atomic int started;         /* enum gate_state */
     _Atomic bool closed;         /* nothing is let in any more */
     _Atomic(struct type *) solo; /* may start one suspect, and takes itself away then */
     _Atomic uint64_t suspects;   /* that wait, of all types */
