@@ -17,6 +17,7 @@ struct publication {
     const struct failure *failure; /* carried by a custom queue's message */
     bool behind; /* wait for nobody: what follows from a row may be as late as its end */
 };
+/* Errors and meaning as bgmq_publish. */
 int bgmqi_publish(struct bgmq *mq, const struct publication *p,
                   struct bgmq_receipt *receipt);
 #endif

@@ -92,7 +92,7 @@ bool bgmqi_reply_send(void *ctx, struct bgmq_job *job, bool failed)
     } else {
         p.body = m->body;
         p.len = m->len;
-        p.body_type = bgmqi_type_name(job->type);
+        p.body_type = bgmqi_type_plain(job->type);
     }
     return send_reply(mq, job, &p);
 }

@@ -31,7 +31,7 @@ LAYERS = [
     ('9', 'handle'),
     ('9', 'publish register'),
     ('9', 'reply'),
-    ('9', 'consume inspect job service service_*'),
+    ('9', 'consume inspect job operate service service_*'),
     ('10', 'http'),
 ]
 ALONE = {'http'}  # families that include nothing of ours but the public header
