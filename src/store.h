@@ -28,13 +28,15 @@ enum store_op_kind {
     STORE_DELETE_BACKLOG, /* likewise of BACKLOG */
     STORE_HISTORY, /* nothing but a history row: a message that came and went unwritten */
     STORE_PROGRESS, /* op.progress, as it is when it is written, is kept for message ID */
-    STORE_UNKEY,    /* message ID gives up its unique key */
+    STORE_UNKEY,    /* message ID gives up its unique key, the one in MSG's ext */
     STORE_REFUSE    /* row ID of INBOX cannot be a message: op.text says why */
 };
 
 /* Bits of op.flags. */
 enum {
-    OP_INBOX = 1, /* INSERT, SPILL: row ID of INBOX goes in the same transaction */
+    OP_INBOX =
+        1, /* INSERT, SPILL: row ID of INBOX goes in the same transaction, also when the
+                     key is taken; if it is not there any more nothing is written: ELOST */
     OP_ERROR = 2, /* MOVE, UPDATE: the failure is an attempt's, and noted in bgmq_error */
     OP_KEPT =
         4, /* the end of a message: its rows of bgmq_progress and bgmq_error go, too (the
@@ -69,9 +71,9 @@ struct store_op {
     uint64_t id;
     int64_t key;
     uint64_t seq;
-    int64_t at_ms;             /* now, for the history */
+    int64_t at_ms;             /* now, for the history and for keys held for a period */
     int64_t started_ms;        /* of the last attempt, for the history; 0: none */
-    struct message *msg;       /* INSERT SPILL MOVE UPDATE DELETE_* HISTORY */
+    struct message *msg;       /* INSERT SPILL MOVE UPDATE DELETE_* HISTORY UNKEY */
     struct failure *failure;   /* a reference of its own, or NULL */
     struct progress *progress; /* likewise: PROGRESS; ends: its result, for the history */
     /* for the journal and its callers; the store does not look */
@@ -122,7 +124,8 @@ struct store_ended {
     enum outcome outcome;
     unsigned attempts, crashes;
     int priority;
-    int64_t created_ms, finished_ms, error_ms;
+    int64_t created_ms, finished_ms,
+        started_ms;                      /* STARTED_MS: of the last attempt, or 0 */
     const char *error_code, *error_text; /* lent for the call */
     const void *result;
     size_t result_len;
@@ -140,6 +143,7 @@ struct store_inbox_row {
     struct bgmq_message_options options; /* times as in message.h; META apart */
     const char *meta;                    /* packed */
     size_t meta_len;
+    int64_t created_ms;
     const char *refused; /* why it cannot be a message; NULL: it can */
 };
 typedef int store_inbox_fn(void *ctx, const struct store_inbox_row *row);
@@ -199,7 +203,7 @@ struct store_ops {
     int (*reserve_ids)(struct store *s, uint64_t n, uint64_t *first);
     /* A clean close: gives back the reserved ids from NEXT on, and notes that nobody died. */
     int (*leave)(struct store *s, uint64_t next);
-    /* Calls FN for the rows WHAT names, in order of id.  Results as load. */
+    /* Calls FN for the rows of BACKLOG that WHAT names, in order of id.  Results as load. */
     int (*search)(struct store *s, const struct store_search *what, store_row_fn *fn,
                   void *ctx);
     /* Calls FN with the newest row of the history of ID; 1, 0: there is none, or an error. */
@@ -210,8 +214,10 @@ struct store_ops {
     int (*inbox)(struct store *s, uint64_t after, size_t limit, store_inbox_fn *fn,
                  void *ctx);
     /* Forgets what has become too old (history, keys held for a period), some of it in one
-     * transaction; 1: there is more. */
+     * transaction; 1: there is more.  Cheap when there is nothing. */
     int (*upkeep)(struct store *s, int64_t now_ms);
+    /* Bytes of the log that are not in the file, or cannot be used anew, for a reader's sake. */
+    uint64_t (*log_bytes)(struct store *s);
     /* Check-points when enough has been written, or when FORCE.  Never waits for others. */
     int (*checkpoint)(struct store *s, int force);
     void (*close)(struct store *s);
@@ -228,6 +234,7 @@ struct store_options {
     uint64_t max_pages; /* 0: 16 GiB worth */
     uint64_t history_keep;
     int64_t history_max_age_ms; /* 0: for ever */
+    uint64_t log_hard_bytes; /* beyond it, what inserts is refused as FULL; 0: 512 MiB */
 };
 
 /* Opens or creates a SQLite database by the recipe in store_open.c.  The errors of bgmq_open,

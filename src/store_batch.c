@@ -37,14 +37,16 @@ int bgmqi_store_batch_flush_history(struct batch *b)
         return SQLITE_OK;
     int rc = SQLITE_OK;
     if (n == MANY_ROWS) {
-        for (size_t i = 0; i < n; i++)
-            bgmqi_store_bind_history(b->s->q[Q_HISTORY_INSERT_MANY],
-                                     1 + (int)i * HISTORY_PARAMS, b->history[i]);
-        rc = bgmqi_store_sqlite_run(b->s, Q_HISTORY_INSERT_MANY);
+        for (size_t i = 0; rc == SQLITE_OK && i < n; i++)
+            rc = bgmqi_store_bind_history(b->s->q[Q_HISTORY_INSERT_MANY],
+                                          1 + (int)i * HISTORY_PARAMS, b->history[i]);
+        if (rc == SQLITE_OK)
+            rc = bgmqi_store_sqlite_run(b->s, Q_HISTORY_INSERT_MANY);
     }
     for (size_t i = 0; n < MANY_ROWS && rc == SQLITE_OK && i < n; i++) {
-        bgmqi_store_bind_history(b->s->q[Q_HISTORY_INSERT], 1, b->history[i]);
-        rc = bgmqi_store_sqlite_run(b->s, Q_HISTORY_INSERT);
+        rc = bgmqi_store_bind_history(b->s->q[Q_HISTORY_INSERT], 1, b->history[i]);
+        if (rc == SQLITE_OK)
+            rc = bgmqi_store_sqlite_run(b->s, Q_HISTORY_INSERT);
     }
     if (rc == SQLITE_OK)
         b->history_last = sqlite3_last_insert_rowid(b->s->w);
@@ -126,9 +128,7 @@ int bgmqi_store_batch_prune(struct batch *b)
         return SQLITE_OK;
     uint64_t most = 256 + 2 * b->n, n = rows - s->history_keep;
     int64_t last = b->history_first + (int64_t)(n < most ? n : most) - 1;
-    sqlite3_bind_int64(s->q[Q_HISTORY_PRUNE], 1, b->history_first);
-    sqlite3_bind_int64(s->q[Q_HISTORY_PRUNE], 2, last);
-    int rc = bgmqi_store_sqlite_run(s, Q_HISTORY_PRUNE);
+    int rc = bgmqi_store_prune_history(s, b->history_first, last);
     b->history_first = last + 1;
     return rc;
 }

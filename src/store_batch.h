@@ -46,6 +46,22 @@ int bgmqi_store_batch_history(struct batch *b, const struct store_op *op);
  * a batch reads. */
 int bgmqi_store_batch_flush(struct batch *b);
 int bgmqi_store_batch_flush_history(struct batch *b);
+/* store_keys.c.  Takes the key of OP, or sets OP->result to EEXIST: somebody else has it. */
+int bgmqi_store_keys_take(struct batch *b, struct store_op *op);
+/* At the message's death or end: gives up the key, unless its scope holds it longer. */
+int bgmqi_store_keys_drop_dead(struct batch *b, const struct store_op *op);
+int bgmqi_store_keys_drop_ended(struct batch *b, const struct store_op *op);
+int bgmqi_store_keys_drop(struct batch *b, const struct store_op *op);
+/* Lends the key of OP's message, or NULL. */
+const char *bgmqi_store_keys_of(const struct store_op *op);
+
+/* store_kept.c.  Writes the progress as it is now. */
+int bgmqi_store_kept_progress(struct batch *b, const struct store_op *op);
+/* Notes OP's failure, as that of an attempt. */
+int bgmqi_store_kept_error(struct batch *b, const struct store_op *op);
+/* At the end: progress goes, and errors that no row of the history names. */
+int bgmqi_store_kept_drop(struct batch *b, const struct store_op *op);
+
 /* Deletes the oldest rows of the history beyond what is kept, not many more than came. */
 int bgmqi_store_batch_prune(struct batch *b);
 

@@ -18,6 +18,14 @@ void bgmqi_store_bind_text(sqlite3_stmt *q, int at, const char *text)
     sqlite3_bind_text(q, at, text, -1, SQLITE_STATIC); /* NULL binds NULL */
 }
 
+static void bind_unless(sqlite3_stmt *q, int at, int64_t value, int64_t none)
+{
+    if (value == none)
+        sqlite3_bind_null(q, at);
+    else
+        sqlite3_bind_int64(q, at, value);
+}
+
 /* The columns of JOB_COLUMNS from parameter AT on. */
 void bgmqi_store_bind_job(sqlite3_stmt *q, int at, const struct store_op *op)
 {
@@ -66,14 +74,16 @@ int bgmqi_store_bind_ext(sqlite3_stmt *q, int at, const struct message_ext *ext)
     if (!ext)
         ext = &none;
     bgmqi_store_bind_text(q, at, ext->reply_to);
-    if (ext->reply_id)
-        sqlite3_bind_int64(q, at + 1, (int64_t)ext->reply_id);
-    else
-        sqlite3_bind_null(q, at + 1);
+    bind_unless(q, at + 1, (int64_t)ext->reply_id, 0);
     bgmqi_store_bind_text(q, at + 2, ext->tag);
     bgmqi_store_bind_text(q, at + 3, ext->traceparent);
     bgmqi_store_bind_text(q, at + 4, ext->unique_key);
     bgmqi_store_bind_text(q, at + 5, ext->type);
+    bgmqi_store_bind_text(q, at + 7, ext->channel);
+    bind_unless(q, at + 8, ext->expires_ms, 0);
+    bind_unless(q, at + 9, ext->timeout_ms, 0);
+    bind_unless(q, at + 10, ext->unique_key ? ext->unique : -1, -1);
+    bind_unless(q, at + 11, ext->unique_until_ms, 0);
     if (ext->meta_len == 0)
         return sqlite3_bind_null(q, at + 6);
     size_t len = 0;
@@ -94,7 +104,42 @@ void bgmqi_store_bind_failure(sqlite3_stmt *q, int at, const struct failure *f)
         sqlite3_bind_null(q, at + 2);
 }
 
-void bgmqi_store_bind_history(sqlite3_stmt *q, int at, const struct store_op *op)
+/* A copy of P's result, to free(); NULL when there is none, or (*RET_LEN is not 0) no memory.
+ * Memory is asked for without the lock, so the result may grow in the meantime. */
+static char *copy_result(struct progress *p, size_t *ret_len)
+{
+    char *copy = NULL;
+    for (size_t room = 0;;) {
+        lock_take(&p->lock);
+        size_t len = p->result ? p->result_len : 0;
+        bool fits = len <= room;
+        if (fits && len)
+            memcpy(copy, p->result, len);
+        bool none = !p->result;
+        lock_drop(&p->lock);
+        *ret_len = none ? 0 : len;
+        if (fits && (copy || none))
+            return copy;
+        free(copy);
+        room = len ? len : 1;
+        copy = malloc(room);
+        if (!copy) {
+            *ret_len = room;
+            return NULL;
+        }
+    }
+}
+
+static int bind_result(sqlite3_stmt *q, int at, const struct store_op *op)
+{
+    size_t len = 0;
+    char *result = op->progress ? copy_result(op->progress, &len) : NULL;
+    if (result)
+        return sqlite3_bind_blob64(q, at, result, len, free);
+    return len ? SQLITE_NOMEM : sqlite3_bind_null(q, at);
+}
+
+int bgmqi_store_bind_history(sqlite3_stmt *q, int at, const struct store_op *op)
 {
     static const char *const outcomes[] = {[OUTCOME_DONE] = "done",
                                            [OUTCOME_DEAD] = "dead",
@@ -109,4 +154,14 @@ void bgmqi_store_bind_history(sqlite3_stmt *q, int at, const struct store_op *op
     sqlite3_bind_int64(q, at + 6, op->at_ms);
     bgmqi_store_bind_text(q, at + 7, op->failure ? op->failure->code : NULL);
     bgmqi_store_bind_text(q, at + 8, op->failure ? op->failure->text : NULL);
+    const struct message_ext *ext = op->msg->ext;
+    bind_unless(q, at + 9, op->started_ms, 0);
+    sqlite3_bind_int(q, at + 10, op->crashes);
+    bgmqi_store_bind_text(q, at + 11, ext ? ext->tag : NULL);
+    bgmqi_store_bind_text(q, at + 12, ext ? ext->unique_key : NULL);
+    if (op->flags & OP_BODY)
+        sqlite3_bind_blob64(q, at + 14, op->msg->body, op->msg->len, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(q, at + 14);
+    return bind_result(q, at + 13, op);
 }

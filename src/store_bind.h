@@ -8,13 +8,13 @@
 
 /* NULL binds NULL.  TEXT is lent until the statement has run, as all else here. */
 void bgmqi_store_bind_text(sqlite3_stmt *q, int at, const char *text);
-/* The 12 columns of JOB_COLUMNS. */
+/* The JOB_PARAMS columns of JOB_COLUMNS. */
 void bgmqi_store_bind_job(sqlite3_stmt *q, int at, const struct store_op *op);
-/* The 7 columns of EXT_COLUMNS; EXT may be NULL.  SQLITE_OK or SQLITE_NOMEM. */
+/* The EXT_PARAMS columns of EXT_COLUMNS; EXT may be NULL.  SQLITE_OK or SQLITE_NOMEM. */
 int bgmqi_store_bind_ext(sqlite3_stmt *q, int at, const struct message_ext *ext);
 /* error_code, error_text, error_at; F may be NULL. */
 void bgmqi_store_bind_failure(sqlite3_stmt *q, int at, const struct failure *f);
-/* The 9 columns of a row of the history. */
-void bgmqi_store_bind_history(sqlite3_stmt *q, int at, const struct store_op *op);
+/* The HISTORY_PARAMS columns of a row of the history.  SQLITE_OK or SQLITE_NOMEM. */
+int bgmqi_store_bind_history(sqlite3_stmt *q, int at, const struct store_op *op);
 
 #endif

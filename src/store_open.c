@@ -255,7 +255,7 @@ static int set(sqlite3 *db, const char *sql, const char *want)
     return rc;
 }
 
-static int set_up(sqlite3 *db, const struct store_options *options)
+static int set_up(sqlite3 *db, const struct store_options *options, uint32_t *ret_page)
 {
     static const struct {
         const char *sql, *want;
@@ -279,6 +279,7 @@ static int set_up(sqlite3 *db, const struct store_options *options)
     if (rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
         page_size = sqlite3_column_int64(q, 0);
     sqlite3_finalize(q);
+    *ret_page = (uint32_t)page_size;
     /* How large a shared file may get is not for us to say, unless we are told. */
     uint64_t pages = options->max_pages;
     if (pages == 0 || pages > PAGES_MOST)
@@ -326,7 +327,7 @@ static int open_writer(struct sqlite_store *s, const struct store_options *optio
         return err;
     if (sqlite3_db_readonly(s->w, "main") == 1)
         return bgmqi_err_set(error, BGMQ_EOPEN, "%s: can only be read", s->path);
-    rc = set_up(s->w, options);
+    rc = set_up(s->w, options, &s->page_size);
     if (rc != SQLITE_OK)
         return bgmqi_store_schema_error(s->w, rc, s->path, "setting it up", error);
     return bgmqi_store_schema_make(s->w, s->path, !options->share, error);
@@ -337,7 +338,7 @@ static int open_checkpointer(struct sqlite_store *s, const struct store_options 
 {
     int rc = connect_to(s->path, &s->c);
     if (rc == SQLITE_OK)
-        rc = set_up(s->c, options);
+        rc = set_up(s->c, options, &s->page_size);
     if (rc != SQLITE_OK)
         return bgmqi_store_schema_error(s->c, rc, s->path, "opening it again", error);
     return 0;

@@ -119,6 +119,8 @@ static int recover_chunk(struct sqlite_store *s, const struct store_boot *boot,
         rc = note_death(s, boot, ret);
     if (rc == SQLITE_OK)
         rc = move(s, up_to);
+    if (*last && rc == SQLITE_OK)
+        rc = bgmqi_store_sqlite_run(s, Q_PROGRESS_STRAY);
     if (rc == SQLITE_OK) {
         stage = STAGE_COMMIT;
         rc = bgmqi_store_sqlite_commit(s);

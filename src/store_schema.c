@@ -123,6 +123,7 @@ static const char later_tables[] =
     " created INTEGER NOT NULL DEFAULT"
     "  (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
     " refused TEXT) STRICT;" /* why the owner could not take it over */
+    "CREATE INDEX main.bgmq_history_id ON bgmq_history(id);"
     "INSERT INTO main.sqlite_sequence(name, seq) VALUES('bgmq_inbox', 4503599627370495);";
 
 /* The number that SQL yields in its first row and column; MISSING when there is no row.

@@ -1,9 +1,8 @@
-/* store_sqlite.c - the SQLite store: its statements, transactions, ids and check-points.
+/* store_sqlite.c - the SQLite store: its transactions and their failures, open and close.
  *
  * One thread at a time: the opener's, then the journal's.  It must never retry what it
  * cannot know the outcome of: after a failed commit, or damage, the store is dead and
- * says so to every later call.  SQL text is constant, values are bound, every table is
- * named with its schema, so that no table of the application can take our place. */
+ * says so to every later call. */
 #include "store_sqlite.h"
 
 #include <errno.h>
@@ -16,121 +15,9 @@
 
 enum {
     APPLY_PATIENCE_MS = 100, /* the journal tries again, and knows when to give up */
-    HISTORY_KEEP = 100000
+    HISTORY_KEEP = 100000,
+    LOG_HARD = 512 << 20
 };
-
-/* A statement that fails rolls its whole transaction back (OR ROLLBACK, and no statement
- * journal): a partial rollback inside a transaction is what some SQLites get wrong. */
-#define JOB_COLUMNS                                                                      \
-    "id, type, seq, priority, attempt, max_attempts, run, crashes, flags, created, "     \
-    "crc, body"
-#define EXT_COLUMNS   "reply_to, reply_id, tag, traceparent, unique_key, body_type, meta"
-#define PLACE_COLUMNS "lane, key, error_code, error_text, error_at"
-#define JOB_ROW       "(?,?,?,?,?,?,?,?,?,?,?,?)"
-#define HISTORY_ROW   "(?,?,?,?,?,?,?,?,?)"
-#define JOB_INSERT    "INSERT OR ROLLBACK INTO main.bgmq_job(" JOB_COLUMNS ") VALUES" JOB_ROW
-#define HISTORY_INSERT                                                                   \
-    "INSERT OR ROLLBACK INTO main.bgmq_history(id, type, outcome, priority, attempts,"   \
-    " created, finished, error_code, error_text) VALUES" HISTORY_ROW
-
-static const char *const texts[STATEMENTS] = {
-    [Q_BEGIN] = "BEGIN IMMEDIATE",
-    [Q_COMMIT] = "COMMIT",
-    [Q_ROLLBACK] = "ROLLBACK",
-    [Q_JOB_INSERT] = JOB_INSERT,
-    [Q_JOB_INSERT_EXT] =
-        "INSERT OR ROLLBACK INTO main.bgmq_job(" JOB_COLUMNS ", " EXT_COLUMNS
-        ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?)",
-    [Q_JOB_DELETE] = "DELETE FROM main.bgmq_job WHERE id = ?1",
-    [Q_JOB_DELETE_RUN] = "DELETE FROM main.bgmq_job WHERE id BETWEEN ?1 AND ?2",
-    [Q_BACKLOG_INSERT] =
-        "INSERT OR ROLLBACK INTO main.bgmq_backlog(" JOB_COLUMNS ", " EXT_COLUMNS
-        ", " PLACE_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?, ?,?,?,?,?)",
-    [Q_BACKLOG_UPDATE] =
-        "UPDATE OR ROLLBACK main.bgmq_backlog SET seq = ?2, attempt = ?3, run = ?4,"
-        " crashes = ?5, lane = ?6, key = ?7, error_code = ?8, error_text = ?9, error_at "
-        "= ?10"
-        " WHERE id = ?1",
-    [Q_BACKLOG_DELETE] = "DELETE FROM main.bgmq_backlog WHERE id = ?1",
-    [Q_BACKLOG_DELETE_RUN] = "DELETE FROM main.bgmq_backlog WHERE id BETWEEN ?1 AND ?2",
-    [Q_UNIQUE_TAKE] = "INSERT INTO main.bgmq_unique(type, key, id) VALUES(?1, ?2, ?3)"
-                      " ON CONFLICT DO NOTHING",
-    /* The holder, when it is unfinished. */
-    [Q_UNIQUE_OWNER] =
-        "SELECT u.id FROM main.bgmq_unique u WHERE u.type = ?1 AND u.key = ?2"
-        " AND (EXISTS(SELECT 1 FROM main.bgmq_job j WHERE j.id = u.id)"
-        " OR EXISTS(SELECT 1 FROM main.bgmq_backlog b WHERE b.id = u.id AND b.lane <> "
-        "3))",
-    [Q_UNIQUE_GIVE] = "UPDATE OR ROLLBACK main.bgmq_unique SET id = ?3"
-                      " WHERE type = ?1 AND key = ?2",
-    [Q_UNIQUE_DROP] =
-        "DELETE FROM main.bgmq_unique WHERE type = ?1 AND key = ?2 AND id = ?3",
-    [Q_TYPE_INSERT] = "INSERT OR ROLLBACK INTO main.bgmq_type(id, name) VALUES(?1, ?2)",
-    [Q_HISTORY_INSERT] = HISTORY_INSERT,
-    [Q_HISTORY_PRUNE] = "DELETE FROM main.bgmq_history WHERE seq BETWEEN ?1 AND ?2",
-    [Q_LOAD] = "SELECT " JOB_COLUMNS ", " EXT_COLUMNS ", " PLACE_COLUMNS
-               " FROM main.bgmq_backlog INDEXED BY bgmq_backlog_order"
-               " WHERE type = ?1 AND lane = ?2 AND (key, seq) >= (?3, ?4)"
-               " ORDER BY key, seq LIMIT ?5",
-    [Q_TYPES] =
-        "SELECT id, name,"
-        " (SELECT count(*) FROM main.bgmq_backlog WHERE type = t.id AND lane = 0),"
-        " (SELECT count(*) FROM main.bgmq_backlog WHERE type = t.id AND lane = 1),"
-        " (SELECT count(*) FROM main.bgmq_backlog WHERE type = t.id AND lane = 2),"
-        " (SELECT count(*) FROM main.bgmq_backlog WHERE type = t.id AND lane = 3)"
-        " FROM main.bgmq_type t ORDER BY id",
-    [Q_IDS_RESERVE] = "UPDATE OR ROLLBACK main.bgmq_meta SET value = value + ?1"
-                      " WHERE key = 'next_id' RETURNING value - ?1",
-    [Q_IDS_RETURN] = "UPDATE OR ROLLBACK main.bgmq_meta SET value = ?1"
-                     " WHERE key = 'next_id' AND value > ?1",
-    [Q_CHARGE_JOB] =
-        "UPDATE OR ROLLBACK main.bgmq_job SET crashes = min(crashes + ?3, 255),"
-        " attempt = max(attempt, ?2), run = max(run, attempt, ?2) WHERE id = ?1",
-    [Q_CHARGE_BACKLOG] =
-        "UPDATE OR ROLLBACK main.bgmq_backlog SET crashes = min(crashes + ?3, 255),"
-        " attempt = max(attempt, ?2), run = max(run, attempt, ?2)"
-        " WHERE id = ?1 AND lane <> 3",
-    [Q_RECOVER_SCAN] = "SELECT id, length(body) FROM main.bgmq_job ORDER BY id",
-    [Q_RECOVER_MOVE] =
-        "INSERT OR ROLLBACK INTO main.bgmq_backlog(" JOB_COLUMNS ", " EXT_COLUMNS
-        ", lane, key) SELECT " JOB_COLUMNS ", " EXT_COLUMNS ", priority > 0,"
-        " CASE WHEN priority > 0 THEN -priority ELSE 0 END"
-        " FROM main.bgmq_job WHERE id <= ?1 ORDER BY id",
-    [Q_RECOVER_CLEAR] = "DELETE FROM main.bgmq_job WHERE id <= ?1",
-    [Q_META_GET] = "SELECT value FROM main.bgmq_meta WHERE key = ?1",
-    [Q_META_SET] = "INSERT INTO main.bgmq_meta(key, value) VALUES(?1, ?2)"
-                   " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
-    [Q_UNFINISHED] = "SELECT count(*) FROM main.bgmq_backlog WHERE lane <> 3",
-};
-
-/* ---- statements -------------------------------------------------------------------- */
-
-static int prepare_text(struct sqlite_store *s, enum statement q, const char *text)
-{
-    return sqlite3_prepare_v3(s->w, text, -1, SQLITE_PREPARE_PERSISTENT, &s->q[q], NULL);
-}
-
-/* FIRST has one row of values, and gets MANY_ROWS - 1 more of ROW. */
-static int prepare_many(struct sqlite_store *s, enum statement q, const char *first,
-                        const char *row)
-{
-    char text[2048];
-    size_t len = (size_t)snprintf(text, sizeof(text), "%s", first);
-    for (int i = 1; i < MANY_ROWS; i++)
-        len += (size_t)snprintf(text + len, sizeof(text) - len, ",%s", row);
-    return prepare_text(s, q, text);
-}
-
-static int prepare(struct sqlite_store *s)
-{
-    int rc = prepare_many(s, Q_JOB_INSERT_MANY, JOB_INSERT, JOB_ROW);
-    if (rc == SQLITE_OK)
-        rc = prepare_many(s, Q_HISTORY_INSERT_MANY, HISTORY_INSERT, HISTORY_ROW);
-    for (enum statement q = 0; rc == SQLITE_OK && q < STATEMENTS; q++)
-        if (texts[q])
-            rc = prepare_text(s, q, texts[q]);
-    return rc;
-}
 
 int bgmqi_store_sqlite_run(struct sqlite_store *s, enum statement q)
 {
@@ -293,6 +180,7 @@ static void store_free(struct sqlite_store *s)
     bgmqi_store_open_close(&s->w);
     bgmqi_store_batch_free_room(s);
     free(s->meta);
+    free(s->saved);
     free(s->path);
     free(s);
 }
@@ -328,7 +216,7 @@ static int open_all(struct sqlite_store *s, const struct store_options *options,
     int err = bgmqi_store_open_file(s, options, error);
     if (err)
         return err;
-    int rc = prepare(s);
+    int rc = bgmqi_store_statement_prepare(s);
     if (rc == SQLITE_OK)
         rc = find_history(s);
     if (rc != SQLITE_OK) {
@@ -351,6 +239,12 @@ int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *opti
         .recover = bgmqi_store_recover_all,
         .reserve_ids = bgmqi_store_upkeep_reserve_ids,
         .leave = bgmqi_store_upkeep_leave,
+        .search = bgmqi_store_search_rows,
+        .ended = bgmqi_store_search_ended,
+        .errors = bgmqi_store_search_errors,
+        .inbox = bgmqi_store_inbox_rows,
+        .upkeep = bgmqi_store_prune_upkeep,
+        .log_bytes = bgmqi_store_upkeep_log_bytes,
         .checkpoint = bgmqi_store_upkeep_checkpoint,
         .close = store_close,
     };
@@ -359,6 +253,9 @@ int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *opti
         return BGMQ_ENOMEM;
     s->base.ops = &ops;
     s->history_keep = options->history_keep ? options->history_keep : HISTORY_KEEP;
+    s->history_max_age_ms = options->history_max_age_ms;
+    s->max_body = options->max_body;
+    s->log_hard = options->log_hard_bytes ? options->log_hard_bytes : LOG_HARD;
     s->sync = -1;
     int err = open_all(s, options, error);
     if (err) {

@@ -3,12 +3,19 @@
  *
  *   store_open.c    the file and the connections: checks, recipe
  *   store_schema.c  the tables: whose they are, creation, migration
- *   store_sqlite.c  statements, transactions and their failures, the table of functions
+ *   store_statement.c the statements
+ *   store_sqlite.c  transactions and their failures, the table of functions
  *   store_bind.c    parameters of statements
  *   store_write.c   apply
  *   store_batch.c   gathers rows of a batch
+ *   store_keys.c    unique keys
+ *   store_kept.c    progress, and the errors of attempts
+ *   store_prune.c   what has become too old
  *   store_upkeep.c  ids, check-points
+ *   store_row.c     rows as they are read
  *   store_load.c    load, types
+ *   store_search.c  search, ended, errors
+ *   store_inbox.c   inbox
  *   store_recover.c recover
  *
  * Two connections: W writes and reads, C only copies the log into the file. */
@@ -21,7 +28,7 @@
 
 #include "store.h"
 
-/* Every statement of the store, prepared once.  Text and order: store_sqlite.c. */
+/* Every statement of the store, prepared once.  Text: store_statement.c. */
 enum statement {
     Q_BEGIN,
     Q_COMMIT,
@@ -39,10 +46,31 @@ enum statement {
     Q_UNIQUE_OWNER,
     Q_UNIQUE_GIVE,
     Q_UNIQUE_DROP,
+    Q_UNIQUE_EXPIRED,
+    Q_UNIQUE_PRUNE,
     Q_TYPE_INSERT,
     Q_HISTORY_INSERT,
     Q_HISTORY_INSERT_MANY,
     Q_HISTORY_PRUNE,
+    Q_HISTORY_AGED,
+    Q_HISTORY_LAST,
+    Q_PROGRESS_SET,
+    Q_PROGRESS_GET,
+    Q_PROGRESS_DROP,
+    Q_PROGRESS_STRAY,
+    Q_KEPT_ANY,
+    Q_ERROR_INSERT,
+    Q_ERROR_CUT,
+    Q_ERROR_HAS,
+    Q_ERROR_LIST,
+    Q_ERROR_DROP,
+    Q_ERROR_PRUNE,
+    Q_INBOX_LIST,
+    Q_INBOX_DELETE,
+    Q_INBOX_REFUSE,
+    Q_SEARCH_LANES,
+    Q_SEARCH_EXPIRED,
+    Q_SEARCH,
     Q_LOAD,
     Q_TYPES,
     Q_IDS_RESERVE,
@@ -61,7 +89,7 @@ enum statement {
 enum { MANY_ROWS = 32 };
 
 /* Parameters of Q_JOB_INSERT and Q_HISTORY_INSERT: one row of their MANY_ROWS forms. */
-enum { JOB_PARAMS = 12, HISTORY_PARAMS = 9 };
+enum { JOB_PARAMS = 12, EXT_PARAMS = 12, HISTORY_PARAMS = 15 };
 
 struct file_identity {
     bool there;
@@ -76,6 +104,9 @@ struct sqlite_store {
     char *path;                     /* absolute */
     struct file_identity file, log; /* as they were opened */
     uint64_t history_keep;
+    int64_t history_max_age_ms; /* 0: for ever */
+    size_t max_body;            /* of what INBOX may bring; 0: no bound */
+    uint64_t log_hard;          /* bytes of log beyond which nothing is inserted */
     /* seq of the oldest and the newest row of the history; last < first: it has none */
     int64_t history_first, history_last;
     int sync;      /* enum store_sync W is set to; -1: not known */
@@ -90,6 +121,7 @@ struct sqlite_store {
     uint32_t jitter;
 
     /* check-points */
+    uint32_t page_size;
     int wal_pages;     /* in the log after the last commit */
     int checkpoint_at; /* pages that make the next one worth its while */
     bool log_used;     /* something may be in the log that is not in the file */
@@ -99,7 +131,12 @@ struct sqlite_store {
     size_t room_ops;
     char *meta; /* one row's meta, packed; see store_load.c */
     size_t meta_size;
+    char *saved; /* a cursor and a text as they are written; see store_kept.c */
+    size_t saved_size;
 };
+
+/* Prepares S->q.  SQLITE_OK or a code. */
+int bgmqi_store_statement_prepare(struct sqlite_store *s);
 
 /* ---- transactions ------------------------------------------------------------------ */
 
@@ -123,6 +160,9 @@ int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc);
 /* A read on W ended with RC, not OK: the error to return. */
 int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc);
 
+/* Deletes the rows FIRST .. LAST of the history, and the errors they alone kept. */
+int bgmqi_store_prune_history(struct sqlite_store *s, int64_t first, int64_t last);
+
 /* ---- the functions of the table ---------------------------------------------------- */
 
 int bgmqi_store_write_apply(struct store *store, struct store_op *ops, size_t n,
@@ -136,6 +176,16 @@ int bgmqi_store_recover_all(struct store *store, const struct store_boot *boot,
 int bgmqi_store_upkeep_reserve_ids(struct store *store, uint64_t n, uint64_t *first);
 int bgmqi_store_upkeep_leave(struct store *store, uint64_t next);
 int bgmqi_store_upkeep_checkpoint(struct store *store, int force);
+uint64_t bgmqi_store_upkeep_log_bytes(struct store *store);
+int bgmqi_store_search_rows(struct store *store, const struct store_search *what,
+                            store_row_fn *fn, void *ctx);
+int bgmqi_store_search_ended(struct store *store, uint64_t id, store_ended_fn *fn,
+                             void *ctx);
+int bgmqi_store_search_errors(struct store *store, uint64_t id, store_error_fn *fn,
+                              void *ctx);
+int bgmqi_store_inbox_rows(struct store *store, uint64_t after, size_t limit,
+                           store_inbox_fn *fn, void *ctx);
+int bgmqi_store_prune_upkeep(struct store *store, int64_t now_ms);
 /* Begins to count the pages of the log. */
 void bgmqi_store_upkeep_begin(struct sqlite_store *s);
 

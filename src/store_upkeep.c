@@ -122,6 +122,13 @@ int bgmqi_store_upkeep_checkpoint(struct store *store, int force)
     return bgmqi_store_sqlite_checkpoint_failed(s, rc);
 }
 
+/* Once all of the log is in the file, the next commit begins it anew, if no reader is in it. */
+uint64_t bgmqi_store_upkeep_log_bytes(struct store *store)
+{
+    struct sqlite_store *s = (struct sqlite_store *)store;
+    return s->log_used ? (uint64_t)s->wal_pages * s->page_size : 0;
+}
+
 void bgmqi_store_upkeep_begin(struct sqlite_store *s)
 {
     s->checkpoint_at = CHECKPOINT_PAGES;

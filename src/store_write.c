@@ -12,84 +12,20 @@
 #include "store_batch.h"
 #include "store_bind.h"
 
-/* ---- unique keys ------------------------------------------------------------------- */
-
-static const char *unique_key(const struct store_op *op)
-{
-    return op->msg && op->msg->ext ? op->msg->ext->unique_key : NULL;
-}
-
-static sqlite3_stmt *bind_unique(struct sqlite_store *s, enum statement q,
-                                 const struct store_op *op)
-{
-    sqlite3_bind_int64(s->q[q], 1, op->type);
-    bgmqi_store_bind_text(s->q[q], 2, unique_key(op));
-    if (q != Q_UNIQUE_OWNER)
-        sqlite3_bind_int64(s->q[q], 3, (int64_t)op->id);
-    return s->q[q];
-}
-
-/* Takes the key of OP, or notes in OP->result that an unfinished message has it. */
-static int take_key(struct batch *b, struct store_op *op)
-{
-    bind_unique(b->s, Q_UNIQUE_TAKE, op);
-    int rc = bgmqi_store_sqlite_run(b->s, Q_UNIQUE_TAKE);
-    if (rc != SQLITE_OK || sqlite3_changes64(b->s->w) == 1)
-        return rc;
-    sqlite3_stmt *q = bind_unique(b->s, Q_UNIQUE_OWNER, op);
-    rc = sqlite3_step(q);
-    if (rc == SQLITE_ROW) {
-        b->s->room->duplicates[b->n_duplicates++] = (struct duplicate){
-            .op = b->at, .owner = (uint64_t)sqlite3_column_int64(q, 0)};
-        op->result = BGMQ_EEXIST;
-    }
-    sqlite3_reset(q);
-    if (rc != SQLITE_DONE)
-        return rc == SQLITE_ROW ? SQLITE_OK : rc;
-    bind_unique(b->s, Q_UNIQUE_GIVE, op);
-    return bgmqi_store_sqlite_run(b->s, Q_UNIQUE_GIVE);
-}
-
-static int drop_key(struct batch *b, const struct store_op *op)
-{
-    if (!unique_key(op))
-        return SQLITE_OK;
-    bind_unique(b->s, Q_UNIQUE_DROP, op);
-    return bgmqi_store_sqlite_run(b->s, Q_UNIQUE_DROP);
-}
-
 /* ---- the ops ----------------------------------------------------------------------- */
 
 static int insert_backlog(struct batch *b, const struct store_op *op)
 {
     sqlite3_stmt *q = b->s->q[Q_BACKLOG_INSERT];
     bgmqi_store_bind_job(q, 1, op);
-    int rc = bgmqi_store_bind_ext(q, 13, op->msg->ext);
+    int rc = bgmqi_store_bind_ext(q, 1 + JOB_PARAMS, op->msg->ext);
     if (rc != SQLITE_OK)
         return rc;
-    sqlite3_bind_int(q, 20, op->lane);
-    sqlite3_bind_int64(q, 21, op->key);
-    bgmqi_store_bind_failure(q, 22, op->failure);
+    int at = 1 + JOB_PARAMS + EXT_PARAMS;
+    sqlite3_bind_int(q, at, op->lane);
+    sqlite3_bind_int64(q, at + 1, op->key);
+    bgmqi_store_bind_failure(q, at + 2, op->failure);
     return bgmqi_store_sqlite_run(b->s, Q_BACKLOG_INSERT);
-}
-
-static int do_insert(struct batch *b, struct store_op *op)
-{
-    if (!op->msg->ext)
-        return bgmqi_store_batch_insert(b, op);
-    int rc = unique_key(op) ? take_key(b, op) : SQLITE_OK;
-    if (rc != SQLITE_OK || op->result)
-        return rc;
-    sqlite3_stmt *q = b->s->q[Q_JOB_INSERT_EXT];
-    bgmqi_store_bind_job(q, 1, op);
-    rc = bgmqi_store_bind_ext(q, 13, op->msg->ext);
-    return rc == SQLITE_OK ? bgmqi_store_sqlite_run(b->s, Q_JOB_INSERT_EXT) : rc;
-}
-
-static int do_spill(struct batch *b, struct store_op *op)
-{
-    int rc = unique_key(op) ? take_key(b, op) : SQLITE_OK;
-    return rc != SQLITE_OK || op->result ? rc : insert_backlog(b, op);
 }
 
 /* Runs a statement that has to find its row; none: the op is lost. */
@@ -102,12 +38,51 @@ static int run_on_row(struct batch *b, enum statement q, struct store_op *op)
     return rc;
 }
 
-/* A message that is dead holds its key no longer, and has its row in the history. */
+/* What has to come before a new row: its row of INBOX goes, and it has its key. */
+static int before_insert(struct batch *b, struct store_op *op)
+{
+    int rc = op->flags & OP_INBOX ? run_on_row(b, Q_INBOX_DELETE, op) : SQLITE_OK;
+    if (rc == SQLITE_OK && !op->result && bgmqi_store_keys_of(op))
+        rc = bgmqi_store_keys_take(b, op);
+    return rc;
+}
+
+static int do_insert(struct batch *b, struct store_op *op)
+{
+    int rc = before_insert(b, op);
+    if (rc != SQLITE_OK || op->result)
+        return rc;
+    if (!op->msg->ext)
+        return bgmqi_store_batch_insert(b, op);
+    sqlite3_stmt *q = b->s->q[Q_JOB_INSERT_EXT];
+    bgmqi_store_bind_job(q, 1, op);
+    rc = bgmqi_store_bind_ext(q, 1 + JOB_PARAMS, op->msg->ext);
+    return rc == SQLITE_OK ? bgmqi_store_sqlite_run(b->s, Q_JOB_INSERT_EXT) : rc;
+}
+
+static int do_spill(struct batch *b, struct store_op *op)
+{
+    int rc = before_insert(b, op);
+    return rc != SQLITE_OK || op->result ? rc : insert_backlog(b, op);
+}
+
+/* The error of an attempt is noted; a message that is dead has its row in the history, and
+ * mostly holds its key no longer. */
 static int after_move(struct batch *b, const struct store_op *op)
 {
-    if (op->lane != LANE_DLQ)
-        return SQLITE_OK;
-    int rc = drop_key(b, op);
+    int rc = op->flags & OP_ERROR ? bgmqi_store_kept_error(b, op) : SQLITE_OK;
+    if (rc != SQLITE_OK || op->lane != LANE_DLQ)
+        return rc;
+    rc = bgmqi_store_keys_drop_dead(b, op);
+    return rc == SQLITE_OK ? bgmqi_store_batch_history(b, op) : rc;
+}
+
+/* What OP names is no more. */
+static int after_end(struct batch *b, const struct store_op *op)
+{
+    int rc = bgmqi_store_keys_drop_ended(b, op);
+    if (rc == SQLITE_OK && (op->flags & OP_KEPT))
+        rc = bgmqi_store_kept_drop(b, op);
     return rc == SQLITE_OK ? bgmqi_store_batch_history(b, op) : rc;
 }
 
@@ -141,17 +116,20 @@ static int do_update(struct batch *b, struct store_op *op)
 
 static int do_delete(struct batch *b, struct store_op *op, enum batch_table table)
 {
-    if (b->gather && !unique_key(op)) {
+    if (b->gather && !bgmqi_store_keys_of(op)) {
         int added = bgmqi_store_batch_delete(b, op, table);
-        return added == SQLITE_OK ? bgmqi_store_batch_history(b, op) : added;
+        return added == SQLITE_OK ? after_end(b, op) : added;
     }
     int rc = bgmqi_store_batch_flush(b);
     if (rc == SQLITE_OK)
         rc = run_on_row(b, table == JOB ? Q_JOB_DELETE : Q_BACKLOG_DELETE, op);
-    if (rc != SQLITE_OK || op->result)
-        return rc;
-    rc = drop_key(b, op);
-    return rc == SQLITE_OK ? bgmqi_store_batch_history(b, op) : rc;
+    return rc != SQLITE_OK || op->result ? rc : after_end(b, op);
+}
+
+static int do_refuse(struct batch *b, struct store_op *op)
+{
+    bgmqi_store_bind_text(b->s->q[Q_INBOX_REFUSE], 2, op->text);
+    return run_on_row(b, Q_INBOX_REFUSE, op);
 }
 
 static int do_type(struct batch *b, const struct store_op *op)
@@ -181,12 +159,13 @@ static int do_op(struct batch *b, struct store_op *op)
     case STORE_DELETE_BACKLOG:
         return do_delete(b, op, BACKLOG);
     case STORE_HISTORY:
-        return bgmqi_store_batch_history(b, op);
+        return after_end(b, op);
     case STORE_UNKEY:
-        return drop_key(b, op);
+        return bgmqi_store_keys_drop(b, op);
     case STORE_PROGRESS:
+        return bgmqi_store_kept_progress(b, op);
     case STORE_REFUSE:
-        return SQLITE_OK;
+        return do_refuse(b, op);
     }
     return SQLITE_MISUSE;
 }
@@ -245,6 +224,21 @@ static int try_batch(struct batch *b, enum store_sync sync, struct bgmq_error *t
     return STORE_FAIL_NONE;
 }
 
+/* While somebody reads an old state for long, the log grows with every commit.  What takes
+ * messages out is let through: it is what makes the log stop. */
+static bool log_is_too_long(struct sqlite_store *s, const struct store_op *ops, size_t n)
+{
+    if (bgmqi_store_upkeep_log_bytes(&s->base) <= s->log_hard)
+        return false;
+    bool inserts = false;
+    for (size_t i = 0; i < n && !inserts; i++)
+        inserts = ops[i].kind == STORE_INSERT || ops[i].kind == STORE_SPILL;
+    if (!inserts)
+        return false;
+    bgmqi_store_upkeep_checkpoint(&s->base, 1); /* the reader may be gone */
+    return bgmqi_store_upkeep_log_bytes(&s->base) > s->log_hard;
+}
+
 static void clear_results(struct store_op *ops, size_t n, size_t guilty)
 {
     for (size_t i = 0; i < n; i++)
@@ -255,9 +249,17 @@ int bgmqi_store_write_apply(struct store *store, struct store_op *ops, size_t n,
                             enum store_sync sync, struct bgmq_error *text)
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
+    bool too_long = log_is_too_long(s, ops, n); /* a look that may kill the store */
     if (s->dead) {
         bgmqi_err_set(text, 0, "%s", s->why_dead.text);
         return STORE_FAIL_DEAD;
+    }
+    if (too_long) {
+        clear_results(ops, n, n);
+        bgmqi_err_set(
+            text, 0, "%s: its log is %llu MiB long, and somebody reads an old state",
+            s->path, (unsigned long long)(bgmqi_store_upkeep_log_bytes(store) >> 20));
+        return STORE_FAIL_FULL;
     }
     if (!bgmqi_store_batch_make_room(s, n)) {
         bgmqi_err_set(text, 0, "out of memory");

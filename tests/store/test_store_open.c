@@ -98,7 +98,7 @@ START_TEST(new_file_is_private_and_ours)
     fixture_close(s);
     ck_assert_int_eq(look("PRAGMA application_id"), 0x42474D51);
     ck_assert_str_eq(look_text("PRAGMA journal_mode"), "wal");
-    ck_assert_int_eq(look("SELECT value FROM bgmq_meta WHERE key = 'schema'"), 1);
+    ck_assert_int_eq(look("SELECT value FROM bgmq_meta WHERE key = 'schema'"), 2);
     ck_assert_int_eq(look("SELECT count(*) FROM pragma_table_list WHERE schema = 'main'"
                           " AND name LIKE 'bgmq%' AND NOT strict"),
                      0);
@@ -410,12 +410,12 @@ static void fold(void)
 START_TEST(newer_version_is_refused_untouched)
 {
     open_and_close(fixture_options());
-    meddle(fixture_path(), "UPDATE bgmq_meta SET value = 2 WHERE key = 'schema';"
+    meddle(fixture_path(), "UPDATE bgmq_meta SET value = 3 WHERE key = 'schema';"
                            " CREATE TABLE bgmq_future(x)");
     fold();
     ck_assert_int_eq(access(harness_path("store.db-wal"), F_OK), -1);
-    refuses(fixture_options(), BGMQ_EVERSION, "version 2");
-    refuses(shared(), BGMQ_EVERSION, "version 2");
+    refuses(fixture_options(), BGMQ_EVERSION, "version 3");
+    refuses(shared(), BGMQ_EVERSION, "version 3");
 }
 END_TEST
 
