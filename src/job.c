@@ -83,7 +83,7 @@ const char *bgmq_job_error_text(const struct bgmq_job *job)
 
 int bgmq_job_cancelled(const struct bgmq_job *job)
 {
-    return bgmqi_desk_cancelled(job->desk);
+    return bgmqi_desk_cancelled(job->desk) != 0;
 }
 
 /* ---- JSON -------------------------------------------------------------------------- */

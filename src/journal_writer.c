@@ -5,6 +5,7 @@
  * while it uses the store, makes upcalls or logs. */
 #include <assert.h>
 
+#include "flight.h"
 #include "journal_impl.h"
 
 enum { BATCH_BYTES = 4 << 20 };
@@ -24,6 +25,9 @@ static void finish(struct journal *j, struct journal_entry *e, int err)
         else
             j->options.events.dropped(j->options.events.ctx, &e->op, err);
     }
+    /* ELOST: there was no row to end, and never will be. */
+    if (e->op.slot_held && (err == 0 || err == BGMQ_ELOST))
+        flight_committed(e->op.slot_held, e->op.id);
 }
 
 /* Ends a run of whole groups with ERR (0: committed): events first, so that a message is in

@@ -395,20 +395,28 @@ void bgmqi_type_retire(struct type *t, struct message *m)
     }
 }
 
-void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how)
+void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
+                        const struct attempt_end *end)
 {
     enum outcome history = bgmqi_type_history(t, how);
     enum store_op_kind kind = m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG;
     bool keyed = m->ext && m->ext->unique_key;
     if (m->row == ROW_JOB && !keyed && bgmqi_journal_take_back(m)) {
         m->row = ROW_NONE;
-        if (history == OUTCOME_NONE)
+        if (history == OUTCOME_NONE) {
+            if (end && end->slot)
+                flight_end(end->slot); /* nothing of it was ever written */
             return;
+        }
         kind = STORE_HISTORY;
     }
     struct journal_entry *e = bgmqi_type_entry();
     bgmqi_type_fill(t, e, kind, m, history, clock_wall_ms(t->env->clock));
     e->op.level = BGMQ_BEHIND;
+    if (end) {
+        e->op.started_ms = history == OUTCOME_NONE ? 0 : end->started_ms;
+        e->op.slot_held = end->slot;
+    }
     bgmqi_message_ref(m);
     m->row = ROW_NONE;
     if (!m->heaped) {

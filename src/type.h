@@ -154,8 +154,21 @@ enum desk_turn { DESK_MESSAGE, DESK_QUIT };
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret);
 /* Asks the worker of D to end after what it runs. */
 void bgmqi_desk_quit(struct desk *d);
-/* True when the handler at D is asked to end. */
-bool bgmqi_desk_cancelled(const struct desk *d);
+/* Why the handler at D is asked to end: bits of enum cancel; 0: it is not. */
+enum cancel { CANCEL_STOP = 1, CANCEL_TIME = 2, CANCEL_OPERATOR = 4 };
+unsigned bgmqi_desk_cancelled(const struct desk *d);
+
+/* The fence.  An attempt is its worker's until it ends, or until the ticker gives it up because
+ * its time is over; whoever is first has it.  The next four are for the worker's thread only. */
+
+/* False: the attempt was given up; what it does is nobody's business any more. */
+bool bgmqi_desk_owns(const struct desk *d);
+/* The attempt cannot be given up before as many unholds, or its end.  False: it was (ELOST). */
+bool bgmqi_desk_hold(struct desk *d);
+void bgmqi_desk_unhold(struct desk *d);
+/* The handler has returned: from here on only the caller may settle.  False: the attempt was given
+ * up and is settled; the caller has a reference to its message, to be given back. */
+bool bgmqi_desk_end(struct desk *d);
 
 enum settle { SETTLE_DONE, SETTLE_RETRY, SETTLE_SNOOZE, SETTLE_DEAD, SETTLE_DISCARD };
 struct settlement {
@@ -171,10 +184,10 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
 /* Wakes every parked worker of T, to look again at what it may do.  Whoever changed ENV before
  * knows after it that everybody under T's lock has seen the change. */
 void bgmqi_type_rouse(struct type *t);
-/* Sets or clears the cancel flag of every handler of T that runs. */
+/* Asks every handler of T that runs to end because of a stop, or takes that back. */
 void bgmqi_type_cancel(struct type *t, bool cancel);
-/* Sets the cancel flag of the handlers whose message MATCH names, on behalf of an operator: one
- * that then asks to be tried again is dead, code "cancelled".  Returns how many. */
+/* Asks those to end whose message MATCHes, because an operator wants it: one that then returns
+ * BGMQ_RETRY is dead, code "cancelled".  Returns how many.  MATCH is called under locks. */
 size_t bgmqi_type_cancel_if(struct type *t,
                             bool (*match)(void *ctx, const struct message *m), void *ctx);
 /* Handlers of T that run now. */

@@ -31,7 +31,7 @@ struct desk *bgmqi_desk_new(struct type *t)
     if (!d->type)
         lock_init(&d->lock);
     d->type = t;
-    d->slot = bgmqi_flight_take(t->env->flight);
+    d->ring = bgmqi_flight_take(t->env->flight);
     bgmqi_type_lock(t);
     d->next = NULL;
     d->parked = d->quit = false;
@@ -48,11 +48,6 @@ struct desk *bgmqi_desk_new(struct type *t)
 struct type *bgmqi_desk_type(struct desk *d)
 {
     return d->type;
-}
-
-bool bgmqi_desk_cancelled(const struct desk *d)
-{
-    return atomic_load_explicit(&d->cancelled, memory_order_relaxed);
 }
 
 /* ---- waking ------------------------------------------------------------------------ */
@@ -271,6 +266,7 @@ enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
              !atomic_load_explicit(&d->type->urgent, memory_order_acquire))) {
             m = d->claimed[d->first++];
             d->current = m;
+            atomic_store_explicit(&d->turn, TURN_RUNNING, memory_order_relaxed);
             if (m->priority > 0)
                 d->stats.priority_received++;
             else
@@ -280,96 +276,14 @@ enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
         if (m) {
             m->attempt += m->attempt < UINT16_MAX;
             m->run++;
-            if (d->slot && m->row != ROW_NONE)
-                flight_begin(d->slot, m->id, m->attempt);
+            d->slot =
+                m->row != ROW_NONE ? flight_begin(d->ring, m->id, m->attempt) : NULL;
             *ret = m;
             return DESK_MESSAGE;
         }
         if (!claim(d))
             return DESK_QUIT;
     }
-}
-
-/* Counts an attempt that ended.  D's lock is held. */
-static void count(struct desk *d, const struct settlement *s, int64_t now_ns)
-{
-    int64_t took = now_ns - d->mark_ns;
-    took = took < 1 ? 1 : took;
-    d->mean_ns = d->mean_ns ? d->mean_ns + (took - d->mean_ns) / 8 : took;
-    if (d->mean_ns < 1)
-        d->mean_ns = 1;
-    d->mark_ns = now_ns;
-    d->stats.last_ms = d->batch_wall_ms + (now_ns - d->batch_mono_ns) / 1000000;
-    if (s->failed) {
-        d->stats.failed++;
-        if (s->how == SETTLE_RETRY)
-            d->stats.retries++;
-    } else if (s->how == SETTLE_DONE) {
-        d->stats.processed++;
-    }
-    d->current = NULL;
-    atomic_store_explicit(&d->cancelled, false, memory_order_relaxed);
-}
-
-static void settle_elsewhere(struct desk *d, struct message *m, struct settlement *s)
-{
-    struct type *t = d->type;
-    bool row = m->row != ROW_NONE;
-    if (row && s->how == SETTLE_DISCARD)
-        bgmqi_type_end_row(t, m, OUTCOME_DISCARDED);
-    struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
-    if (s->failure) {
-        bgmqi_failure_unref(m->failure);
-        m->failure = s->failure;
-    }
-    if (s->how == SETTLE_SNOOZE)
-        m->attempt--;
-    m->crashes = 0; /* this start ended with an answer */
-    m->due_ms = s->how == SETTLE_DEAD ? 0 : s->due_ms;
-
-    bgmqi_type_lock(t);
-    lock_take(&d->lock);
-    count(d, s, clock_mono_ns(t->env->clock));
-    lock_drop(&d->lock);
-    if (s->how == SETTLE_DISCARD) {
-        bgmqi_type_drop_key(t, m);
-        bgmqi_type_leave_out(t, m);
-        bgmqi_type_release(t, m);
-    } else {
-        enum lane lane = s->how == SETTLE_DEAD ? LANE_DLQ
-                         : s->due_ms           ? LANE_DELAYED
-                                               : bgmqi_type_ready_lane(m);
-        enum outcome history =
-            s->how == SETTLE_DEAD ? bgmqi_type_history(t, OUTCOME_DEAD) : OUTCOME_NONE;
-        bgmqi_type_leave_out(t, m);
-        bgmqi_type_send(t, m, lane, e, history);
-    }
-    bgmqi_type_unlock(t);
-}
-
-void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
-{
-    struct type *t = d->type;
-    if (s->how != SETTLE_DONE) {
-        settle_elsewhere(d, m, s);
-        if (d->slot)
-            flight_end(d->slot);
-        return;
-    }
-    bool row = m->row != ROW_NONE;
-    if (row)
-        bgmqi_type_end_row(t, m, OUTCOME_DONE);
-    bgmqi_failure_unref(m->failure); /* what ended well carries no error */
-    m->failure = NULL;
-    if (s->no_outq)
-        m->quiet = true;
-    if (row && d->slot)
-        flight_end(d->slot); /* the journal has it now */
-    int64_t now = clock_mono_ns(t->env->clock);
-    lock_take(&d->lock);
-    count(d, s, now);
-    d->finished[d->n_finished++] = m;
-    lock_drop(&d->lock);
 }
 
 void bgmqi_desk_quit(struct desk *d)
@@ -387,7 +301,7 @@ void bgmqi_desk_quit(struct desk *d)
 void bgmqi_desk_leave(struct desk *d)
 {
     struct type *t = d->type;
-    struct flight_slot *slot = d->slot;
+    struct flight_ring *ring = d->ring;
     bgmqi_type_lock(t);
     clear(d, true);
     if (!d->quit)
@@ -406,29 +320,5 @@ void bgmqi_desk_leave(struct desk *d)
     t->waking = false; /* the wake may have been meant for this one */
     bgmqi_type_wake_one(t);
     bgmqi_type_unlock(t);
-    bgmqi_flight_release(t->env->flight, slot);
-}
-
-void bgmqi_type_cancel(struct type *t, bool cancel)
-{
-    bgmqi_type_lock(t);
-    for (struct desk *d = t->desks; d; d = d->next) {
-        lock_take(&d->lock);
-        atomic_store_explicit(&d->cancelled, cancel && d->current, memory_order_relaxed);
-        lock_drop(&d->lock);
-    }
-    bgmqi_type_unlock(t);
-}
-
-size_t bgmqi_type_running(struct type *t)
-{
-    size_t n = 0;
-    bgmqi_type_lock(t);
-    for (struct desk *d = t->desks; d; d = d->next) {
-        lock_take(&d->lock);
-        n += d->current != NULL;
-        lock_drop(&d->lock);
-    }
-    bgmqi_type_unlock(t);
-    return n;
+    bgmqi_flight_release(t->env->flight, ring);
 }

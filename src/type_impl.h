@@ -82,13 +82,29 @@ enum { GETTERS_OUTQ = LANES };
 /* The longest an operation waits for the journal. */
 #define TYPE_PATIENCE_NS INT64_C(30000000000)
 
+/* Whose the attempt at a desk is. */
+enum turn {
+    TURN_IDLE,
+    TURN_RUNNING, /* the handler's; the ticker may give it up */
+    TURN_HELD,    /* the handler's, whatever the time */
+    TURN_ENDING,  /* the worker settles it */
+    TURN_LOST     /* given up: the ticker settles it, or has */
+};
+
+/* What the end of an attempt carries to the journal. */
+struct attempt_end {
+    int64_t started_ms;       /* for the history */
+    struct flight_slot *slot; /* free once the end is committed; or NULL */
+};
+
 struct desk {
     /* set once, then read only */
     struct type *type;
     struct park park;
-    _Atomic bool cancelled;
+    _Atomic unsigned cancelled; /* bits of enum cancel */
+    _Atomic int turn;           /* enum turn; IDLE and RUNNING are set under lock */
     CACHE_GAP(gap_cancelled);
-    struct flight_slot *slot; /* or NULL */
+    struct flight_ring *ring; /* or NULL */
 
     /* protected by type.lock */
     struct desk *next;        /* of all desks, or of the spare ones */
@@ -106,8 +122,10 @@ struct desk {
     struct bgmq_stats stats;
 
     /* used by the worker only */
-    int64_t mean_ns; /* of the handler, exponentially weighted; 0: not known */
-    int64_t mark_ns; /* when the current handler started */
+    unsigned holds;           /* calls of hold not taken back */
+    struct flight_slot *slot; /* of the attempt; NULL: none */
+    int64_t mean_ns;          /* of the handler, exponentially weighted; 0: not known */
+    int64_t mark_ns;          /* when the current handler started */
     int64_t batch_mono_ns, batch_wall_ms; /* both clocks, read together */
 };
 
@@ -259,8 +277,9 @@ void bgmqi_type_ready(struct type *t, struct message *m);
 void bgmqi_type_wake_one(struct type *t);
 
 /* Tells the journal that M, which is the caller's and has a row, is at its end; then it has
- * none.  The lock is not held. */
-void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how);
+ * none.  END: of an attempt, else NULL.  The lock is not held. */
+void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
+                        const struct attempt_end *end);
 /* An entry, whatever it takes: waits while memory is short.  No lock is held. */
 struct journal_entry *bgmqi_type_entry(void);
 

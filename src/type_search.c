@@ -58,7 +58,7 @@ void bgmqi_type_bury(struct type *t, struct message *m, struct failure *why)
 void bgmqi_type_delete(struct type *t, struct message *m)
 {
     if (m->row != ROW_NONE)
-        bgmqi_type_end_row(t, m, OUTCOME_DISCARDED);
+        bgmqi_type_end_row(t, m, OUTCOME_DISCARDED, NULL);
     bgmqi_type_lock(t);
     bgmqi_type_drop_key(t, m);
     bgmqi_type_leave_out(t, m);

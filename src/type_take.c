@@ -107,7 +107,7 @@ static void put_back(struct type *t, struct message *m, enum place from)
 static void end_taken(struct type *t, struct message *m, enum place from)
 {
     if (m->row != ROW_NONE)
-        bgmqi_type_end_row(t, m, from == PLACE_DLQ ? OUTCOME_NONE : OUTCOME_DONE);
+        bgmqi_type_end_row(t, m, from == PLACE_DLQ ? OUTCOME_NONE : OUTCOME_DONE, NULL);
     bgmqi_type_lock(t);
     bgmqi_type_drop_key(t, m);
     bgmqi_type_leave_out(t, m);

@@ -155,7 +155,8 @@ static void turn(struct worker *w, struct message *m)
     } else {
         verdict = run(&job, bgmqi_type_config(t));
     }
-    settle(w, &job, verdict);
+    if (bgmqi_desk_end(w->desk))
+        settle(w, &job, verdict);
     current = NULL;
     bgmqi_failure_unref(job.failure);
     if (job.json)
