@@ -101,7 +101,8 @@ static bool fits(const struct bgmq_select *w, const struct message *m)
 {
     const char *tag = m->ext ? m->ext->tag : NULL;
     const char *code = m->failure ? m->failure->code : NULL;
-    return (!w->id || w->id == m->id) && (!w->before_ms || m->created_ms < w->before_ms) &&
+    return (!w->id || w->id == m->id) &&
+           (!w->before_ms || m->created_ms < w->before_ms) &&
            (!w->tag || (tag && strcmp(tag, w->tag) == 0)) &&
            (!w->error_code || (code && strcmp(code, w->error_code) == 0));
 }
@@ -201,7 +202,7 @@ struct told {
         int64_t at_ms;
         char *text;
         char code[]; /* and a NUL, and the text */
-    } *first, **last;
+    } * first, **last;
     int err;
 };
 

@@ -186,7 +186,8 @@ void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expi
 {
     static const struct bgmq_message_options none;
     *ret = o ? *o : none;
-    int64_t expire_ms = ret->expire_ms || ret->expire_at_ms ? ret->expire_ms : type_expire_ms;
+    int64_t expire_ms =
+        ret->expire_ms || ret->expire_at_ms ? ret->expire_ms : type_expire_ms;
     if (expire_ms)
         ret->expire_at_ms = now_ms + expire_ms;
     ret->expire_ms = 0;

@@ -125,7 +125,8 @@ static int wait_for_commit(void *ctx, struct ticket *ticket)
     static const int64_t slice_ns = 100000000;
     struct bgmq *mq = ctx;
     int64_t left = mq->config.publish_timeout_ms * INT64_C(1000000);
-    while (bgmqi_worker_job() && left > slice_ns && !bgmqi_ticket_over(ticket, slice_ns)) {
+    while (bgmqi_worker_job() && left > slice_ns &&
+           !bgmqi_ticket_over(ticket, slice_ns)) {
         uint64_t commits, waiting;
         enum journal_state state;
         bgmqi_journal_counts(mq->journal, &commits, &waiting, &state);
@@ -294,7 +295,8 @@ static int publish_to_address(struct bgmq *mq, const struct address *a,
     const char *channel = m->ext ? m->ext->channel : NULL;
     int err = 0;
     if (channel && p->queue)
-        err = bgmqi_registry_channel(mq->registry, bgmqi_type_name(t), channel, false, &t);
+        err =
+            bgmqi_registry_channel(mq->registry, bgmqi_type_name(t), channel, false, &t);
     if (err) {
         bgmqi_message_unref(m);
         return err;

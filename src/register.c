@@ -16,8 +16,8 @@ int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler, v
         err = bgmqi_options_type(&config, &threads, options, &mq->config);
     struct type *t;
     if (!err)
-        err = bgmqi_registry_channel(mq->registry, name, options ? options->channel : NULL,
-                                     true, &t);
+        err = bgmqi_registry_channel(mq->registry, name,
+                                     options ? options->channel : NULL, true, &t);
     if (err)
         return err;
     config.handler = handler;

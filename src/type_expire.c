@@ -1,8 +1,9 @@
 /* type_expire.c - messages that were not started in time.
  *
- * In memory they are found by the ticker's thread, at the millisecond; in the database only, by the
- * journal's, at most once a second and only when some row there has an expiry that may be over.  Both
- * keep a bound that may be early and is never late, so that nobody looks without need. */
+ * In memory they are found by the ticker's thread, at the millisecond; in the database only, by
+ * the journal's, at most once a second and only when some row there has an expiry that may be
+ * over.  Both keep a bound that may be early and is never late, so that nobody looks without
+ * need. */
 #include "type_impl.h"
 
 enum {

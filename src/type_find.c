@@ -67,9 +67,12 @@ static bool find_in_memory(struct type *t, uint64_t id, struct bgmq_info *ret,
         const struct heap *heap;
         enum bgmq_state state;
     } places[] = {
-        {&t->inq, NULL, BGMQ_STATE_WAITING},      {NULL, &t->priorityq, BGMQ_STATE_WAITING},
-        {NULL, &t->delayed, BGMQ_STATE_DELAYED},  {&t->dlq, NULL, BGMQ_STATE_DEAD},
-        {&t->out, NULL, BGMQ_STATE_RUNNING},      {&t->outq, NULL, BGMQ_STATE_DONE},
+        {&t->inq, NULL, BGMQ_STATE_WAITING},
+        {NULL, &t->priorityq, BGMQ_STATE_WAITING},
+        {NULL, &t->delayed, BGMQ_STATE_DELAYED},
+        {&t->dlq, NULL, BGMQ_STATE_DEAD},
+        {&t->out, NULL, BGMQ_STATE_RUNNING},
+        {&t->outq, NULL, BGMQ_STATE_DONE},
     };
     struct message *m = NULL;
     bgmqi_type_lock(t);
@@ -167,8 +170,7 @@ int bgmqi_type_find(struct type *t, uint64_t id, struct bgmq_info *ret)
             int late = bgmqi_type_settle_down(t);
             err = late ? late : err;
         } else if (t->env->journal) {
-            int late =
-                bgmqi_journal_run(t->env->journal, ask, &a, TYPE_PATIENCE_NS);
+            int late = bgmqi_journal_run(t->env->journal, ask, &a, TYPE_PATIENCE_NS);
             err = late ? late : a.err ? a.err : a.found ? 0 : err;
         }
         vain += !on_way; /* it may have moved between the looks */

@@ -51,7 +51,7 @@ struct type {
     struct getters getters[LANES + 1]; /* by lane; the last of outq */
     bool getters_ended;
     struct allowance memory;
-    struct map keys; /* key -> struct key, of messages without a row (type_keys.c) */
+    struct map keys;      /* key -> struct key, of messages without a row (type_keys.c) */
     struct getters rooms; /* publishers that wait for room, in the order they came */
     uint64_t added, taken, outq_added, dlq_added;
     unsigned streak; /* starts from priorityq since the last from inq */
@@ -64,9 +64,10 @@ struct type {
     bool batching;          /* some desk may hold claimed messages that did not start */
     unsigned workers;
     struct journal_load load;
-    bool strays; /* rows beyond inq's frontier are in memory: type_pick.c took them */
-    int64_t next_expiry;   /* the first in memory, or earlier */
-    int64_t stored_expiry; /* ... and in the database only; INT64_MIN: not known */
+    bool strays;    /* rows beyond inq's frontier are in memory: type_pick.c took them */
+    uint64_t hauls; /* loads that brought rows into memory */
+    int64_t next_expiry;    /* the first in memory, or earlier */
+    int64_t stored_expiry;  /* ... and in the database only; INT64_MIN: not known */
     int64_t expiry_look_ms; /* the last look for those */
     bool expiry_wanted;     /* the next load looks for what has expired */
     int64_t key_expiry;     /* the first key held for a period that is over, or earlier */

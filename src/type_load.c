@@ -162,6 +162,7 @@ static void place_haul(struct type *t, struct haul *h, int64_t key, uint64_t seq
         bgmqi_queue_clear(&h->corrupt);
         return;
     }
+    t->hauls++;
     size_t fresh = h->n;
     if (h->lane != LANE_INQ || t->strays)
         fresh -= bgmqi_type_drop_known(t, &h->messages, sorted);

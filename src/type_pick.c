@@ -11,6 +11,16 @@
 
 enum { PICK_BYTES = 8 << 20, TRIES = 8 };
 
+void bgmqi_type_operate(struct type *t)
+{
+    lock_take(&t->operating);
+}
+
+void bgmqi_type_operated(struct type *t)
+{
+    lock_drop(&t->operating);
+}
+
 static bool same(const char *wanted, const char *have)
 {
     return !wanted || (have && strcmp(wanted, have) == 0);
@@ -21,8 +31,9 @@ bool bgmqi_choice_fits(const struct choice *c, const struct message *m)
     const struct message_ext *x = m->ext;
     return (!c->id || m->id == c->id) && (!c->up_to_id || m->id <= c->up_to_id) &&
            (!c->before_seq || m->seq < c->before_seq) &&
-           (!c->before_ms || m->created_ms < c->before_ms) && (!c->failed || m->failure) &&
-           (!c->sound || !m->corrupt) && same(c->tag, x ? x->tag : NULL) &&
+           (!c->before_ms || m->created_ms < c->before_ms) &&
+           (!c->failed || m->failure) && (!c->sound || !m->corrupt) &&
+           same(c->tag, x ? x->tag : NULL) &&
            same(c->error_code, m->failure ? m->failure->code : NULL) &&
            (!c->expired_ms || (x && x->expires_ms && x->expires_ms <= c->expired_ms));
 }
@@ -327,6 +338,14 @@ bool bgmqi_type_has_rows(struct type *t, enum lane lane)
     return has;
 }
 
+static uint64_t hauls(struct type *t)
+{
+    bgmqi_type_lock(t);
+    uint64_t n = t->hauls;
+    bgmqi_type_unlock(t);
+    return n;
+}
+
 static bool on_their_way(struct type *t, const struct choice *c)
 {
     bool any = false;
@@ -399,6 +418,7 @@ int bgmqi_type_sweep(struct type *t, const struct choice *c, size_t max,
     for (int i = 0; i < TRIES && again && w.left && !err; i++) {
         int before = w.total;
         bool missed = false;
+        uint64_t seen = hauls(t);
         err = sweep_memory(&w);
         for (int lane = 0; t->env->journal && lane < LANES && !err; lane++)
             if (bgmqi_choice_has(c, (enum lane)lane) &&
@@ -407,7 +427,7 @@ int bgmqi_type_sweep(struct type *t, const struct choice *c, size_t max,
         bool waits = t->env->journal && on_their_way(t, c);
         if (!err && waits)
             err = bgmqi_type_settle_down(t);
-        again = w.total > before || missed || waits;
+        again = w.total > before || missed || waits || hauls(t) != seen;
     }
     return w.total ? w.total : err;
 }

@@ -56,6 +56,18 @@ static void admit_stored(struct type *t, struct admission *a)
     }
 }
 
+/* Messages that desks have claimed and not started: they still wait. */
+static uint64_t claimed(const struct type *t)
+{
+    uint64_t n = 0;
+    for (struct desk *d = t->batching ? t->desks : NULL; d; d = d->next) {
+        lock_take(&d->lock);
+        n += d->n - d->first;
+        lock_drop(&d->lock);
+    }
+    return n;
+}
+
 bool bgmqi_type_has_room(const struct type *t, size_t cost)
 {
     const struct type_config *c = &t->config;
@@ -63,7 +75,7 @@ bool bgmqi_type_has_room(const struct type *t, size_t cost)
         return false;
     if (!c->max_messages)
         return true;
-    uint64_t waiting = 0;
+    uint64_t waiting = claimed(t);
     for (int lane = 0; lane < LANE_DLQ; lane++)
         waiting += bgmqi_type_lane_len(t, (enum lane)lane) + t->lanes[lane].stored +
                    t->lanes[lane].in_journal + t->lanes[lane].reserved;
@@ -96,8 +108,9 @@ int bgmqi_type_admit(struct type *t, struct admission *a)
     assert(m->place == PLACE_NONE && (a->entry || !a->ticket));
     assert(!a->chained || !a->entry || a->ticket);
     bgmqi_type_lock(t);
-    int err = atomic_load_explicit(&t->env->closed, memory_order_relaxed) ? BGMQ_ECLOSED
-                                                                          : take_room(t, a, cost);
+    int err = atomic_load_explicit(&t->env->closed, memory_order_relaxed)
+                  ? BGMQ_ECLOSED
+                  : take_room(t, a, cost);
     if (err == 0) {
         m->id = m->seq = a->id = bgmqi_type_next_number(t);
         if (m->id == 0)
@@ -151,8 +164,8 @@ int bgmqi_type_admit_patiently(struct type *t, struct admission *a, unsigned wai
         int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
         if (left <= 0)
             break;
-        bgmqi_park_wait(&g.park, a->no_memory && left > look_again_ns ? look_again_ns
-                                                                      : left);
+        bgmqi_park_wait(&g.park,
+                        a->no_memory && left > look_again_ns ? look_again_ns : left);
     }
     a->waiter = NULL;
     bgmqi_type_lock(t);

@@ -98,7 +98,7 @@ int bgmqi_type_replace(struct type *t, uint64_t id, struct admission *a,
 {
     struct choice c = {.lanes = WAITING, .id = id};
     struct picked p;
-    lock_take(&t->operating);
+    bgmqi_type_operate(t);
     int err = bgmqi_type_pick_one(t, &c, &p);
     if (!err && keyless(p.m, a->m->created_ms)) {
         bgmqi_type_unpick(t, p.m, p.from);
@@ -109,6 +109,6 @@ int bgmqi_type_replace(struct type *t, uint64_t id, struct admission *a,
         err = a->entry ? replace_row(t, &p, a, wait, ctx) : replace_in_memory(t, &p, a);
         a->replaces = NULL;
     }
-    lock_drop(&t->operating);
+    bgmqi_type_operated(t);
     return err;
 }

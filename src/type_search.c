@@ -206,7 +206,7 @@ static int operate(struct type *t, struct choice c, const struct bgmq_select *wh
     c.tag = w->tag;
     c.error_code = w->error_code;
     c.before_ms = w->before_ms;
-    lock_take(&t->operating);
+    bgmqi_type_operate(t);
     if (c.id) {
         struct picked one;
         result = bgmqi_type_pick_one(t, &c, &one);
@@ -217,7 +217,7 @@ static int operate(struct type *t, struct choice c, const struct bgmq_select *wh
         if (!result)
             result = bgmqi_type_sweep(t, &c, w->max ? w->max : SIZE_MAX, act, ctx);
     }
-    lock_drop(&t->operating);
+    bgmqi_type_operated(t);
     return result;
 }
 
@@ -261,8 +261,7 @@ static int act_delete(void *ctx, struct type *t, struct picked *picks, size_t n)
 
 int bgmqi_type_discard(struct type *t, const struct bgmq_select *which)
 {
-    int n =
-        operate(t, (struct choice){.lanes = WAITING | DEAD}, which, act_delete, NULL);
+    int n = operate(t, (struct choice){.lanes = WAITING | DEAD}, which, act_delete, NULL);
     return n == BGMQ_EBUSY ? BGMQ_ENOENT : n;
 }
 
@@ -299,9 +298,9 @@ int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx)
     struct choice c = {.lanes = 1 << LANE_DELAYED,
                        .failed = true,
                        .before_seq = bgmqi_type_next_number(t)};
-    lock_take(&t->operating);
+    bgmqi_type_operate(t);
     int n = bgmqi_type_sweep(t, &c, SIZE_MAX, act_hurry, &h);
-    lock_drop(&t->operating);
+    bgmqi_type_operated(t);
     return n;
 }
 
@@ -373,10 +372,10 @@ int bgmqi_type_change(struct type *t, uint64_t id, const struct bgmq_change *c)
 {
     struct choice choice = {.lanes = WAITING, .id = id};
     struct picked p;
-    lock_take(&t->operating);
+    bgmqi_type_operate(t);
     int err = bgmqi_type_pick_one(t, &choice, &p);
     if (!err)
         err = change(t, &p, c, clock_wall_ms(t->env->clock));
-    lock_drop(&t->operating);
+    bgmqi_type_operated(t);
     return err;
 }
