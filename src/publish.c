@@ -163,7 +163,7 @@ static unsigned wait_of(struct type *t, const struct publication *p)
 
 /* Takes M, in any case.  Adds nothing when another has its key: *RECEIPT names that one. */
 static int publish_new(struct bgmq *mq, struct type *t, const struct publication *p,
-                       struct message *m, struct bgmq_receipt *receipt)
+                       struct message *m, unsigned wait_ms, struct bgmq_receipt *receipt)
 {
     struct draft d;
     int err = draft_init(mq, t, p, m, &d);
@@ -175,7 +175,7 @@ static int publish_new(struct bgmq *mq, struct type *t, const struct publication
         return BGMQ_ENOMEM;
     }
     struct bgmq_receipt r = {.level = (enum bgmq_durability)d.a.m->level};
-    err = bgmqi_type_admit_patiently(t, &d.a, wait_of(t, p));
+    err = bgmqi_type_admit_patiently(t, &d.a, wait_ms);
     if (err) {
         bgmqi_ticket_discard(ticket);
         draft_fini(&d);
@@ -221,21 +221,31 @@ static int take_place(struct bgmq *mq, struct type *t, const struct publication 
     return err;
 }
 
-/* Takes M, in any case.  Who holds the key is told by publishing anew: it may have changed. */
+/* Takes M, in any case.  Who holds the key is told by publishing as long as somebody does; only
+ * one publisher at a time replaces, so that it is a worker's doing when the holder is gone. */
 static int publish_in_place(struct bgmq *mq, struct type *t, const struct publication *p,
                             struct message *m, struct bgmq_receipt *receipt)
 {
-    enum { TRIES = 4 };
-    int err = publish_new(mq, t, p, m, receipt);
+    enum { TRIES = 8 };
+    uint64_t gone = 0;
+    int err = publish_new(mq, t, p, m, wait_of(t, p), receipt);
+    if (err || !receipt->duplicate)
+        return err;
+    bgmqi_type_operate(t);
     for (int i = 0; i < TRIES && !err && receipt->duplicate; i++) {
         if ((err = make_message(mq, p, t, &m)) != 0)
-            return err;
-        err = take_place(mq, t, p, m, receipt->id, receipt);
-        if (err == BGMQ_EBUSY)
-            return 0; /* it is at work: the receipt names it */
+            break;
+        uint64_t holder = receipt->id;
+        err = take_place(mq, t, p, m, holder, receipt);
+        if (err == BGMQ_EBUSY || (err == BGMQ_ENOENT && holder == gone)) {
+            err = 0; /* it is at work, or dead: the receipt names it */
+            break;
+        }
+        gone = holder;
         if (err == BGMQ_ENOENT && (err = make_message(mq, p, t, &m)) == 0)
-            err = publish_new(mq, t, p, m, receipt);
+            err = publish_new(mq, t, p, m, 0, receipt);
     }
+    bgmqi_type_operated(t);
     return err;
 }
 
@@ -247,8 +257,9 @@ static int publish_to_type(struct bgmq *mq, struct type *t, const struct publica
     enum bgmq_conflict conflict = p->options && p->options->unique_key
                                       ? p->options->on_conflict
                                       : BGMQ_CONFLICT_KEEP;
-    int err = conflict == BGMQ_CONFLICT_REPLACE ? publish_in_place(mq, t, p, m, &r)
-                                                : publish_new(mq, t, p, m, &r);
+    int err = conflict == BGMQ_CONFLICT_REPLACE
+                  ? publish_in_place(mq, t, p, m, &r)
+                  : publish_new(mq, t, p, m, wait_of(t, p), &r);
     if (!err && r.duplicate && conflict == BGMQ_CONFLICT_REFUSE)
         return BGMQ_EEXIST;
     if (!err && receipt)

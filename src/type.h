@@ -114,11 +114,14 @@ int bgmqi_type_admit(struct type *t, struct admission *a);
 int bgmqi_type_admit_patiently(struct type *t, struct admission *a, unsigned wait_ms);
 /* Room for a unique key, to free(); NULL: out of memory. */
 struct key *bgmqi_type_key_new(void);
+/* Begins and ends an operation on T: one at a time. */
+void bgmqi_type_operate(struct type *t);
+void bgmqi_type_operated(struct type *t);
 /* A, which has an ENTRY and a ticket for TYPE_REPLACE_CHANGES, or neither, takes the place of
  * message ID, when that one waits and has A's key: both in one commit.  WAIT waits for the ticket
  * and returns what became of it; it may be called twice.  EBUSY: that one is at work; ENOENT: it
  * is not there, or has the key no longer; errors of bgmqi_type_admit and WAIT.  After a failure M
- * and ENTRY are the caller's still when A->m is set. */
+ * and ENTRY are the caller's still when A->m is set.  Within an operation. */
 enum { TYPE_REPLACE_CHANGES = 3 };
 typedef int bgmqi_type_wait_fn(void *ctx, struct ticket *ticket);
 int bgmqi_type_replace(struct type *t, uint64_t id, struct admission *a,
@@ -233,9 +236,6 @@ int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx);
 
 /* ---- one message, wherever it rests (type_pick.c) -------------------------------- */
 
-/* Begins and ends an operation on T: one at a time. */
-void bgmqi_type_operate(struct type *t);
-void bgmqi_type_operated(struct type *t);
 /* Takes message ID out of a lane (one of the bits 1 << lane of LANES), from memory or database:
  * nobody else can start or move it until it is sent on by bgmqi_type_unpick or the mover.  It is on
  * type.out, place TAKEN.  Within an operation.  May wait for the journal; no lock is held.

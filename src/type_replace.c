@@ -1,6 +1,6 @@
 /* type_replace.c - a message takes the place of the one that has its unique key.
  *
- * The publisher's thread, which holds type.operating and waits for the commit.  The old message is
+ * The publisher's thread, within an operation of its own; it waits for the commit.  The old message is
  * picked, so that nobody starts it; with a database one group of changes takes its key and row away
  * and brings the new one's.  Before the commit the old one is there, after it the new one. */
 #include "type_impl.h"
@@ -98,7 +98,6 @@ int bgmqi_type_replace(struct type *t, uint64_t id, struct admission *a,
 {
     struct choice c = {.lanes = WAITING, .id = id};
     struct picked p;
-    bgmqi_type_operate(t);
     int err = bgmqi_type_pick_one(t, &c, &p);
     if (!err && keyless(p.m, a->m->created_ms)) {
         bgmqi_type_unpick(t, p.m, p.from);
@@ -109,6 +108,5 @@ int bgmqi_type_replace(struct type *t, uint64_t id, struct admission *a,
         err = a->entry ? replace_row(t, &p, a, wait, ctx) : replace_in_memory(t, &p, a);
         a->replaces = NULL;
     }
-    bgmqi_type_operated(t);
     return err;
 }

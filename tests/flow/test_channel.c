@@ -28,7 +28,7 @@ static void expect_seen(struct seen *s, const char *text)
 
 START_TEST(each_channel_has_queues_and_workers_of_its_own)
 {
-    struct seen plain = {""}, eu = {""};
+    struct seen plain = {.text = ""}, eu = {.text = ""};
     counter_init(&plain.n);
     counter_init(&eu.n);
     struct bgmq *mq = flow_open(_i);
@@ -54,7 +54,7 @@ END_TEST
 
 START_TEST(a_channel_nobody_registered_is_parked_and_shown)
 {
-    struct seen eu = {""};
+    struct seen eu = {.text = ""};
     counter_init(&eu.n);
     struct bgmq *mq = flow_open(_i);
     uint64_t id = flow_publish_with(mq, "T", "a", MESSAGE(.channel = "eu", .tag = "t"));
@@ -77,7 +77,7 @@ END_TEST
 
 START_TEST(any_channel_takes_what_nobody_registered)
 {
-    struct seen any = {""}, eu = {""};
+    struct seen any = {.text = ""}, eu = {.text = ""};
     counter_init(&any.n);
     counter_init(&eu.n);
     struct bgmq *mq = flow_open(_i);
@@ -122,7 +122,7 @@ START_TEST(names_with_a_channel_are_not_for_publish_and_register)
     memset(name, 'n', sizeof(name) - 1);
     memset(channel, 'c', sizeof(channel) - 1);
     name[sizeof(name) - 1] = channel[sizeof(channel) - 1] = '\0';
-    struct seen s = {""};
+    struct seen s = {.text = ""};
     struct bgmq *mq = flow_open(_i);
     flow_publish_with(mq, "T", "a", MESSAGE(.channel = "eu"));
     FAILS(BGMQ_EINVAL, bgmq_publish(mq, "T@eu", "x", 1, NULL, NULL));
