@@ -126,6 +126,8 @@ size_t bgmqi_message_cost(const struct message *m);
 int bgmqi_message_ext_new(const struct bgmq_message_options *options, const char *type,
                           const char *meta_packed, size_t meta_len,
                           struct message_ext **ret);
+/* A copy of X.  ENOMEM. */
+int bgmqi_message_ext_copy(const struct message_ext *x, struct message_ext **ret);
 void bgmqi_message_ext_free(struct message_ext *ext);
 /* Lends the value of KEY, or NULL. */
 const char *bgmqi_message_meta(const struct message *m, const char *key);

@@ -110,6 +110,7 @@ static int do_update(struct batch *b, struct store_op *op)
     sqlite3_bind_int(q, 6, op->lane);
     sqlite3_bind_int64(q, 7, op->key);
     bgmqi_store_bind_failure(q, 8, op->failure);
+    sqlite3_bind_int(q, 11, op->msg->priority);
     rc = run_on_row(b, Q_BACKLOG_UPDATE, op);
     return rc != SQLITE_OK || op->result ? rc : after_move(b, op);
 }

@@ -125,6 +125,12 @@ void bgmqi_type_collect(struct type *t)
         bgmqi_desk_clear(d, false);
 }
 
+void bgmqi_type_unclaim(struct type *t)
+{
+    for (struct desk *d = t->desks; d; d = d->next)
+        bgmqi_desk_clear(d, true);
+}
+
 /* One message of another desk that waits there behind a handler; NULL: none. */
 static struct message *steal(struct type *t)
 {
