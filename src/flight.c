@@ -1,4 +1,4 @@
-/* flight.c - the flight file (see flight.h).  Opened and freed by the service; slots are taken
+/* flight.c - the flight file (see flight.h).  Opened and freed by the service; rings are taken
  * when workers start.  Guests map its head only, and touch nothing but the bell. */
 #include "flight.h"
 
@@ -17,9 +17,16 @@
 #include "err.h"
 #include "lock.h"
 
-enum { SLOTS = 16384 - 4, MAGIC = 0x42474D51, LAYOUT = 2, HEAD_SIZE = 64 };
+/* Rings for the threads of a type at least. */
+enum {
+    RINGS = 1024,
+    SLOTS = RINGS * FLIGHT_RING,
+    MAGIC = 0x42474D51,
+    LAYOUT = 2,
+    HEAD_SIZE = 64
+};
 
-/* The file.  A page of head would do; it is 64 bytes so that the whole is 256 KiB. */
+/* The file.  A page of head would do; it is 64 bytes, and the slots 512 KiB. */
 struct flight_file {
     _Atomic uint32_t magic, layout;
     _Atomic uint64_t number;
@@ -33,7 +40,7 @@ struct flight {
     struct flight_file *file; /* the mapping */
     struct flight_slot *slots;
     struct lock lock;
-    bool taken[SLOTS]; /* protected by lock */
+    struct flight_ring rings[RINGS];
 };
 
 /* A file of our own, as long as it has to be. */
@@ -67,6 +74,8 @@ static int map_file(struct flight *f, const char *name, struct bgmq_error *error
         return err;
     f->file = at;
     f->slots = f->file->slots;
+    for (size_t i = 0; i < RINGS; i++)
+        f->rings[i].slots = f->slots + i * FLIGHT_RING;
     if (atomic_load(&f->file->magic) != MAGIC ||
         atomic_load(&f->file->layout) != LAYOUT) {
         /* New, or of a version that knew neither head nor states: nothing in it can be trusted. */
@@ -157,27 +166,26 @@ void bgmqi_flight_free(struct flight *f)
     free(f);
 }
 
-struct flight_slot *bgmqi_flight_take(struct flight *f)
+struct flight_ring *bgmqi_flight_take(struct flight *f)
 {
     if (!f)
         return NULL;
     size_t i = 0;
     lock_take(&f->lock);
-    while (i < SLOTS && f->taken[i])
+    while (i < RINGS && f->rings[i].taken)
         i++;
-    if (i < SLOTS)
-        f->taken[i] = true;
+    if (i < RINGS)
+        f->rings[i].taken = true;
     lock_drop(&f->lock);
-    return i < SLOTS ? &f->slots[i] : NULL;
+    return i < RINGS ? &f->rings[i] : NULL;
 }
 
-void bgmqi_flight_release(struct flight *f, struct flight_slot *slot)
+void bgmqi_flight_release(struct flight *f, struct flight_ring *ring)
 {
-    if (!slot)
+    if (!ring)
         return;
-    flight_end(slot);
     lock_take(&f->lock);
-    f->taken[slot - f->slots] = false;
+    ring->taken = false;
     lock_drop(&f->lock);
 }
 

@@ -60,16 +60,33 @@ void bgmqi_flight_ring(struct flight_bell *bell);
  * is its count now.  One thread of the owner's. */
 bool bgmqi_flight_hear(struct flight_bell *bell, uint32_t *seen, int64_t timeout_ns);
 
-/* A slot of one's own; NULL when all are taken.  F may be NULL.  Any thread. */
-struct flight_slot *bgmqi_flight_take(struct flight *f);
-/* NULL is allowed. */
-void bgmqi_flight_release(struct flight *f, struct flight_slot *slot);
+/* A worker's slots, used in turn: an attempt keeps its slot until its end is committed, while the
+ * worker goes on with the next.  When all are in use the oldest is taken over: what it says is
+ * then forgotten, and a death of the process would not be charged to that message. */
+enum { FLIGHT_RING = 32 };
+struct flight_ring {
+    struct flight_slot *slots; /* FLIGHT_RING of them */
+    unsigned next;
+    bool taken; /* protected by the flight's lock */
+};
 
-static inline void flight_begin(struct flight_slot *s, uint64_t id, uint32_t attempt)
+/* A ring of one's own; NULL when all are taken.  F may be NULL.  Any thread. */
+struct flight_ring *bgmqi_flight_take(struct flight *f);
+/* Slots whose ends are not committed yet stay as they are.  NULL is allowed. */
+void bgmqi_flight_release(struct flight *f, struct flight_ring *ring);
+
+/* The next slot of R (NULL: none) says that attempt ATTEMPT of ID runs. */
+static inline struct flight_slot *flight_begin(struct flight_ring *r, uint64_t id,
+                                               uint32_t attempt)
 {
+    if (!r)
+        return NULL;
+    struct flight_slot *s = &r->slots[r->next++ % FLIGHT_RING];
+    atomic_store_explicit(&s->id, 0, memory_order_relaxed);
     atomic_store_explicit(&s->attempt, attempt, memory_order_relaxed);
     atomic_store_explicit(&s->state, FLIGHT_RUNNING, memory_order_relaxed);
     atomic_store_explicit(&s->id, id, memory_order_release);
+    return s;
 }
 
 /* The handler has ended, its end is not committed. */
@@ -81,6 +98,13 @@ static inline void flight_ended(struct flight_slot *s)
 static inline void flight_end(struct flight_slot *s)
 {
     atomic_store_explicit(&s->id, 0, memory_order_release);
+}
+
+/* The end of ID is committed: S is free, unless it was taken over. */
+static inline void flight_committed(struct flight_slot *s, uint64_t id)
+{
+    if (atomic_load_explicit(&s->id, memory_order_relaxed) == id)
+        atomic_compare_exchange_strong(&s->id, &id, 0);
 }
 
 #endif

@@ -40,6 +40,15 @@ bool bgmqi_journal_take_back(struct message *m)
     return atomic_compare_exchange_strong(&m->insert, &seen, INSERT_CANCELLED);
 }
 
+bool bgmqi_journal_give_back(struct message *m)
+{
+    uint8_t seen = INSERT_CANCELLED;
+    if (atomic_compare_exchange_strong(&m->insert, &seen, INSERT_QUEUED))
+        return true;
+    atomic_store(&m->insert, INSERT_QUEUED);
+    return false;
+}
+
 /* ---- what any thread may call ------------------------------------------------------ */
 
 /* REQUIRES(j->lock).  True when the writer has to be woken, after the lock is dropped. */

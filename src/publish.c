@@ -17,6 +17,8 @@ enum { MANY_MAX = 4096 };
 struct draft {
     struct type *type;
     struct admission a;
+    struct message *noted; /* for a test service (see note) */
+    int64_t due_ms;
     bool waits; /* the publisher has to wait for the commit */
 };
 
@@ -27,6 +29,7 @@ static void draft_fini(struct draft *d)
         bgmqi_journal_entry_free(d->a.entry);
     }
     bgmqi_message_unref(d->a.m);
+    bgmqi_message_unref(d->noted);
 }
 
 static int check_body(const struct bgmq *mq, const struct publication *p)
@@ -36,9 +39,7 @@ static int check_body(const struct bgmq *mq, const struct publication *p)
     return p->len > mq->config.max_body ? BGMQ_ETOOBIG : 0;
 }
 
-/* Makes the message of P, due at *DUE_MS, with no level yet. */
-static int make_message(struct bgmq *mq, const struct publication *p,
-                        struct message **ret)
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct message **ret)
 {
     static const struct bgmq_message_options none;
     const struct bgmq_message_options *o = p->options ? p->options : &none;
@@ -125,6 +126,24 @@ static int await(struct bgmq *mq, struct ticket *ticket, struct bgmq_receipt *re
     return err == BGMQ_ETIMEOUT ? bgmqi_journal_timeout_err(mq->journal) : err;
 }
 
+/* For a test service: a reference to M, which is about to be let in. */
+static struct message *note(const struct bgmq *mq, struct message *m)
+{
+    if (!mq->kit)
+        return NULL;
+    bgmqi_message_ref(m);
+    return m;
+}
+
+/* Tells the kit of what was noted, when it is IN. */
+static void tell(struct bgmq *mq, const char *name, struct message *noted, int64_t due_ms,
+                 bool in)
+{
+    if (noted && in)
+        mq->kit->published(mq->kit, name, noted, due_ms);
+    bgmqi_message_unref(noted);
+}
+
 /* Takes M, in any case; so do the next two. */
 static int publish_to_type(struct bgmq *mq, struct type *t, const struct publication *p,
                            struct message *m, struct bgmq_receipt *receipt)
@@ -139,8 +158,11 @@ static int publish_to_type(struct bgmq *mq, struct type *t, const struct publica
         return BGMQ_ENOMEM;
     }
     struct bgmq_receipt r = {.level = (enum bgmq_durability)d.a.m->level};
+    int64_t due_ms = m->due_ms;
+    struct message *noted = note(mq, m);
     err = bgmqi_type_admit(t, &d.a);
     if (err) {
+        tell(mq, NULL, noted, 0, false);
         bgmqi_ticket_discard(ticket);
         draft_fini(&d);
         return err;
@@ -149,6 +171,7 @@ static int publish_to_type(struct bgmq *mq, struct type *t, const struct publica
     r.duplicate = d.a.duplicate;
     if (ticket)
         err = await(mq, ticket, &r, 1);
+    tell(mq, bgmqi_type_name(t), noted, due_ms, !err && !r.duplicate);
     if (!err && receipt)
         *receipt = r;
     return err;
@@ -168,7 +191,9 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q,
     if (p->failure)
         m->failure = bgmqi_failure_ref((struct failure *)p->failure);
     struct bgmq_receipt r = {.id = m->id, .level = BGMQ_MEMORY};
+    struct message *noted = note(mq, m);
     int err = bgmqi_custom_put(q, m);
+    tell(mq, p->queue, noted, 0, !err);
     if (err)
         bgmqi_message_unref(m);
     else if (receipt)
@@ -197,7 +222,9 @@ int bgmqi_publish(struct bgmq *mq, const struct publication *p,
     /* The message first: what is refused does not bring a type or queue into being. */
     struct address a = {.place = PLACE_INQ};
     struct message *m;
-    int err = make_message(mq, p, &m);
+    int err = bgmqi_handle_draining(mq);
+    if (!err)
+        err = bgmqi_publish_make(mq, p, &m);
     if (err)
         return err;
     if (p->queue)
@@ -210,6 +237,8 @@ int bgmqi_publish(struct bgmq *mq, const struct publication *p,
     }
     err = publish_to_address(mq, &a, p, m, receipt);
     bgmqi_custom_unref(a.custom);
+    if (!err && mq->kit)
+        mq->kit->run(mq->kit);
     return err;
 }
 
@@ -279,8 +308,8 @@ static int many_draft(struct many *w, const struct bgmq_item *items)
                                 .options = items[i].options};
         struct type *t;
         struct message *m;
-        int err =
-            bgmqi_registry_valid(p.type) ? make_message(w->mq, &p, &m) : BGMQ_EINVAL;
+        int err = bgmqi_registry_valid(p.type) ? bgmqi_publish_make(w->mq, &p, &m)
+                                               : BGMQ_EINVAL;
         if (err)
             return err;
         err = bgmqi_registry_type(w->mq->registry, p.type, &t);
@@ -307,6 +336,8 @@ static int many_admit(struct many *w)
         d->a.ticket = d->a.entry ? w->ticket : NULL;
         d->a.slot = (uint32_t)w->admitted;
         d->a.chained = true;
+        d->due_ms = d->a.m->due_ms;
+        d->noted = note(w->mq, d->a.m);
         int err = bgmqi_type_admit(d->type, &d->a);
         if (err)
             return err;
@@ -362,7 +393,11 @@ static int many_run(struct many *w, const struct bgmq_item *items)
             bgmqi_type_dismiss(d->type, &d->a);
         if (err && !d->a.entry)
             bgmqi_message_unref(d->a.m);
+        tell(w->mq, bgmqi_type_name(d->type), d->noted, d->due_ms,
+             !err && !w->receipts[i].duplicate);
     }
+    if (!err && w->mq->kit)
+        w->mq->kit->run(w->mq->kit);
     return err;
 }
 
@@ -376,6 +411,8 @@ int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, size_t n,
         return BGMQ_EINVAL;
     if (n == 0)
         return 0;
+    if ((err = bgmqi_handle_draining(mq)) != 0)
+        return err;
     struct many w = {.mq = mq, .n = n};
     w.drafts = calloc(n, sizeof(*w.drafts));
     w.receipts = calloc(n, sizeof(*w.receipts));

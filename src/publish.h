@@ -17,6 +17,9 @@ struct publication {
     const struct failure *failure; /* carried by a custom queue's message */
     bool behind; /* wait for nobody: what follows from a row may be as late as its end */
 };
+/* Makes the message of P, with no level yet.  Errors of bgmq_publish about its arguments. */
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p,
+                       struct message **ret);
 int bgmqi_publish(struct bgmq *mq, const struct publication *p,
                   struct bgmq_receipt *receipt);
 #endif

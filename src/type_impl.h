@@ -31,13 +31,16 @@ struct type {
      * they have claimed.  Written under lock, read by workers without. */
     CACHE_GAP(gap_config);
     _Atomic bool urgent;
+    _Atomic bool paused;
     CACHE_GAP(gap_urgent);
 
     struct lock lock;
     /* protected by lock */
     struct queue inq, dlq, outq;
     struct heap priorityq, delayed;
-    struct queue out;   /* running and taken */
+    struct queue out; /* running and taken */
+    struct queue
+        suspects[2];    /* they would be in inq, priorityq but for what they may do */
     struct queue limbo; /* held by the journal, on their way to a place */
     /* Ends of messages that were heaped, in the journal and not committed yet, in order: their
      * rows must not be taken for waiting ones by a load. */
@@ -48,14 +51,16 @@ struct type {
     struct allowance memory;
     struct map keys; /* unique keys of messages without a row */
     uint64_t added, taken, outq_added, dlq_added;
+    uint64_t expired, timeouts;
     unsigned streak; /* starts from priorityq since the last from inq */
     int64_t last_tick_ms;
     struct desk *desks;     /* in the order their workers came */
     struct desk *spare;     /* of workers that left, to be used again */
     struct bgmq_stats past; /* of workers that left */
-    struct desk *parked;    /* the last to park is the first to be woken */
-    bool waking;            /* a woken worker has not come to the lock yet */
-    bool batching;          /* some desk may hold claimed messages that did not start */
+    struct timing past_timing;
+    struct desk *parked; /* the last to park is the first to be woken */
+    bool waking;         /* a woken worker has not come to the lock yet */
+    bool batching;       /* some desk may hold claimed messages that did not start */
     unsigned workers;
     struct journal_load load;
     uint64_t wanted_id;  /* the dead message that the next load looks for */
@@ -68,13 +73,29 @@ struct type {
 
 enum { GETTERS_OUTQ = LANES };
 
+/* Whose the attempt at a desk is. */
+enum turn {
+    TURN_IDLE,
+    TURN_RUNNING, /* the handler's; the ticker may give it up */
+    TURN_HELD,    /* the handler's, whatever the time */
+    TURN_ENDING,  /* the worker settles it */
+    TURN_LOST     /* given up: the ticker settles it, or has */
+};
+
+/* What the end of an attempt carries to the journal. */
+struct attempt_end {
+    int64_t started_ms;       /* for the history */
+    struct flight_slot *slot; /* free once the end is committed; or NULL */
+};
+
 struct desk {
     /* set once, then read only */
     struct type *type;
     struct park park;
-    _Atomic bool cancelled;
+    _Atomic unsigned cancelled; /* bits of enum cancel */
+    _Atomic int turn;           /* enum turn; IDLE and RUNNING are set under lock */
     CACHE_GAP(gap_cancelled);
-    struct flight_slot *slot; /* or NULL */
+    struct flight_ring *ring; /* or NULL */
 
     /* protected by type.lock */
     struct desk *next;        /* of all desks, or of the spare ones */
@@ -90,8 +111,17 @@ struct desk {
     unsigned n_finished; /* done well, still on type.out */
     struct message *current;
     struct bgmq_stats stats;
+    struct timing timing;
+    bool alone; /* what it has claimed is a suspect, to be run with nothing beside it */
+    /* of the current attempt; its worker may read them without the lock */
+    uint8_t fate; /* enum fate */
+    unsigned attempt;
+    struct flight_slot *slot;      /* NULL: none */
+    int64_t start_ns;              /* monotonic, as the next two */
+    int64_t deadline_ns, stuck_ns; /* INT64_MAX: it has no time-out */
 
     /* used by the worker only */
+    unsigned holds;  /* calls of hold not taken back */
     int64_t mean_ns; /* of the handler, exponentially weighted; 0: not known */
     int64_t mark_ns; /* when the current handler started */
     int64_t batch_mono_ns, batch_wall_ms; /* both clocks, read together */
@@ -115,6 +145,9 @@ bool bgmqi_type_before_frontier(const struct lane_state *l, int64_t key, uint64_
  * must be behind everything in it: only a number just drawn is. */
 void bgmqi_type_bound(struct type *t, enum lane lane, int64_t key, uint64_t seq,
                       size_t len);
+/* Whether the next message of LANE, at (KEY, SEQ), may go straight into memory.  When not, LANE
+ * gets a frontier, so that whatever comes after the ones in memory waits behind them. */
+bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq);
 /* True when LANE needs a load: little is before its frontier, or nothing (messages without a row
  * stand beyond it). */
 bool bgmqi_type_runs_low(const struct type *t, enum lane lane);
@@ -154,6 +187,14 @@ void bgmqi_type_evict(struct type *t, enum lane lane);
 void bgmqi_type_add_stats(struct bgmq_stats *sum, const struct bgmq_stats *s);
 /* Moves what DESKs of T have finished to outq (type_desk.c). */
 void bgmqi_type_collect(struct type *t);
+/* Takes what D holds: what is finished, to outq; and when CLAIMS, what it has claimed and not
+ * started, back to the front in its order. */
+void bgmqi_desk_clear(struct desk *d, bool claims);
+/* True when T's workers may claim what is no suspect. */
+bool bgmqi_type_may_claim(const struct type *t);
+/* The first suspect of LANE (inq, priorityq), or of both; NULL: none. */
+struct message *bgmqi_type_pop_suspect(struct type *t, enum lane lane);
+struct message *bgmqi_type_next_suspect(struct type *t);
 /* ---- loading (type_load.c, type_search.c); the journal's thread -------------------- */
 
 /* A message made of ROW, place NONE; NULL: out of memory. */
@@ -172,8 +213,16 @@ void bgmqi_type_ready(struct type *t, struct message *m);
 void bgmqi_type_wake_one(struct type *t);
 
 /* Tells the journal that M, which is the caller's and has a row, is at its end; then it has
- * none.  The lock is not held. */
-void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how);
+ * none.  END: of an attempt, else NULL.  The lock is not held. */
+void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
+                        const struct attempt_end *end);
+/* Likewise, but its row went in a transaction of the application's.  END may not be NULL. */
+void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
+                              const struct attempt_end *end);
+/* M, off type.out, has a row in BACKLOG at (LANE, key, M->seq) by such a transaction: it finds its
+ * place there.  The lock is held; takes ENTRY. */
+void bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
+                                struct journal_entry *entry);
 /* An entry, whatever it takes: waits while memory is short.  No lock is held. */
 struct journal_entry *bgmqi_type_entry(void);
 

@@ -3,9 +3,7 @@
  * bgmqi_type_admit runs on the publisher's thread; committed and dropped on the journal's. */
 #include "type_impl.h"
 
-/* Whether the next message of LANE may go straight into memory.  When not, LANE gets a
- * frontier, so that whatever comes after the ones in memory waits behind them. */
-static bool has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq)
+bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq)
 {
     struct lane_state *l = &t->lanes[lane];
     size_t len = bgmqi_type_lane_len(t, lane) + l->reserved;
@@ -23,7 +21,7 @@ static void admit_stored(struct type *t, struct admission *a)
     struct journal_entry *e = a->entry;
     enum lane lane = m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
     int64_t key = bgmqi_type_key(m, lane);
-    bool direct = lane != LANE_DELAYED && has_room(t, lane, key, m->seq);
+    bool direct = lane != LANE_DELAYED && bgmqi_type_has_room(t, lane, key, m->seq);
     bgmqi_type_fill(t, e, direct ? STORE_INSERT : STORE_SPILL, m, OUTCOME_NONE,
                     m->created_ms);
     e->op.lane = (uint8_t)lane;
@@ -197,9 +195,11 @@ static void left(struct type *t, const struct store_op *op)
     t->leaving = e->sibling;
 }
 
+/* HISTORY: its row went in a transaction of the application's (type_tx.c). */
 static bool is_end(const struct store_op *op)
 {
-    return op->kind == STORE_DELETE_JOB || op->kind == STORE_DELETE_BACKLOG;
+    return op->kind == STORE_DELETE_JOB || op->kind == STORE_DELETE_BACKLOG ||
+           op->kind == STORE_HISTORY;
 }
 
 void bgmqi_type_committed(struct type *t, struct store_op *op, bool told)

@@ -71,10 +71,10 @@ START_TEST(ended_attempts_are_forgotten)
     struct flight_log log;
     struct flight *f = opened(&log);
     bgmqi_flight_log_fini(&log);
-    struct flight_slot *one = bgmqi_flight_take(f), *two = bgmqi_flight_take(f);
-    flight_begin(one, 11, 1);
+    struct flight_ring *one = bgmqi_flight_take(f), *two = bgmqi_flight_take(f);
+    struct flight_slot *ended = flight_begin(one, 11, 1);
     flight_begin(two, 22, 7);
-    flight_end(one);
+    flight_end(ended);
     bgmqi_flight_free(f);
 
     f = opened(&log);
@@ -100,13 +100,11 @@ static void fly_and_die(void)
     struct flight *f;
     if (bgmqi_flight_open(&f, base_path(), &log, NULL) != 0)
         _exit(1);
-    struct flight_slot *s[3];
-    for (int i = 0; i < 3; i++)
-        s[i] = bgmqi_flight_take(f);
-    flight_begin(s[0], 100, 1);
-    flight_begin(s[1], 200, 2);
-    flight_begin(s[2], UINT64_MAX, UINT32_MAX);
-    flight_end(s[0]);
+    struct flight_ring *r = bgmqi_flight_take(f);
+    struct flight_slot *done = flight_begin(r, 100, 1);
+    flight_ended(flight_begin(r, 200, 2));
+    flight_begin(bgmqi_flight_take(f), UINT64_MAX, UINT32_MAX);
+    flight_end(done);
     raise(SIGKILL);
 }
 
@@ -126,6 +124,8 @@ START_TEST(survives_the_killed_process)
     ck_assert_uint_eq(log.n, 2);
     ck_assert_uint_eq(log.ids[0], 200);
     ck_assert_uint_eq(log.attempts[0], 2);
+    ck_assert_uint_eq(log.running[0], 0); /* its handler had ended */
+    ck_assert_uint_eq(log.running[1], 1);
     ck_assert_uint_eq(log.ids[1], UINT64_MAX);
     ck_assert_uint_eq(log.attempts[1], UINT32_MAX);
     bgmqi_flight_log_fini(&log);
@@ -142,23 +142,43 @@ END_TEST
 
 /* ---- slots ------------------------------------------------------------------------- */
 
-START_TEST(released_slot_is_empty_and_given_again)
+START_TEST(released_ring_is_given_again_with_what_is_not_committed)
 {
     struct flight_log log;
     struct flight *f = opened(&log);
     bgmqi_flight_log_fini(&log);
-    struct flight_slot *one = bgmqi_flight_take(f), *two = bgmqi_flight_take(f);
+    struct flight_ring *one = bgmqi_flight_take(f), *two = bgmqi_flight_take(f);
     ck_assert(one && two && one != two);
-    flight_begin(one, 5, 1);
+    struct flight_slot *s = flight_begin(one, 5, 1);
     bgmqi_flight_release(f, one);
-    ck_assert_uint_eq(atomic_load(&one->id), 0);
+    ck_assert_uint_eq(atomic_load(&s->id), 5);
     ck_assert_ptr_eq(bgmqi_flight_take(f), one);
+    flight_committed(s, 5);
+    ck_assert_uint_eq(atomic_load(&s->id), 0);
     bgmqi_flight_release(f, NULL);
     bgmqi_flight_free(f);
 }
 END_TEST
 
-START_TEST(without_a_file_there_are_no_slots)
+START_TEST(full_ring_takes_over_the_oldest)
+{
+    struct flight_log log;
+    struct flight *f = opened(&log);
+    bgmqi_flight_log_fini(&log);
+    struct flight_ring *r = bgmqi_flight_take(f);
+    struct flight_slot *first = flight_begin(r, 1, 1);
+    for (uint64_t id = 2; id <= FLIGHT_RING; id++)
+        ck_assert_ptr_ne(flight_begin(r, id, 1), first);
+    ck_assert_ptr_eq(flight_begin(r, 1000, 1), first);
+    flight_committed(first, 1); /* too late: it is somebody else's */
+    ck_assert_uint_eq(atomic_load(&first->id), 1000);
+    ck_assert_ptr_null(flight_begin(NULL, 1, 1));
+    bgmqi_flight_free(f);
+    expect_in_flight(FLIGHT_RING);
+}
+END_TEST
+
+START_TEST(without_a_file_there_are_no_rings)
 {
     ck_assert_ptr_null(bgmqi_flight_take(NULL));
     bgmqi_flight_release(NULL, NULL);
@@ -166,12 +186,12 @@ START_TEST(without_a_file_there_are_no_slots)
 }
 END_TEST
 
-START_TEST(slots_run_out)
+START_TEST(rings_run_out)
 {
     struct flight_log log;
     struct flight *f = opened(&log);
     bgmqi_flight_log_fini(&log);
-    struct flight_slot *last = NULL, *s;
+    struct flight_ring *last = NULL, *s;
     size_t n = 0;
     while ((s = bgmqi_flight_take(f)) != NULL) {
         ck_assert_ptr_ne(s, last);
@@ -188,15 +208,16 @@ END_TEST
 static void *take_and_release(void *flight)
 {
     for (int i = 0; i < 2000; i++) {
-        struct flight_slot *s = bgmqi_flight_take(flight);
-        ck_assert_uint_eq(atomic_load(&s->id), 0); /* nobody else's */
-        flight_begin(s, (uint64_t)i + 1, 1);
-        bgmqi_flight_release(flight, s);
+        struct flight_ring *r = bgmqi_flight_take(flight);
+        struct flight_slot *s = flight_begin(r, (uint64_t)i + 1, 1);
+        ck_assert_uint_eq(atomic_load(&s->id), (uint64_t)i + 1); /* nobody else's */
+        flight_end(s);
+        bgmqi_flight_release(flight, r);
     }
     return NULL;
 }
 
-START_TEST(threads_never_share_a_slot)
+START_TEST(threads_never_share_a_ring)
 {
     struct flight_log log;
     struct flight *f = opened(&log);
@@ -274,10 +295,11 @@ static Suite *suite(void)
     tcase_add_test(keeps, survives_the_killed_process);
     tcase_add_test(keeps, short_file_grows);
     TCase *slots = harness_case(s, "slots");
-    tcase_add_test(slots, released_slot_is_empty_and_given_again);
-    tcase_add_test(slots, without_a_file_there_are_no_slots);
-    tcase_add_test(slots, slots_run_out);
-    tcase_add_test(slots, threads_never_share_a_slot);
+    tcase_add_test(slots, released_ring_is_given_again_with_what_is_not_committed);
+    tcase_add_test(slots, full_ring_takes_over_the_oldest);
+    tcase_add_test(slots, without_a_file_there_are_no_rings);
+    tcase_add_test(slots, rings_run_out);
+    tcase_add_test(slots, threads_never_share_a_ring);
     TCase *safe = harness_case(s, "safe");
     tcase_add_test(safe, symlink_is_refused);
     tcase_add_test(safe, hard_link_is_refused);
