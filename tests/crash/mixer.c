@@ -16,8 +16,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static const char *const types[] = {"Plain", "Flaky",    "Keyed",
-                                    "Brief", "Fleeting", "Walk"};
+static const char *const types[] = {"Tx",    "Sink",  "Plain",    "Flaky",
+                                    "Keyed", "Brief", "Fleeting", "Walk"};
 enum { TYPES = sizeof(types) / sizeof(types[0]) };
 
 /* Exit statuses; the parent shows them. */
@@ -72,15 +72,23 @@ static int make_tables(const struct mixer *x)
 
 static int close_all(struct mixer *x)
 {
-    if (bgmq_close(x->mq))
+    int err;
+    do
+        err = bgmq_close(x->mq);
+    while (err == BGMQ_EBUSY); /* the grace is short */
+    if (err)
         return NO_CLOSE;
     bgmq_free(x->mq);
+    while (x->idle > 0)
+        if (sqlite3_close(x->connections[--x->idle]))
+            return NO_CLOSE;
     return 0;
 }
 
 static int work(struct mixer *x)
 {
-    static void *(*const parts[])(void *) = {mixer_publish, mixer_publish};
+    static void *(*const parts[])(void *) = {mixer_publish, mixer_publish,
+                                             mixer_publish_tx};
     enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
     struct part part[PARTS];
     pthread_t threads[PARTS];
