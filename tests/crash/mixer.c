@@ -163,12 +163,12 @@ static int end(struct mixer *x)
     return close_all(x);
 }
 
-/* A process that was killed is told of in warnings; errors are what the test is about. */
-static void keep_quiet(void *ctx, enum bgmq_level level, const char *text)
+/* What the library says of deaths and of the dead goes to the history, for whoever reads it. */
+static void keep(void *ctx, enum bgmq_level level, const char *text)
 {
-    (void)ctx;
-    if (level == BGMQ_LOG_ERROR)
-        fprintf(stderr, "mixer: %s\n", text);
+    const struct mixer *x = ctx;
+    if (level <= BGMQ_LOG_WARNING)
+        history_write(x->history, "# %.120s", text);
 }
 
 int mixer_main(int argc, char **argv)
@@ -198,7 +198,8 @@ int mixer_main(int argc, char **argv)
         .max_crashes = 3 + (unsigned)(x.seed % 3),
         .guests = 1,
         .stop_grace_ms = 5,
-        .log = keep_quiet,
+        .log = keep,
+        .log_ctx = &x,
     };
     struct bgmq_error error = {""};
     int err = bgmq_open(&x.mq, &options, &error);
