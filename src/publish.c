@@ -222,7 +222,9 @@ int bgmqi_publish(struct bgmq *mq, const struct publication *p,
     /* The message first: what is refused does not bring a type or queue into being. */
     struct address a = {.place = PLACE_INQ};
     struct message *m;
-    int err = bgmqi_publish_make(mq, p, &m);
+    int err = bgmqi_handle_draining(mq);
+    if (!err)
+        err = bgmqi_publish_make(mq, p, &m);
     if (err)
         return err;
     if (p->queue)
@@ -409,6 +411,8 @@ int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, size_t n,
         return BGMQ_EINVAL;
     if (n == 0)
         return 0;
+    if ((err = bgmqi_handle_draining(mq)) != 0)
+        return err;
     struct many w = {.mq = mq, .n = n};
     w.drafts = calloc(n, sizeof(*w.drafts));
     w.receipts = calloc(n, sizeof(*w.receipts));

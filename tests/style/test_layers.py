@@ -18,7 +18,7 @@ LAYERS = [
     ('0', 'lock clock err park'),
     ('0', 'log mem thread'),
     ('1', 'crc32c map utf8'),
-    ('2', 'json message retry'),
+    ('2', 'json message retry timing'),
     ('3', 'getter queue store ticket'),
     ('4', 'flight'),
     ('4', 'journal owner store_*'),
@@ -33,7 +33,7 @@ LAYERS = [
     ('9', 'publish register'),
     ('9', 'reply'),
     ('9', 'tx tx_*'),
-    ('9', 'consume inspect job progress service service_*'),
+    ('9', 'consume health inspect pause job progress service service_*'),
     ('9', 'testkit'),
     ('10', 'http'),
 ]
