@@ -51,10 +51,10 @@ struct bgmq {
     struct ticker *ticker;
     struct owner *owner;
     struct flight *flight;
-    struct kit *kit;                     /* NULL: no test service */
-    struct inbox *inbox;                 /* NULL: no database */
-    struct watch *watch;                 /* NULL: no guests; gone once shut */
-    struct tx_hub *hub;                  /* NULL: no database */
+    struct kit *kit;     /* NULL: no test service */
+    struct inbox *inbox; /* NULL: no database */
+    struct watch *watch; /* NULL: no guests; gone once shut */
+    struct tx_hub *hub;  /* NULL: no database */
     uint64_t replayed;
     unsigned
         deaths; /* of the process, in a row, each soon after it opened the database */
