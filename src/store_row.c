@@ -45,12 +45,13 @@ enum column {
     C_ERROR_AT
 };
 
-/* The number in C, cut to LOW .. HIGH; *ODD gets true when it had to be. */
+/* The number in C, cut to LOW .. HIGH; *ODD gets true when it had to be, or is no number. */
 static int64_t within(sqlite3_stmt *q, enum column c, int64_t low, int64_t high,
                       bool *odd)
 {
     int64_t v = sqlite3_column_int64(q, c);
-    *odd |= v < low || v > high;
+    int kind = sqlite3_column_type(q, (int)c);
+    *odd |= v < low || v > high || (kind != SQLITE_INTEGER && kind != SQLITE_NULL);
     return v < low ? low : v > high ? high : v;
 }
 
@@ -174,6 +175,7 @@ static int read_row(struct sqlite_store *s, sqlite3_stmt *q, struct store_row *r
                     struct message_ext *ext)
 {
     bool odd = read_numbers(q, row);
+    odd |= sqlite3_column_type(q, C_BODY) != SQLITE_BLOB;
     row->body = sqlite3_column_blob(q, C_BODY);
     row->len = (size_t)sqlite3_column_bytes(q, C_BODY);
     if (!row->body && row->len == 0)
