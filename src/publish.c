@@ -39,8 +39,7 @@ static int check_body(const struct bgmq *mq, const struct publication *p)
     return p->len > mq->config.max_body ? BGMQ_ETOOBIG : 0;
 }
 
-int bgmqi_publish_make(struct bgmq *mq, const struct publication *p,
-                       struct message **ret)
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct message **ret)
 {
     static const struct bgmq_message_options none;
     const struct bgmq_message_options *o = p->options ? p->options : &none;
@@ -223,7 +222,9 @@ int bgmqi_publish(struct bgmq *mq, const struct publication *p,
     /* The message first: what is refused does not bring a type or queue into being. */
     struct address a = {.place = PLACE_INQ};
     struct message *m;
-    int err = bgmqi_publish_make(mq, p, &m);
+    int err = bgmqi_handle_draining(mq);
+    if (!err)
+        err = bgmqi_publish_make(mq, p, &m);
     if (err)
         return err;
     if (p->queue)
@@ -307,8 +308,8 @@ static int many_draft(struct many *w, const struct bgmq_item *items)
                                 .options = items[i].options};
         struct type *t;
         struct message *m;
-        int err =
-            bgmqi_registry_valid(p.type) ? bgmqi_publish_make(w->mq, &p, &m) : BGMQ_EINVAL;
+        int err = bgmqi_registry_valid(p.type) ? bgmqi_publish_make(w->mq, &p, &m)
+                                               : BGMQ_EINVAL;
         if (err)
             return err;
         err = bgmqi_registry_type(w->mq->registry, p.type, &t);
@@ -410,6 +411,8 @@ int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, size_t n,
         return BGMQ_EINVAL;
     if (n == 0)
         return 0;
+    if ((err = bgmqi_handle_draining(mq)) != 0)
+        return err;
     struct many w = {.mq = mq, .n = n};
     w.drafts = calloc(n, sizeof(*w.drafts));
     w.receipts = calloc(n, sizeof(*w.receipts));

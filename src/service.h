@@ -20,4 +20,17 @@ void bgmqi_service_rouse(struct bgmq *mq);
 /* Sets or clears the cancel flag of every handler that runs. */
 void bgmqi_service_cancel(struct bgmq *mq, bool cancel);
 
+/* The ticker's work besides types' due times; returns milliseconds until there is more (ticker.h).
+ * Its CTX is MQ, and so is that of the next three, upcalls of types and workers. */
+int64_t bgmqi_service_tick(void *ctx);
+/* An attempt has to be looked at by MONO_NS. */
+void bgmqi_service_deadline(void *ctx, int64_t mono_ns);
+/* A handler ended. */
+void bgmqi_service_idle(void *ctx);
+/* The ticker is to look now. */
+void bgmqi_service_poke(void *ctx);
+
+/* Handlers that run now, also those that were given up. */
+size_t bgmqi_service_running(struct bgmq *mq);
+
 #endif

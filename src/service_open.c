@@ -9,8 +9,8 @@
 #include "inbox.h"
 #include "reply.h"
 #include "service.h"
-#include "watch.h"
 #include "tx.h"
+#include "watch.h"
 
 #define MS INT64_C(1000000)
 
@@ -58,43 +58,8 @@ static void on_change(void *ctx)
 static void on_failed(void *ctx)
 {
     struct bgmq *mq = ctx;
-    atomic_store(&mq->types.started, false);
+    atomic_store(&mq->types.started, GATE_SHUT);
     bgmqi_service_rouse(mq);
-}
-
-/* The ticker's other work: the cancel flags of a requested stop, workers that ended, rows of the
- * inbox that were left for later. */
-static int64_t on_tick(void *ctx)
-{
-    struct bgmq *mq = ctx;
-    int64_t now = clock_mono_ns(mq->clock), next = INT64_MAX;
-    bool cancel = false;
-    lock_take(&mq->life);
-    if (mq->cancel_ns && now >= mq->cancel_ns) {
-        mq->cancel_ns = 0;
-        cancel = true;
-    } else if (mq->cancel_ns) {
-        next = (mq->cancel_ns - now) / MS + 1;
-    }
-    for (struct crew *c = mq->crews; c; c = c->next)
-        bgmqi_pool_reap(c->pool);
-    lock_drop(&mq->life);
-    if (cancel)
-        bgmqi_service_cancel(mq, true);
-    int64_t due = bgmqi_inbox_due(mq->inbox);
-    if (due != INT64_MAX && due / MS + 1 < next)
-        next = due / MS + 1;
-    return next;
-}
-
-static void on_idle(void *ctx)
-{
-    struct bgmq *mq = ctx;
-    if (atomic_load_explicit(&mq->types.started, memory_order_relaxed))
-        return;
-    lock_take(&mq->idle_lock);
-    PTHREAD_OK(pthread_cond_broadcast(&mq->idle));
-    lock_drop(&mq->idle_lock);
 }
 
 /* ---- open -------------------------------------------------------------------------- */
@@ -242,7 +207,7 @@ static int open_parts(struct bgmq *mq, struct bgmq_error *error)
                                 .clock = mq->clock,
                                 .stack_size = mq->config.stack_size,
                                 .by_hand = mq->kit != NULL,
-                                .also = on_tick,
+                                .also = bgmqi_service_tick,
                                 .ctx = mq};
     err = bgmqi_ticker_open(&mq->ticker, &to);
     return err || !mq->config.database ? err : open_store(mq, error);
@@ -286,7 +251,12 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
     mq->types.log = &mq->config.log;
     mq->types.budget = &mq->budget;
     atomic_init(&mq->types.ids, 1);
+    mq->types.max_crashes = mq->config.max_crashes;
+    mq->types.together = kit != NULL;
+    mq->types.timing = mq->config.metrics_interval_ms != 0;
     mq->types.due = on_due;
+    mq->types.deadline = bgmqi_service_deadline;
+    atomic_init(&mq->deadline_ns, INT64_MAX);
     mq->types.ctx = mq;
     mq->workers = (struct worker_env){.service = mq,
                                       .clock = clock,
@@ -295,7 +265,8 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
                                       .by_hand = kit != NULL,
                                       .reply = bgmqi_reply_send,
                                       .tx_over = bgmqi_tx_job_over,
-                                      .idle = on_idle,
+                                      .idle = bgmqi_service_idle,
+                                      .gone = bgmqi_service_poke,
                                       .ctx = mq};
     err = open_parts(mq, error);
     mq->config.database = NULL; /* was lent */

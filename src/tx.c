@@ -153,8 +153,7 @@ static int publish(struct bgmq *mq, struct tx_conn *c, const struct publication 
     sqlite3_int64 rowid = sqlite3_last_insert_rowid(c->db);
     err = write_row(c, x, &owner);
     sqlite3_set_last_insert_rowid(c->db, rowid);
-    bool refused =
-        owner && p->options && p->options->on_conflict == BGMQ_CONFLICT_REFUSE;
+    bool refused = owner && p->options && p->options->on_conflict == BGMQ_CONFLICT_REFUSE;
     if (!err && refused)
         err = BGMQ_EEXIST;
     if (!err) {

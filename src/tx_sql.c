@@ -120,7 +120,7 @@ int bgmqi_tx_sql_key(sqlite3 *db, const struct store_op *op, uint64_t *owner)
         sqlite3_bind_int64(s.q, 3, op->at_ms);
     if (s.rc == SQLITE_OK && (rc = sqlite3_step(s.q)) == SQLITE_ROW)
         *owner = (uint64_t)sqlite3_column_int64(s.q, 0);
-    rc = s.rc != SQLITE_OK ? s.rc
+    rc = s.rc != SQLITE_OK                       ? s.rc
          : rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK
                                                  : rc;
     sqlite3_finalize(s.q);

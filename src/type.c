@@ -48,6 +48,8 @@ void bgmqi_type_free(struct type *t)
     bgmqi_queue_clear(&t->dlq);
     bgmqi_queue_clear(&t->outq);
     bgmqi_queue_clear(&t->out);
+    bgmqi_queue_clear(&t->suspects[LANE_INQ]);
+    bgmqi_queue_clear(&t->suspects[LANE_PRIORITYQ]);
     bgmqi_heap_clear(&t->priorityq);
     bgmqi_heap_clear(&t->delayed);
     bgmqi_mem_refund_all(&t->memory);
@@ -121,8 +123,7 @@ void bgmqi_type_unlock(struct type *t)
     t->garbage = (struct queue){.len = 0};
     t->due_hint = INT64_MAX;
     bool urgent = t->priorityq.len || t->getters[LANE_INQ].head ||
-                  t->getters[GETTERS_OUTQ].head ||
-                  !atomic_load_explicit(&t->env->started, memory_order_relaxed);
+                  t->getters[GETTERS_OUTQ].head || !bgmqi_type_may_claim(t);
     if (urgent != atomic_load_explicit(&t->urgent, memory_order_relaxed))
         atomic_store(&t->urgent, urgent);
     lock_drop(&t->lock);
@@ -222,10 +223,40 @@ static void hand_out(struct type *t, struct message *m)
     t->taken++;
 }
 
+/* M ran when the process died: it waits to be run alone. */
+static void place_suspect(struct type *t, struct message *m, enum lane lane, bool front)
+{
+    m->place = PLACE_SUSPECT;
+    if (front)
+        bgmqi_queue_push_front(&t->suspects[lane], m);
+    else
+        bgmqi_queue_push(&t->suspects[lane], m);
+    atomic_fetch_add(&t->env->suspects, 1);
+    t->due_hint = INT64_MIN; /* the ticker lets them run (solo.c) */
+}
+
+struct message *bgmqi_type_pop_suspect(struct type *t, enum lane lane)
+{
+    struct message *m = bgmqi_queue_pop(&t->suspects[lane]);
+    if (m)
+        atomic_fetch_sub(&t->env->suspects, 1);
+    return m;
+}
+
+struct message *bgmqi_type_next_suspect(struct type *t)
+{
+    struct message *m = bgmqi_type_pop_suspect(t, LANE_PRIORITYQ);
+    return m ? m : bgmqi_type_pop_suspect(t, LANE_INQ);
+}
+
 void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
 {
     if (lane != LANE_DELAYED && bgmqi_getters_offer(&t->getters[lane], m)) {
         hand_out(t, m);
+        return;
+    }
+    if (m->crashes && !t->env->together && (lane == LANE_INQ || lane == LANE_PRIORITYQ)) {
+        place_suspect(t, m, lane, false);
         return;
     }
     switch (lane) {
@@ -257,6 +288,10 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
 void bgmqi_type_place_back(struct type *t, struct message *m)
 {
     bgmqi_type_leave_out(t, m);
+    if (m->crashes && !t->env->together) {
+        place_suspect(t, m, bgmqi_type_ready_lane(m), true);
+        return;
+    }
     if (m->priority > 0) {
         m->place = PLACE_PRIORITYQ;
         bgmqi_heap_push(&t->priorityq, m);

@@ -31,13 +31,16 @@ struct type {
      * they have claimed.  Written under lock, read by workers without. */
     CACHE_GAP(gap_config);
     _Atomic bool urgent;
+    _Atomic bool paused;
     CACHE_GAP(gap_urgent);
 
     struct lock lock;
     /* protected by lock */
     struct queue inq, dlq, outq;
     struct heap priorityq, delayed;
-    struct queue out;   /* running and taken */
+    struct queue out; /* running and taken */
+    struct queue
+        suspects[2];    /* they would be in inq, priorityq but for what they may do */
     struct queue limbo; /* held by the journal, on their way to a place */
     /* Ends of messages that were heaped, in the journal and not committed yet, in order: their
      * rows must not be taken for waiting ones by a load. */
@@ -48,14 +51,16 @@ struct type {
     struct allowance memory;
     struct map keys; /* unique keys of messages without a row */
     uint64_t added, taken, outq_added, dlq_added;
+    uint64_t expired, timeouts;
     unsigned streak; /* starts from priorityq since the last from inq */
     int64_t last_tick_ms;
     struct desk *desks;     /* in the order their workers came */
     struct desk *spare;     /* of workers that left, to be used again */
     struct bgmq_stats past; /* of workers that left */
-    struct desk *parked;    /* the last to park is the first to be woken */
-    bool waking;            /* a woken worker has not come to the lock yet */
-    bool batching;          /* some desk may hold claimed messages that did not start */
+    struct timing past_timing;
+    struct desk *parked; /* the last to park is the first to be woken */
+    bool waking;         /* a woken worker has not come to the lock yet */
+    bool batching;       /* some desk may hold claimed messages that did not start */
     unsigned workers;
     struct journal_load load;
     uint64_t wanted_id;  /* the dead message that the next load looks for */
@@ -106,12 +111,19 @@ struct desk {
     unsigned n_finished; /* done well, still on type.out */
     struct message *current;
     struct bgmq_stats stats;
+    struct timing timing;
+    bool alone; /* what it has claimed is a suspect, to be run with nothing beside it */
+    /* of the current attempt; its worker may read them without the lock */
+    uint8_t fate; /* enum fate */
+    unsigned attempt;
+    struct flight_slot *slot;      /* NULL: none */
+    int64_t start_ns;              /* monotonic, as the next two */
+    int64_t deadline_ns, stuck_ns; /* INT64_MAX: it has no time-out */
 
     /* used by the worker only */
-    unsigned holds;           /* calls of hold not taken back */
-    struct flight_slot *slot; /* of the attempt; NULL: none */
-    int64_t mean_ns;          /* of the handler, exponentially weighted; 0: not known */
-    int64_t mark_ns;          /* when the current handler started */
+    unsigned holds;  /* calls of hold not taken back */
+    int64_t mean_ns; /* of the handler, exponentially weighted; 0: not known */
+    int64_t mark_ns; /* when the current handler started */
     int64_t batch_mono_ns, batch_wall_ms; /* both clocks, read together */
 };
 
@@ -175,6 +187,14 @@ void bgmqi_type_evict(struct type *t, enum lane lane);
 void bgmqi_type_add_stats(struct bgmq_stats *sum, const struct bgmq_stats *s);
 /* Moves what DESKs of T have finished to outq (type_desk.c). */
 void bgmqi_type_collect(struct type *t);
+/* Takes what D holds: what is finished, to outq; and when CLAIMS, what it has claimed and not
+ * started, back to the front in its order. */
+void bgmqi_desk_clear(struct desk *d, bool claims);
+/* True when T's workers may claim what is no suspect. */
+bool bgmqi_type_may_claim(const struct type *t);
+/* The first suspect of LANE (inq, priorityq), or of both; NULL: none. */
+struct message *bgmqi_type_pop_suspect(struct type *t, enum lane lane);
+struct message *bgmqi_type_next_suspect(struct type *t);
 /* ---- loading (type_load.c, type_search.c); the journal's thread -------------------- */
 
 /* A message made of ROW, place NONE; NULL: out of memory. */
@@ -202,7 +222,7 @@ void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
 /* M, off type.out, has a row in BACKLOG at (LANE, key, M->seq) by such a transaction: it finds its
  * place there.  The lock is held; takes ENTRY. */
 void bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
-                                 struct journal_entry *entry);
+                                struct journal_entry *entry);
 /* An entry, whatever it takes: waits while memory is short.  No lock is held. */
 struct journal_entry *bgmqi_type_entry(void);
 
