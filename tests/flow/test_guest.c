@@ -265,12 +265,14 @@ START_TEST(message_waits_until_an_owner_opens)
     send(g, "1");
     send(g, "2");
     OK(bgmq_guest_status(g, &text));
-    ck_assert_str_eq(text, "T: 0 waiting, 0 delayed, 0 dead, 2 in the inbox\n");
+    ck_assert_str_eq(text,
+                     "T: 0 waiting, 0 delayed, 0 dead, 2 in the inbox, 0 refused\n");
     free(text);
     struct bgmq *mq = flow_open(1); /* without the option: it looks once */
     WAIT_UNTIL(taken_over(mq) == 2);
     OK(bgmq_guest_status(g, &text));
-    ck_assert_str_eq(text, "T: 2 waiting, 0 delayed, 0 dead, 0 in the inbox\n");
+    ck_assert_str_eq(text,
+                     "T: 2 waiting, 0 delayed, 0 dead, 0 in the inbox, 0 refused\n");
     free(text);
     flow_expect(mq, "mq:T.inq", "1");
     flow_expect(mq, "mq:T.inq", "2");
