@@ -4,8 +4,9 @@
  * when it gives up a handler; the user's functions are called from nowhere else.
  *
  * What a handler does to its thread.  pthread_exit unwinds to run_worker, whose clean-up settles
- * the attempt as failed; that is why the job is part of the worker and not on the stack.  Cancellation
- * is off: it is set so again after each handler, and the signal mask before the thread waits for its next messages. */
+ * the attempt as failed; that is why the job is part of the worker, and not on the stack.
+ * Cancellation is off, and is put off again after each handler; the signal mask is put right when
+ * the worker comes for more messages (type_desk.c). */
 #include "worker.h"
 
 #include <assert.h>
