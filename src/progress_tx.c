@@ -98,8 +98,7 @@ static int write_row(struct bgmq_job *job, sqlite3 *db, const struct cursor *c)
         return 0;
     /* From here on its INSERT is not taken back without this row. */
     job->message->kept = true;
-    return bgmqi_tx_sql_err(
-        bgmqi_tx_sql_cursor(db, job->message->id, c->bytes, c->len));
+    return bgmqi_tx_sql_err(bgmqi_tx_sql_cursor(db, job->message->id, c->bytes, c->len));
 }
 
 int bgmq_job_save_cursor_tx(struct bgmq_job *job, struct sqlite3 *db, const void *bytes,

@@ -281,8 +281,9 @@ START_TEST(trigger_of_the_application_publishes)
 {
     open_all();
     OK(bgmq_sqlite_prepare(mq, db));
-    app_sql(db, "CREATE TRIGGER order_made AFTER INSERT ON effect BEGIN"
-                " INSERT INTO bgmq_inbox(type, body) VALUES('T', 'order ' || new.id); END");
+    app_sql(db,
+            "CREATE TRIGGER order_made AFTER INSERT ON effect BEGIN"
+            " INSERT INTO bgmq_inbox(type, body) VALUES('T', 'order ' || new.id); END");
     app_sql(db, "BEGIN; INSERT INTO effect VALUES(1, 0); INSERT INTO effect VALUES(2, 0);"
                 "COMMIT");
     flow_expect(mq, "mq:T.inq", "order 1");
@@ -341,7 +342,8 @@ START_TEST(hooks_and_the_last_rowid_stay_the_applications)
     sqlite3_update_hook(db, on_update, &hooked[1]);
     sqlite3_rollback_hook(db, on_rollback, &hooked[2]);
     OK(bgmq_sqlite_prepare(mq, db));
-    memset(hooked, 0, sizeof(hooked)); /* that made a TEMP TRIGGER, in a commit of its own */
+    memset(hooked, 0,
+           sizeof(hooked)); /* that made a TEMP TRIGGER, in a commit of its own */
     app_sql(db, "BEGIN; INSERT INTO effect(rowid, id, n) VALUES(4711, 1, 1)");
     app_publish(mq, db, "T", "a");
     ck_assert_int_eq(sqlite3_last_insert_rowid(db), 4711);
