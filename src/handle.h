@@ -55,7 +55,6 @@ struct bgmq {
     struct inbox *inbox;                 /* NULL: no database */
     struct watch *watch;                 /* NULL: no guests; gone once shut */
     struct tx_hub *hub;                  /* NULL: no database */
-    void (*inbox_ring)(struct bgmq *mq); /* somebody wrote to the inbox; or NULL */
     uint64_t replayed;
     unsigned
         deaths; /* of the process, in a row, each soon after it opened the database */

@@ -4,13 +4,15 @@
  * journal's thread and whoever looks read it, under its lock.  A save at BEHIND costs a copy and
  * that lock: the entry in the journal is the same for all saves until the writer comes to it.
  * Nothing here may wait, but for the commit that the handler asked for. */
+#include "progress.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "handle.h"
 #include "utf8.h"
 
-enum { CURSOR_MAX = 64 << 10, RESULT_MAX = 1 << 20, TEXT_MAX = 200 };
+enum { RESULT_MAX = 1 << 20, TEXT_MAX = 200 };
 
 /* What one call changes. */
 struct change {
@@ -27,8 +29,7 @@ static bool is_stored(const struct bgmq_job *job)
     return job->message->level > BGMQ_MEMORY && job->env->service->journal;
 }
 
-/* Sees to it that JOB, which is held, has a progress.  ENOMEM. */
-static int prepare(struct bgmq_job *job)
+int bgmqi_progress_prepare(struct bgmq_job *job)
 {
     if (!job->progress && (job->progress = bgmqi_progress_new()) != NULL)
         bgmqi_type_set_progress(job->type, job->message, job->progress);
@@ -130,7 +131,7 @@ static int save_committed(struct bgmq_job *job, struct change *c,
 
 static int save(struct bgmq_job *job, struct change *c, enum bgmq_durability level)
 {
-    int err = bgmqi_desk_hold(job->desk) ? prepare(job) : BGMQ_ELOST;
+    int err = bgmqi_desk_hold(job->desk) ? bgmqi_progress_prepare(job) : BGMQ_ELOST;
     if (!err && is_stored(job) && bgmqi_journal_failed(job->env->service->journal))
         err = BGMQ_ESTORE;
     if (!err)
@@ -146,7 +147,7 @@ static int save(struct bgmq_job *job, struct change *c, enum bgmq_durability lev
 int bgmq_job_save_cursor(struct bgmq_job *job, const void *bytes, size_t len,
                          enum bgmq_durability level)
 {
-    if (!job || (!bytes && len) || len > CURSOR_MAX || level < BGMQ_DEFAULT ||
+    if (!job || (!bytes && len) || len > BGMQI_CURSOR_MAX || level < BGMQ_DEFAULT ||
         level == BGMQ_MEMORY || level > BGMQ_DISK)
         return BGMQ_EINVAL;
     struct change c = {.cursor = true, .len = len};
@@ -189,7 +190,7 @@ int bgmq_job_result(struct bgmq_job *job, const void *bytes, size_t len)
         return BGMQ_ENOMEM;
     int err = BGMQ_ELOST;
     if (bgmqi_desk_hold(job->desk)) {
-        err = prepare(job);
+        err = bgmqi_progress_prepare(job);
         bgmqi_desk_unhold(job->desk);
     }
     if (err) {

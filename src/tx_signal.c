@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#include "inbox.h"
+
 struct signal_table {
     sqlite3_vtab base;
     struct tx_conn *conn;
@@ -61,8 +63,8 @@ static void deliver(struct tx_conn *c)
         next = items->next;
         items->committed(items, mq);
     }
-    if (mq && rung && mq->inbox_ring)
-        mq->inbox_ring(mq);
+    if (mq && rung)
+        bgmqi_inbox_ring(mq);
     if (mq)
         bgmqi_tx_hub_leave(c->hub);
 }

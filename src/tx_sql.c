@@ -223,3 +223,16 @@ int bgmqi_tx_sql_error(sqlite3 *db, const struct store_op *op)
     }
     return sql_run(&s);
 }
+
+int bgmqi_tx_sql_cursor(sqlite3 *db, uint64_t id, const void *bytes, size_t len)
+{
+    struct sql s = sql_of(db, "INSERT INTO main.bgmq_progress(id, cursor, number, text)"
+                              " VALUES(?1, ?2, 0, NULL)"
+                              " ON CONFLICT(id) DO UPDATE SET cursor = excluded.cursor");
+    if (s.rc == SQLITE_OK) {
+        sqlite3_bind_int64(s.q, 1, (int64_t)id);
+        if (bytes)
+            sqlite3_bind_blob64(s.q, 2, bytes, len, SQLITE_STATIC);
+    }
+    return sql_run(&s);
+}

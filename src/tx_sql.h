@@ -26,4 +26,7 @@ int bgmqi_tx_sql_end(sqlite3 *db, const struct store_op *op);
 /* Notes the failure of OP as that of an attempt. */
 int bgmqi_tx_sql_error(sqlite3 *db, const struct store_op *op);
 
+/* Keeps a cursor for message ID; BYTES may be NULL. */
+int bgmqi_tx_sql_cursor(sqlite3 *db, uint64_t id, const void *bytes, size_t len);
+
 #endif
