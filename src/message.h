@@ -137,7 +137,7 @@ struct progress *bgmqi_progress_new(void);
 struct progress *bgmqi_progress_ref(struct progress *p); /* NULL is allowed */
 void bgmqi_progress_unref(struct progress *p);           /* likewise */
 /* A new one with what P keeps between attempts, all but the result, and with CURSOR (taken) in
- * place of its cursor when REPLACE.  P may be NULL.  NULL: out of memory, CURSOR is the caller's. */
+ * place of its cursor when REPLACE.  P may be NULL.  NULL: out of memory, CURSOR is not taken. */
 struct progress *bgmqi_progress_copy(struct progress *p, bool replace, void *cursor,
                                      size_t len);
 /* A copy of LEN bytes with a NUL behind them; NULL: out of memory. */

@@ -210,7 +210,10 @@ static int open_parts(struct bgmq *mq, struct bgmq_error *error)
                                 .also = bgmqi_service_tick,
                                 .ctx = mq};
     err = bgmqi_ticker_open(&mq->ticker, &to);
-    return err || !mq->config.database ? err : open_store(mq, error);
+    if (!err && mq->config.database)
+        err = open_store(mq, error);
+    /* Last: it looks at all that was made here. */
+    return err ? err : bgmqi_ticker_start(mq->ticker);
 }
 
 static void init_condition(pthread_cond_t *c)

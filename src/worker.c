@@ -348,12 +348,16 @@ static void work(struct worker *w)
 
 bool bgmqi_worker_step(struct worker *w)
 {
+    const struct worker_env *env = w->env;
     struct message *m;
+    int before;
     if (!bgmqi_desk_try(w->desk, &m))
         return false;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
     if (!turn(w, m))
-        leave(w);
-    w->env->idle(w->env->ctx);
+        leave(w); /* and W may be freed */
+    pthread_setcancelstate(before, NULL);
+    env->idle(env->ctx);
     return true;
 }
 
@@ -398,10 +402,8 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
 void bgmqi_worker_quit(struct worker *w)
 {
     bgmqi_desk_quit(w->desk);
-    if (w->env->by_hand) {
-        bgmqi_desk_leave(w->desk);
-        atomic_store(&w->ended, true);
-    }
+    if (w->env->by_hand && !bgmqi_worker_lost(w)) /* the lost leave when they return */
+        leave(w);
 }
 
 bool bgmqi_worker_ended(const struct worker *w)
