@@ -153,9 +153,11 @@ static int open_inbox(struct bgmq *mq, struct bgmq_error *error)
                                .changed = on_change,
                                .ctx = mq};
     int err = mq->config.guests ? bgmqi_watch_open(&mq->watch, &wo, error) : 0;
-    if (!err)
-        bgmqi_inbox_ring(mq);
-    return err;
+    if (err)
+        return err;
+    mq->inbox_ring = bgmqi_inbox_ring;
+    bgmqi_inbox_ring(mq);
+    return 0;
 }
 
 static int open_store(struct bgmq *mq, struct bgmq_error *error)

@@ -265,6 +265,7 @@ int bgmqi_store_write_apply(struct store *store, struct store_op *ops, size_t n,
         bgmqi_err_set(text, 0, "out of memory");
         return STORE_FAIL_FULL;
     }
+    s->patience_ms = APPLY_PATIENCE_MS;
     struct batch b;
     int failure = NOT_ALL_THERE;
     for (int gather = 1; gather >= 0; gather--) {
