@@ -155,7 +155,6 @@ static int open_inbox(struct bgmq *mq, struct bgmq_error *error)
     int err = mq->config.guests ? bgmqi_watch_open(&mq->watch, &wo, error) : 0;
     if (err)
         return err;
-    mq->inbox_ring = bgmqi_inbox_ring;
     bgmqi_inbox_ring(mq);
     return 0;
 }

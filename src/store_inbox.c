@@ -123,7 +123,7 @@ int bgmqi_store_inbox_rows(struct store *store, uint64_t after, size_t limit,
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     if (after >= INT64_MAX)
         return 0;
     /* A row that somebody put below 0 has its turn, too: it is refused. */

@@ -10,7 +10,7 @@ int bgmqi_store_load_rows(struct store *store, uint32_t type, enum lane lane, in
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     if (limit > INT32_MAX)
         limit = INT32_MAX;
     sqlite3_stmt *q = s->q[Q_LOAD];
@@ -30,7 +30,7 @@ int bgmqi_store_load_types(struct store *store, store_type_fn *fn, void *ctx)
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     sqlite3_stmt *q = s->q[Q_TYPES];
     int n = 0, result = 0, rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {

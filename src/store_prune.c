@@ -17,6 +17,18 @@ static bool has_row(struct sqlite_store *s, enum statement q, int *rc)
     return found;
 }
 
+int bgmqi_store_prune_look(struct sqlite_store *s)
+{
+    sqlite3_stmt *q = s->q[Q_HISTORY_BOUNDS];
+    int rc = sqlite3_step(q);
+    if (rc == SQLITE_ROW) {
+        s->history_first = sqlite3_column_int64(q, 0);
+        s->history_last = sqlite3_column_int64(q, 1);
+    }
+    sqlite3_reset(q);
+    return rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
 int bgmqi_store_prune_history(struct sqlite_store *s, int64_t first, int64_t last)
 {
     /* Most files have no errors noted: then their rows are not asked for one by one. */
@@ -80,9 +92,12 @@ int bgmqi_store_prune_upkeep(struct store *store, int64_t now_ms)
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     int64_t last = 0;
-    int rc = find_old(s, now_ms, &last);
+    int rc =
+        bgmqi_store_prune_look(s); /* transactions of the application add rows, too */
+    if (rc == SQLITE_OK)
+        rc = find_old(s, now_ms, &last);
     bool keys = false;
     if (rc == SQLITE_OK) {
         sqlite3_bind_int64(s->q[Q_UNIQUE_EXPIRED], 1, now_ms);
@@ -103,7 +118,7 @@ int bgmqi_store_prune_upkeep(struct store *store, int64_t now_ms)
         rc = bgmqi_store_sqlite_commit(s);
     }
     if (rc != SQLITE_OK)
-        return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, stage, NULL));
+        return bgmqi_store_sqlite_err(s, bgmqi_store_sqlite_fail(s, rc, stage, NULL));
     if (last)
         s->history_first = last + 1;
     return 1; /* the next call finds out, and is cheap when there is no more */

@@ -46,10 +46,10 @@ static int charge(struct sqlite_store *s, uint64_t id, uint32_t attempt, bool cr
     return SQLITE_OK; /* it ended before the process did */
 }
 
-static int move(struct sqlite_store *s, int64_t up_to)
+static int move(struct sqlite_store *s, int64_t up_to, enum statement how)
 {
-    sqlite3_bind_int64(s->q[Q_RECOVER_MOVE], 1, up_to);
-    int rc = bgmqi_store_sqlite_run(s, Q_RECOVER_MOVE);
+    sqlite3_bind_int64(s->q[how], 1, up_to);
+    int rc = bgmqi_store_sqlite_run(s, how);
     if (rc != SQLITE_OK)
         return rc;
     sqlite3_bind_int64(s->q[Q_RECOVER_CLEAR], 1, up_to);
@@ -103,9 +103,52 @@ static int note_death(struct sqlite_store *s, const struct store_boot *boot,
     return rc;
 }
 
-/* One transaction; *LAST: nothing is left. */
+/* *ODD: rows that stand at a place that is none of ours. */
+static int count(struct sqlite_store *s, struct store_booted *ret, int64_t *odd)
+{
+    sqlite3_stmt *q = s->q[Q_UNFINISHED];
+    int rc = sqlite3_step(q);
+    if (rc == SQLITE_ROW) {
+        ret->unfinished = (uint64_t)sqlite3_column_int64(q, 0);
+        *odd = sqlite3_column_int64(q, 1);
+    }
+    sqlite3_reset(q);
+    return rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
+/* Once all is in BACKLOG: what stands at a place that is none of ours would never be found.  It
+ * goes to the dlq, with where it was as its error; a type that has no name gets one. */
+static int mend(struct sqlite_store *s, const struct store_boot *boot,
+                struct store_booted *ret)
+{
+    int64_t odd = 0;
+    int rc = count(s, ret, &odd);
+    if (rc == SQLITE_OK && odd) {
+        rc = bgmqi_store_sqlite_run(s, Q_MEND_TYPE);
+        if (rc == SQLITE_OK) {
+            sqlite3_bind_int64(s->q[Q_MEND_PLACE], 1, boot->now_ms);
+            rc = bgmqi_store_sqlite_run(s, Q_MEND_PLACE);
+        }
+        if (rc == SQLITE_OK)
+            rc = count(s, ret, &odd);
+    }
+    return rc == SQLITE_OK ? bgmqi_store_sqlite_run(s, Q_MEND_UNKNOWN) : rc;
+}
+
+/* The last chunk has all that is done once. */
+static int finish(struct sqlite_store *s, const struct store_boot *boot,
+                  struct store_booted *ret)
+{
+    int rc = note_death(s, boot, ret);
+    if (rc == SQLITE_OK)
+        rc = mend(s, boot, ret);
+    return rc == SQLITE_OK ? bgmqi_store_sqlite_run(s, Q_PROGRESS_STRAY) : rc;
+}
+
+/* One transaction; *LAST: nothing is left.  *HOW it moves becomes another when a row does not
+ * fit; then nothing was changed. */
 static int recover_chunk(struct sqlite_store *s, const struct store_boot *boot,
-                         struct store_booted *ret, bool *last)
+                         struct store_booted *ret, bool *last, enum statement *how)
 {
     int64_t up_to = 0;
     enum stage stage = STAGE_BEGIN;
@@ -115,18 +158,22 @@ static int recover_chunk(struct sqlite_store *s, const struct store_boot *boot,
         rc = find_chunk(s, &up_to);
     }
     *last = up_to == INT64_MAX;
-    if (*last && rc == SQLITE_OK)
-        rc = note_death(s, boot, ret);
     if (rc == SQLITE_OK)
-        rc = move(s, up_to);
+        rc = move(s, up_to, *how);
+    if ((rc & 0xff) == SQLITE_CONSTRAINT && *how == Q_RECOVER_MOVE) {
+        *how = Q_RECOVER_SALVAGE;
+        *last = false;
+        bgmqi_store_sqlite_fail(s, rc, stage, NULL);
+        return s->dead ? s->dead_err : 0;
+    }
     if (*last && rc == SQLITE_OK)
-        rc = bgmqi_store_sqlite_run(s, Q_PROGRESS_STRAY);
+        rc = finish(s, boot, ret);
     if (rc == SQLITE_OK) {
         stage = STAGE_COMMIT;
         rc = bgmqi_store_sqlite_commit(s);
     }
     if (rc != SQLITE_OK)
-        return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, stage, NULL));
+        return bgmqi_store_sqlite_err(s, bgmqi_store_sqlite_fail(s, rc, stage, NULL));
     return 0;
 }
 
@@ -135,16 +182,13 @@ int bgmqi_store_recover_all(struct store *store, const struct store_boot *boot,
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
+    enum statement how = Q_RECOVER_MOVE;
     for (bool last = false; !last;) {
-        int err = recover_chunk(s, boot, ret, &last);
+        int err = recover_chunk(s, boot, ret, &last, &how);
         if (err)
             return err;
         store->ops->checkpoint(store, 0);
     }
-    sqlite3_stmt *q = s->q[Q_UNFINISHED];
-    int rc = sqlite3_step(q);
-    ret->unfinished = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(q, 0) : 0;
-    sqlite3_reset(q);
-    return rc == SQLITE_ROW ? 0 : bgmqi_store_sqlite_read_failed(s, rc);
+    return 0;
 }

@@ -45,13 +45,22 @@ enum column {
     C_ERROR_AT
 };
 
-/* The number in C, cut to LOW .. HIGH; *ODD gets true when it had to be. */
+/* The number in C, cut to LOW .. HIGH; *ODD gets true when it had to be, or is no number. */
 static int64_t within(sqlite3_stmt *q, enum column c, int64_t low, int64_t high,
                       bool *odd)
 {
     int64_t v = sqlite3_column_int64(q, c);
-    *odd |= v < low || v > high;
+    int kind = sqlite3_column_type(q, (int)c);
+    *odd |= v < low || v > high || kind != SQLITE_INTEGER;
     return v < low ? low : v > high ? high : v;
+}
+
+/* Likewise, in a column that may be NULL: then 0. */
+static int64_t within_if_any(sqlite3_stmt *q, enum column c, int64_t low, int64_t high,
+                             bool *odd)
+{
+    bool none = sqlite3_column_type(q, (int)c) == SQLITE_NULL;
+    return none ? 0 : within(q, c, low, high, odd);
 }
 
 /* NULL where the column is NULL.  Text with a NUL inside ends there. */
@@ -132,9 +141,9 @@ static const struct message_ext *read_ext(struct sqlite_store *s, sqlite3_stmt *
         .unique_key = text(q, C_UNIQUE_KEY),
         .type = text(q, C_BODY_TYPE),
         .channel = text(q, C_CHANNEL),
-        .expires_ms = within(q, C_EXPIRES, 0, INT64_MAX, odd),
-        .timeout_ms = (uint32_t)within(q, C_TIMEOUT, 0, UINT32_MAX, odd),
-        .unique = (uint8_t)within(q, C_UNIQUE_SCOPE, 0, last, odd),
+        .expires_ms = within_if_any(q, C_EXPIRES, 0, INT64_MAX, odd),
+        .timeout_ms = (uint32_t)within_if_any(q, C_TIMEOUT, 0, UINT32_MAX, odd),
+        .unique = (uint8_t)within_if_any(q, C_UNIQUE_SCOPE, 0, last, odd),
         .unique_until_ms = sqlite3_column_int64(q, C_UNIQUE_UNTIL)};
     const char *meta = text(q, C_META);
     *err = meta ? bgmqi_store_row_meta(s, meta, &ext->meta_len) : 0;
@@ -154,9 +163,9 @@ static bool read_numbers(sqlite3_stmt *q, struct store_row *row)
         .type = (uint32_t)within(q, C_TYPE, 0, UINT32_MAX, &odd),
         .lane = (enum lane)within(q, C_LANE, 0, LANES - 1, &odd),
         .id = (uint64_t)sqlite3_column_int64(q, C_ID),
-        .seq = (uint64_t)sqlite3_column_int64(q, C_SEQ),
+        .seq = (uint64_t)within(q, C_SEQ, 0, INT64_MAX, &odd),
         .key = sqlite3_column_int64(q, C_KEY),
-        .created_ms = sqlite3_column_int64(q, C_CREATED),
+        .created_ms = within(q, C_CREATED, INT64_MIN, INT64_MAX, &odd),
         .priority = (int)within(q, C_PRIORITY, INT16_MIN, INT16_MAX, &odd),
         .attempt = (unsigned)within(q, C_ATTEMPT, 0, UINT16_MAX, &odd),
         .max_attempts = (unsigned)within(q, C_MAX_ATTEMPTS, 0, UINT16_MAX, &odd),
@@ -174,6 +183,7 @@ static int read_row(struct sqlite_store *s, sqlite3_stmt *q, struct store_row *r
                     struct message_ext *ext)
 {
     bool odd = read_numbers(q, row);
+    odd |= sqlite3_column_type(q, C_BODY) != SQLITE_BLOB;
     row->body = sqlite3_column_blob(q, C_BODY);
     row->len = (size_t)sqlite3_column_bytes(q, C_BODY);
     if (!row->body && row->len == 0)

@@ -106,7 +106,7 @@ int bgmqi_store_search_rows(struct store *store, const struct store_search *what
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     if (what->id > INT64_MAX || what->after_id >= INT64_MAX)
         return 0; /* ids end there */
     struct row_walk walk = {.s = s,
@@ -160,7 +160,7 @@ int bgmqi_store_search_ended(struct store *store, uint64_t id, store_ended_fn *f
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     sqlite3_stmt *q = s->q[Q_HISTORY_LAST];
     sqlite3_bind_int64(q, 1, (int64_t)id);
     int rc = sqlite3_step(q), result = rc == SQLITE_ROW;
@@ -184,7 +184,7 @@ int bgmqi_store_search_errors(struct store *store, uint64_t id, store_error_fn *
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     sqlite3_stmt *q = s->q[Q_ERROR_LIST];
     sqlite3_bind_int64(q, 1, (int64_t)id);
     int n = 0, result = 0, rc;

@@ -80,6 +80,10 @@ static bool no_room(sqlite3 *db, int rc, bool log)
     return e == ENOSPC || e == EDQUOT || e == EFBIG;
 }
 
+/* What is left to do about a damaged file; nothing of it happens by itself. */
+#define RECIPE                                                                           \
+    "; stop, copy the file and its -wal, then: sqlite3 COPY .recover | sqlite3 NEW"
+
 static int classify(int rc, enum stage stage)
 {
     if (rc == SQLITE_IOERR_NOMEM)
@@ -110,8 +114,11 @@ static void die(struct sqlite_store *s, const char *doing, int rc, const char *w
 {
     if (s->dead)
         return;
+    bool damaged = (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
     s->dead = true;
-    bgmqi_err_set(&s->why_dead, 0, "%s: %s: %s (%d)", s->path, doing, why, rc);
+    s->dead_err = damaged ? BGMQ_ECORRUPT : BGMQ_ESTORE;
+    bgmqi_err_set(&s->why_dead, 0, "%s: %s: %s (%d)%s", s->path, doing, why, rc,
+                  damaged ? RECIPE : "");
 }
 
 int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
@@ -125,8 +132,10 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
                  sqlite3_errcode(s->w) != SQLITE_OK ? sqlite3_errmsg(s->w)
                                                     : sqlite3_errstr(rc));
     bgmqi_err_set(text, 0, "%s: %s: %s (%d)", s->path, doing[stage], why, rc);
-    if (failure == STORE_FAIL_DEAD)
+    if (failure == STORE_FAIL_DEAD) {
         die(s, doing[stage], rc, why);
+        bgmqi_err_set(text, 0, "%s", s->why_dead.text);
+    }
     if (!sqlite3_get_autocommit(s->w)) {
         int undone = bgmqi_store_sqlite_run(s, Q_ROLLBACK);
         if (!sqlite3_get_autocommit(s->w)) {
@@ -142,10 +151,10 @@ int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc)
     int failure = no_room(s->c, rc, false) ? STORE_FAIL_FULL : classify(rc, STAGE_COMMIT);
     if (failure == STORE_FAIL_DEAD)
         die(s, "check-pointing", rc, sqlite3_errmsg(s->c));
-    return bgmqi_store_sqlite_err(failure);
+    return bgmqi_store_sqlite_err(s, failure);
 }
 
-int bgmqi_store_sqlite_err(int failure)
+int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure)
 {
     switch (failure) {
     case STORE_FAIL_NONE:
@@ -155,7 +164,7 @@ int bgmqi_store_sqlite_err(int failure)
     case STORE_FAIL_FULL:
         return BGMQ_EFULL;
     default:
-        return BGMQ_ESTORE;
+        return s->dead ? s->dead_err : BGMQ_ESTORE;
     }
 }
 
@@ -163,7 +172,7 @@ int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc)
 {
     if ((rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM)
         return BGMQ_ENOMEM;
-    return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, STAGE_BODY, NULL));
+    return bgmqi_store_sqlite_err(s, bgmqi_store_sqlite_fail(s, rc, STAGE_BODY, NULL));
 }
 
 /* ---- open and close ---------------------------------------------------------------- */
@@ -188,24 +197,6 @@ static void store_close(struct store *store)
     store_free(s);
 }
 
-/* Where the history begins and ends, so that pruning needs no look. */
-static int find_history(struct sqlite_store *s)
-{
-    sqlite3_stmt *q = NULL;
-    int rc =
-        sqlite3_prepare_v2(s->w,
-                           "SELECT coalesce((SELECT min(seq) FROM main.bgmq_history), 1),"
-                           " coalesce((SELECT max(seq) FROM main.bgmq_history), 0)",
-                           -1, &q, NULL);
-    if (rc == SQLITE_OK && (rc = sqlite3_step(q)) == SQLITE_ROW) {
-        s->history_first = sqlite3_column_int64(q, 0);
-        s->history_last = sqlite3_column_int64(q, 1);
-        rc = SQLITE_OK;
-    }
-    sqlite3_finalize(q);
-    return rc;
-}
-
 static int open_all(struct sqlite_store *s, const struct store_options *options,
                     struct bgmq_error *error)
 {
@@ -214,11 +205,13 @@ static int open_all(struct sqlite_store *s, const struct store_options *options,
         return err;
     int rc = bgmqi_store_statement_prepare(s);
     if (rc == SQLITE_OK)
-        rc = find_history(s);
+        rc = bgmqi_store_prune_look(s);
     if (rc != SQLITE_OK) {
         bgmqi_err_set(error, 0, "%s: its tables: %s (%d)", s->path, sqlite3_errmsg(s->w),
                       rc);
-        return (rc & 0xff) == SQLITE_NOMEM ? BGMQ_ENOMEM : BGMQ_EOPEN;
+        return (rc & 0xff) == SQLITE_NOMEM     ? BGMQ_ENOMEM
+               : (rc & 0xff) == SQLITE_CORRUPT ? BGMQ_ECORRUPT
+                                               : BGMQ_EOPEN;
     }
     bgmqi_store_upkeep_begin(s);
     return 0;

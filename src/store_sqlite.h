@@ -80,8 +80,13 @@ enum statement {
     Q_CHARGE_BACKLOG,
     Q_RECOVER_SCAN,
     Q_RECOVER_MOVE,
+    Q_RECOVER_SALVAGE,
     Q_RECOVER_CLEAR,
     Q_UNFINISHED,
+    Q_MEND_TYPE,
+    Q_MEND_PLACE,
+    Q_MEND_UNKNOWN,
+    Q_HISTORY_BOUNDS,
     Q_META_GET,
     Q_META_SET,
     STATEMENTS
@@ -120,6 +125,7 @@ struct sqlite_store {
     bool logged;   /* the last commit had something to write */
     bool unsynced; /* something was committed that no sync has covered */
     bool dead;     /* the file cannot be trusted any more: nothing is written, for ever */
+    int dead_err;  /* of every later call: ESTORE, ECORRUPT */
     struct bgmq_error why_dead;
 
     /* waiting for a lock that somebody else holds */
@@ -160,13 +166,15 @@ int bgmqi_store_sqlite_commit(struct sqlite_store *s);
 int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
                             struct bgmq_error *text);
 /* The negative enum bgmq_err of an enum store_failure. */
-int bgmqi_store_sqlite_err(int failure);
+int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure);
 /* A check-point by C ended with RC, not OK: the error to return.  After a failed sync the
  * next one may succeed without the data, so that is the end. */
 int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc);
 /* A read on W ended with RC, not OK: the error to return. */
 int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc);
 
+/* Sets S->history_first and _last to what is there.  SQLITE_OK or a code. */
+int bgmqi_store_prune_look(struct sqlite_store *s);
 /* Deletes the rows FIRST .. LAST of the history, and the errors they alone kept. */
 int bgmqi_store_prune_history(struct sqlite_store *s, int64_t first, int64_t last);
 

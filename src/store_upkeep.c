@@ -32,7 +32,7 @@ int bgmqi_store_upkeep_reserve_ids(struct store *store, uint64_t n, uint64_t *fi
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     if (n > INT64_MAX / 2)
         return BGMQ_EINVAL;
     int64_t got = 0;
@@ -47,7 +47,7 @@ int bgmqi_store_upkeep_reserve_ids(struct store *store, uint64_t n, uint64_t *fi
         rc = bgmqi_store_sqlite_commit(s);
     }
     if (rc != SQLITE_OK)
-        return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, stage, NULL));
+        return bgmqi_store_sqlite_err(s, bgmqi_store_sqlite_fail(s, rc, stage, NULL));
     *first = (uint64_t)got;
     return 0;
 }
@@ -56,7 +56,7 @@ int bgmqi_store_upkeep_leave(struct store *store, uint64_t next)
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     s->patience_ms = OPEN_PATIENCE_MS;
     if (next < 1 || next > INT64_MAX)
         return BGMQ_EINVAL;
@@ -77,7 +77,7 @@ int bgmqi_store_upkeep_leave(struct store *store, uint64_t next)
         rc = bgmqi_store_sqlite_commit(s);
     }
     if (rc != SQLITE_OK)
-        return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, stage, NULL));
+        return bgmqi_store_sqlite_err(s, bgmqi_store_sqlite_fail(s, rc, stage, NULL));
     return 0;
 }
 
@@ -98,7 +98,7 @@ int bgmqi_store_upkeep_checkpoint(struct store *store, int force)
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
-        return BGMQ_ESTORE;
+        return s->dead_err;
     if (!force && (!s->log_used || s->wal_pages < s->checkpoint_at))
         return 0;
     unsigned patience = s->patience_ms;
@@ -106,14 +106,15 @@ int bgmqi_store_upkeep_checkpoint(struct store *store, int force)
     int rc = bgmqi_store_sqlite_run(s, Q_BEGIN);
     s->patience_ms = patience;
     if (rc != SQLITE_OK)
-        return bgmqi_store_sqlite_err(bgmqi_store_sqlite_fail(s, rc, STAGE_BEGIN, NULL));
+        return bgmqi_store_sqlite_err(s,
+                                      bgmqi_store_sqlite_fail(s, rc, STAGE_BEGIN, NULL));
     int pages = 0, done = 0;
     rc =
         sqlite3_wal_checkpoint_v2(s->c, "main", SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
     int undone = bgmqi_store_sqlite_run(s, Q_ROLLBACK);
     if (undone != SQLITE_OK)
         return bgmqi_store_sqlite_err(
-            bgmqi_store_sqlite_fail(s, undone, STAGE_BODY, NULL));
+            s, bgmqi_store_sqlite_fail(s, undone, STAGE_BODY, NULL));
     if (rc == SQLITE_OK) {
         s->log_used = done < pages; /* a reader of an old state holds the rest back */
         s->checkpoint_at = CHECKPOINT_PAGES + (s->log_used ? pages : 0);

@@ -39,6 +39,9 @@ struct store_op *batch_spill(struct batch_of *b, uint64_t id, enum lane lane,
 /* Gives the message of OP the options of OPTIONS that it carries along. */
 void batch_carry(struct store_op *op, const struct bgmq_message_options *options);
 void batch_fail(struct store_op *op, const char *code, const char *text, int64_t at_ms);
+/* Gives OP a progress; strings may be NULL.  It is freed with the batch. */
+struct progress *batch_save(struct store_op *op, const char *cursor, int64_t number,
+                            const char *text, const char *result);
 /* Applies, fails the test when the store does, and frees the batch. */
 void batch_apply(struct store *s, struct batch_of *b);
 /* Applies and returns what the store said; the batch is kept. */

@@ -327,19 +327,18 @@ static int no_row(void *ctx, const struct store_row *row)
     return 0;
 }
 
-static void is_dead(void)
+static void is_dead(int err)
 {
     struct bgmq_error text = {.text = ""};
     uint64_t first;
     ck_assert_int_eq(apply_change(STORE_SYNC_NORMAL, &text), STORE_FAIL_DEAD);
     ck_assert_ptr_nonnull(strstr(text.text, "store.db"));
-    ck_assert_int_eq(store->ops->load(store, 1, LANE_INQ, 0, 0, 1, 1, no_row, NULL),
-                     BGMQ_ESTORE);
-    ck_assert_int_eq(store->ops->types(store, NULL, NULL), BGMQ_ESTORE);
-    ck_assert_int_eq((int)recover(store, NULL, NULL, 0), BGMQ_ESTORE);
-    ck_assert_int_eq(store->ops->reserve_ids(store, 1, &first), BGMQ_ESTORE);
-    ck_assert_int_eq(store->ops->leave(store, 1), BGMQ_ESTORE);
-    ck_assert_int_eq(store->ops->checkpoint(store, 1), BGMQ_ESTORE);
+    ck_assert_int_eq(store->ops->load(store, 1, LANE_INQ, 0, 0, 1, 1, no_row, NULL), err);
+    ck_assert_int_eq(store->ops->types(store, NULL, NULL), err);
+    ck_assert_int_eq((int)recover(store, NULL, NULL, 0), err);
+    ck_assert_int_eq(store->ops->reserve_ids(store, 1, &first), err);
+    ck_assert_int_eq(store->ops->leave(store, 1), err);
+    ck_assert_int_eq(store->ops->checkpoint(store, 1), err);
 }
 
 /* S15.  Nobody syncs again: the next sync could succeed without the data. */
@@ -351,7 +350,7 @@ START_TEST(failed_sync_is_the_end)
     ck_assert_ptr_nonnull(strstr(text.text, "committing"));
     shim_vfs_disarm();
     shim_vfs_reset();
-    is_dead();
+    is_dead(BGMQ_ESTORE);
     fixture_close(store);
     ck_assert_int_eq(shim_vfs_count(SHIM_SYNC | SHIM_WRITE, SHIM_ANY), 0);
     store = fixture_open();
@@ -377,7 +376,7 @@ START_TEST(failing_anywhere_in_a_batch)
         done = shim_vfs_fired() == 0;
         shim_vfs_disarm();
         if (failure == STORE_FAIL_DEAD) {
-            is_dead();
+            is_dead(BGMQ_ESTORE);
             changed();
         } else {
             ck_assert_int_eq(failure, STORE_FAIL_NONE);
@@ -411,7 +410,7 @@ START_TEST(page_that_cannot_be_read_is_the_end)
         BGMQ_ESTORE);
     ck_assert_int_eq(rows, 0);
     shim_vfs_disarm();
-    is_dead();
+    is_dead(BGMQ_ESTORE);
     fixture_close(store);
     store = fixture_open();
     ck_assert_int_eq(
@@ -428,6 +427,7 @@ static int64_t first_leaf(const char *file, int64_t root)
     return (int64_t)cell[0] << 24 | cell[1] << 16 | cell[2] << 8 | cell[3];
 }
 
+/* S9. */
 START_TEST(damage_that_is_met_is_the_end)
 {
     struct batch_of *b = batch_new();
@@ -447,9 +447,12 @@ START_TEST(damage_that_is_met_is_the_end)
     int rows = 0;
     ck_assert_int_eq(
         store->ops->load(store, 1, LANE_INQ, 0, 0, 50, SIZE_MAX, count_row, &rows),
-        BGMQ_ESTORE);
+        BGMQ_ECORRUPT);
     ck_assert_int_eq(rows, 0);
-    is_dead();
+    is_dead(BGMQ_ECORRUPT);
+    struct bgmq_error text = {.text = ""};
+    ck_assert_int_eq(apply_change(STORE_SYNC_FULL, &text), STORE_FAIL_DEAD);
+    ck_assert_msg(strstr(text.text, ".recover"), "%s", text.text);
     fixture_close(store);
     store = NULL;
     prepare(); /* a sound one for teardown */
@@ -472,7 +475,7 @@ START_TEST(file_that_is_taken_away_is_the_end)
     struct bgmq_error text = {.text = ""};
     ck_assert_int_eq(apply_change(STORE_SYNC_FULL, &text), STORE_FAIL_DEAD);
     ck_assert_ptr_nonnull(strstr(text.text, "removed or replaced"));
-    is_dead();
+    is_dead(BGMQ_ESTORE);
     fixture_close(store);
     store = NULL;
     prepare(); /* a sound one for teardown */

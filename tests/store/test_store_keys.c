@@ -1,6 +1,8 @@
 /* test_store_keys.c - unique keys, and the history of what has ended. */
 #include "fixture.h"
 
+#include <stdio.h>
+
 static struct store *store;
 static struct batch_of *batch;
 
@@ -170,6 +172,140 @@ START_TEST(key_of_a_vanished_message_is_free)
 }
 END_TEST
 
+/* ---- scopes -------------------------------------------------------------------------- */
+
+static struct store_op *scoped(struct store_op *op, enum bgmq_unique scope,
+                               int64_t until_ms)
+{
+    batch_carry(op, &(struct bgmq_message_options){.unique_key = "k",
+                                                   .unique = scope,
+                                                   .unique_period_ms = until_ms});
+    op->at_ms = 1000;
+    return op;
+}
+
+/* Whether a newcomer gets the key at NOW; if so it is gone again. */
+static bool key_is_free(int64_t now_ms)
+{
+    struct store_op *op = scoped(batch_insert(batch, 99), BGMQ_UNIQUE_UNFINISHED, 0);
+    op->at_ms = now_ms;
+    if (apply_one(op, NULL) == BGMQ_EEXIST)
+        return false;
+    apply_one(scoped(batch_add(batch, STORE_DELETE_JOB, 99), BGMQ_UNIQUE_UNFINISHED, 0),
+              NULL);
+    return true;
+}
+
+static void move_to(uint64_t id, enum lane lane, enum bgmq_unique scope, int64_t until_ms)
+{
+    struct store_op *op = scoped(batch_add(batch, STORE_MOVE, id), scope, until_ms);
+    op->lane = (uint8_t)lane;
+    ck_assert_int_eq(apply_one(op, NULL), 0);
+}
+
+static void end_backlog(uint64_t id, enum bgmq_unique scope, int64_t until_ms)
+{
+    ck_assert_int_eq(
+        apply_one(scoped(batch_add(batch, STORE_DELETE_BACKLOG, id), scope, until_ms),
+                  NULL),
+        0);
+}
+
+START_TEST(key_of_the_waiting_goes_at_the_first_start)
+{
+    apply_one(scoped(batch_insert(batch, 1), BGMQ_UNIQUE_WAITING, 0), NULL);
+    ck_assert(!key_is_free(1000));
+    apply_one(scoped(batch_add(batch, STORE_UNKEY, 1), BGMQ_UNIQUE_WAITING, 0), NULL);
+    ck_assert(key_is_free(1000));
+    /* The next one's key is not taken away by the end of the first. */
+    apply_one(scoped(batch_insert(batch, 2), BGMQ_UNIQUE_WAITING, 0), NULL);
+    apply_one(scoped(batch_add(batch, STORE_DELETE_JOB, 1), BGMQ_UNIQUE_WAITING, 0),
+              NULL);
+    ck_assert(!key_is_free(1000));
+    ck_assert_int_eq(look("SELECT scope FROM bgmq_unique"), BGMQ_UNIQUE_WAITING);
+}
+END_TEST
+
+START_TEST(key_until_done_is_kept_by_the_dead)
+{
+    apply_one(scoped(batch_insert(batch, 1), BGMQ_UNIQUE_DONE, 0), NULL);
+    ck_assert(!key_is_free(1000));
+    move_to(1, LANE_DLQ, BGMQ_UNIQUE_DONE, 0);
+    ck_assert(!key_is_free(1000));
+    fixture_close(store);
+    store = fixture_open();
+    ck_assert(!key_is_free(1000));
+    end_backlog(1, BGMQ_UNIQUE_DONE, 0);
+    ck_assert(key_is_free(1000));
+}
+END_TEST
+
+START_TEST(key_for_a_period_outlives_its_message)
+{
+    uint64_t id;
+    apply_one(scoped(batch_insert(batch, 1), BGMQ_UNIQUE_PERIOD, 5000), NULL);
+    move_to(1, LANE_DLQ, BGMQ_UNIQUE_PERIOD, 5000);
+    ck_assert(!key_is_free(4999));
+    end_backlog(1, BGMQ_UNIQUE_PERIOD, 5000);
+    ck_assert(!key_is_free(4999));
+    struct store_op *op = scoped(batch_insert(batch, 2), BGMQ_UNIQUE_PERIOD, 9000);
+    op->at_ms = 4999;
+    ck_assert_int_eq(apply_one(op, &id), BGMQ_EEXIST);
+    ck_assert_uint_eq(id, 1);
+    op = scoped(batch_insert(batch, 2), BGMQ_UNIQUE_PERIOD, 9000);
+    op->at_ms = 5000;
+    ck_assert_int_eq(apply_one(op, NULL), 0);
+    ck_assert(!key_is_free(8999));
+}
+END_TEST
+
+START_TEST(period_ends_even_while_its_message_waits)
+{
+    apply_one(scoped(batch_insert(batch, 1), BGMQ_UNIQUE_PERIOD, 5000), NULL);
+    ck_assert(!key_is_free(4999));
+    ck_assert(key_is_free(5000));
+}
+END_TEST
+
+START_TEST(revived_message_does_not_take_its_key_again)
+{
+    apply_one(scoped(batch_insert(batch, 1), BGMQ_UNIQUE_UNFINISHED, 0), NULL);
+    move_to(1, LANE_DLQ, BGMQ_UNIQUE_UNFINISHED, 0);
+    struct store_op *op =
+        scoped(batch_add(batch, STORE_UPDATE, 1), BGMQ_UNIQUE_UNFINISHED, 0);
+    op->lane = LANE_INQ;
+    ck_assert_int_eq(apply_one(op, NULL), 0);
+    ck_assert(key_is_free(1000));
+    end_backlog(1, BGMQ_UNIQUE_UNFINISHED, 0);
+}
+END_TEST
+
+/* ---- what expires -------------------------------------------------------------------- */
+
+START_TEST(upkeep_forgets_keys_whose_period_is_over)
+{
+    for (uint64_t id = 1; id <= 2500; id++) {
+        char key[16];
+        snprintf(key, sizeof(key), "k%d", (int)id);
+        struct store_op *op = batch_insert(batch, id);
+        batch_carry(op, &(struct bgmq_message_options){.unique_key = key,
+                                                       .unique = BGMQ_UNIQUE_PERIOD,
+                                                       .unique_period_ms = (int64_t)id});
+    }
+    with_key(batch_insert(batch, 3000), "stays");
+    apply();
+    ck_assert_int_eq(store->ops->upkeep(store, 0), 0);
+    ck_assert_int_eq(store->ops->upkeep(store, 2400), 1);
+    ck_assert_int_eq(look("SELECT count(*) FROM bgmq_unique"), 1501);
+    int calls = 1;
+    while (store->ops->upkeep(store, 2400) == 1)
+        calls++;
+    ck_assert_int_eq(calls, 3);
+    ck_assert_int_eq(look("SELECT count(*) FROM bgmq_unique"), 101);
+    ck_assert_int_eq(look("SELECT count(*) FROM bgmq_job"), 2501);
+}
+END_TEST
+
 /* ---- history ------------------------------------------------------------------------- */
 
 START_TEST(history_says_how_it_ended)
@@ -261,6 +397,12 @@ static void add_keys(TCase *c)
     tcase_add_test(c, message_that_moved_keeps_its_key);
     tcase_add_loop_test(c, dead_message_loses_its_key_for_good, 0, 2);
     tcase_add_test(c, key_of_a_vanished_message_is_free);
+    tcase_add_test(c, key_of_the_waiting_goes_at_the_first_start);
+    tcase_add_test(c, key_until_done_is_kept_by_the_dead);
+    tcase_add_test(c, key_for_a_period_outlives_its_message);
+    tcase_add_test(c, period_ends_even_while_its_message_waits);
+    tcase_add_test(c, revived_message_does_not_take_its_key_again);
+    tcase_add_test(c, upkeep_forgets_keys_whose_period_is_over);
 }
 
 static Suite *suite(void)

@@ -281,6 +281,7 @@ START_TEST(numbers_out_of_range_are_cut)
     ck_assert_uint_eq(r->flags, 255);
     ck_assert_int_eq(r->priority, INT16_MAX);
     ck_assert_uint_eq(r->max_attempts, 65535);
+    ck_assert_int_eq(r->corrupt, 1);
 }
 END_TEST
 
@@ -459,7 +460,7 @@ START_TEST(ids_run_out_without_harm)
            "UPDATE bgmq_meta SET value = 9223372036854775000 WHERE key = 'next_id'");
     ck_assert_int_lt(store->ops->reserve_ids(store, 1 << 20, &first), 0);
     ck_assert_uint_eq(first, 42);
-    ck_assert_int_eq(store->ops->reserve_ids(store, UINT64_MAX, &first), BGMQ_ESTORE);
+    ck_assert_int_eq(store->ops->reserve_ids(store, UINT64_MAX, &first), BGMQ_ECORRUPT);
 }
 END_TEST
 

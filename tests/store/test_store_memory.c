@@ -211,6 +211,97 @@ START_TEST(load_says_so_and_works_the_next_time)
 }
 END_TEST
 
+/* ---- what is kept, searched, written by others --------------------------------------- */
+
+static void keep(struct store *s)
+{
+    struct batch_of *b = batch_new();
+    batch_save(batch_add(b, STORE_PROGRESS, 1), "cursor", 1, "text", NULL);
+    struct store_op *op = batch_spill(b, 1, LANE_INQ, 0);
+    batch_carry(op, &(struct bgmq_message_options){.tag = "t"});
+    op = batch_add(b, STORE_UPDATE, 1);
+    op->flags = OP_ERROR;
+    batch_fail(op, "Code", "text", 1);
+    op = batch_add(b, STORE_HISTORY, 7);
+    op->history = OUTCOME_DONE;
+    batch_save(op, NULL, 0, NULL, "result");
+    batch_apply(s, b);
+    meddle(fixture_path(), "INSERT INTO bgmq_inbox(type, body, tag, meta)"
+                           " VALUES('T', 'body', 'tag', '{\"a\":\"b\"}')");
+}
+
+static int see_row(void *ctx, const struct store_row *row)
+{
+    (void)ctx;
+    ck_assert_str_eq(row->cursor, "cursor");
+    ck_assert_str_eq(row->progress_text, "text");
+    ck_assert_str_eq(row->ext->tag, "t");
+    return 0;
+}
+
+static int see_end(void *ctx, const struct store_ended *ended)
+{
+    (void)ctx;
+    ck_assert_uint_eq(ended->result_len, 6);
+    ck_assert_ptr_nonnull(ended->result);
+    return 0;
+}
+
+static int see_error(void *ctx, unsigned attempt, int64_t at_ms, const char *code,
+                     const char *text)
+{
+    (void)ctx, (void)attempt, (void)at_ms;
+    ck_assert_str_eq(code, "Code");
+    ck_assert_str_eq(text, "text");
+    return 0;
+}
+
+static int see_post(void *ctx, const struct store_inbox_row *row)
+{
+    (void)ctx;
+    ck_assert_ptr_null(row->refused);
+    ck_assert_str_eq(row->type, "T");
+    ck_assert_str_eq(row->options.tag, "tag");
+    ck_assert_uint_eq(row->meta_len, 4);
+    return 0;
+}
+
+static int ask(struct store *s, int what)
+{
+    switch (what) {
+    case 0:
+        return s->ops->search(s, &(struct store_search){.type = 1}, see_row, NULL);
+    case 1:
+        return s->ops->ended(s, 7, see_end, NULL);
+    case 2:
+        return s->ops->errors(s, 1, see_error, NULL);
+    default:
+        return s->ops->inbox(s, 0, 9, see_post, NULL);
+    }
+}
+
+START_TEST(whatever_is_asked_says_so_and_works_the_next_time)
+{
+    forget_file();
+    struct store *s = fixture_open();
+    keep(s);
+    fixture_close(s);
+    long n = 1;
+    for (int done = 0; !done && n < MOST; n++) {
+        s = fixture_open();
+        memory_begin(n);
+        int got = ask(s, _i);
+        done = !failed;
+        memory_begin(0);
+        ck_assert_msg(got == 1 || got == BGMQ_ENOMEM, "%ld: %d", n, got);
+        ck_assert_int_eq(ask(s, _i), 1);
+        fixture_close(s);
+    }
+    ck_assert_int_gt(n, 1);
+    ck_assert_int_lt(n, MOST);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("store_memory");
@@ -221,6 +312,7 @@ static Suite *suite(void)
     tcase_add_test(c, batch_is_there_or_it_is_not);
     tcase_add_test(c, commit_that_lacks_memory_is_the_end);
     tcase_add_test(c, load_says_so_and_works_the_next_time);
+    tcase_add_loop_test(c, whatever_is_asked_says_so_and_works_the_next_time, 0, 4);
     return s;
 }
 

@@ -174,6 +174,51 @@ START_TEST(reader_holds_the_log_but_not_the_store)
 }
 END_TEST
 
+static uint64_t log_bytes(void)
+{
+    return store->ops->log_bytes(store);
+}
+
+/* S18. */
+START_TEST(log_beyond_the_hard_bound_takes_only_what_makes_it_end)
+{
+    fixture_close(store);
+    struct store_options options = fixture_options();
+    options.log_hard_bytes = 1 << 20;
+    store = fixture_open_with(options);
+    sqlite3 *db = NULL;
+    ck_assert_int_eq(sqlite3_open(fixture_path(), &db), SQLITE_OK);
+    inserted(10, STORE_SYNC_NORMAL);
+    ck_assert_int_eq(sqlite3_exec(db, "BEGIN; SELECT * FROM bgmq_job", NULL, NULL, NULL),
+                     SQLITE_OK);
+    uint64_t first = next_id, before = log_bytes();
+    int batches = 0, failure;
+    while ((failure = insert(1000, STORE_SYNC_NORMAL)) == STORE_FAIL_NONE) {
+        ck_assert_uint_gt(log_bytes(), before);
+        before = log_bytes();
+        ck_assert_int_lt(++batches, 100);
+    }
+    ck_assert_int_eq(failure, STORE_FAIL_FULL);
+    ck_assert_uint_gt(log_bytes(), 1 << 20);
+    ck_assert_uint_lt(log_bytes(), 2 << 20);
+    struct batch_of *b = batch_new();
+    batch_spill(b, next_id, LANE_INQ, 0);
+    batch_add(b, STORE_DELETE_JOB, first);
+    struct bgmq_error text = {.text = ""};
+    ck_assert_int_eq(batch_try(store, b, STORE_SYNC_NORMAL, &text), STORE_FAIL_FULL);
+    ck_assert_ptr_nonnull(strstr(text.text, "log"));
+    batch_free(b);
+    b = batch_new();
+    batch_add(b, STORE_DELETE_JOB, first);
+    batch_add(b, STORE_MOVE, first + 1)->lane = LANE_DELAYED;
+    batch_apply(store, b);
+    sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    inserted(10, STORE_SYNC_NORMAL); /* by itself, once the reader is gone */
+    ck_assert_uint_lt(log_bytes(), 1 << 20);
+    sqlite3_close(db);
+}
+END_TEST
+
 START_TEST(checkpoint_that_finds_no_room_is_put_off)
 {
     inserted(1000, STORE_SYNC_NORMAL);
@@ -455,6 +500,7 @@ static Suite *suite(void)
     tcase_add_test(c, log_is_used_again_after_a_checkpoint);
     tcase_add_test(c, last_one_out_leaves_the_log);
     tcase_add_test(c, reader_holds_the_log_but_not_the_store);
+    tcase_add_test(c, log_beyond_the_hard_bound_takes_only_what_makes_it_end);
     tcase_add_test(c, checkpoint_that_finds_no_room_is_put_off);
     tcase_add_test(c, checkpoint_that_fails_to_sync_is_the_end);
     c = harness_case(s, "others");
