@@ -153,7 +153,7 @@ void *mixer_publish_tx(void *arg)
     p.db = mixer_connect(p.x);
     while (p.part->n < p.x->publishes / 2) {
         publish_together(&p);
-        poll(NULL, 0, (int)below(&p, 2)); /* the others want the write lock too */
+        poll(NULL, 0, (int)below(&p, 4)); /* the others want the write lock too */
     }
     mixer_disconnect(p.x, p.db);
     return NULL;
