@@ -307,8 +307,8 @@ void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
 void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
                               const struct attempt_end *end);
 /* M, off type.out, has a row in BACKLOG at (LANE, key, M->seq) by such a transaction: it finds its
- * place there.  The lock is held; takes ENTRY. */
-void bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
+ * place there.  The lock is held.  True: ENTRY was used. */
+bool bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
                                 struct journal_entry *entry);
 /* An entry, whatever it takes: waits while memory is short.  No lock is held. */
 struct journal_entry *bgmqi_type_entry(void);

@@ -130,15 +130,15 @@ static struct journal_entry *prepare(struct type *t, struct message *m,
     return e;
 }
 
-/* Sends M where it belongs; T's lock is held. */
-static void send(struct type *t, struct message *m, const struct settlement *s,
+/* Sends M where it belongs; T's lock is held.  True: E, if there is one, was used. */
+static bool send(struct type *t, struct message *m, const struct settlement *s,
                  struct journal_entry *e)
 {
     bgmqi_type_leave_out(t, m);
     if (s->how == SETTLE_DISCARD) {
         bgmqi_type_drop_key(t, m);
         bgmqi_type_release(t, m);
-        return;
+        return true;
     }
     enum lane lane = s->how == SETTLE_DEAD ? LANE_DLQ
                      : s->due_ms           ? LANE_DELAYED
@@ -147,10 +147,10 @@ static void send(struct type *t, struct message *m, const struct settlement *s,
         s->how == SETTLE_DEAD ? bgmqi_type_history(t, OUTCOME_DEAD) : OUTCOME_NONE;
     if (s->elsewhere && e) {
         m->seq = s->seq;
-        bgmqi_type_place_elsewhere(t, m, lane, e);
-        return;
+        return bgmqi_type_place_elsewhere(t, m, lane, e);
     }
     bgmqi_type_send(t, m, lane, e, history);
+    return true;
 }
 
 static void settle_elsewhere(struct desk *d, struct message *m, struct settlement *s)
@@ -163,8 +163,13 @@ static void settle_elsewhere(struct desk *d, struct message *m, struct settlemen
     count(d, s, clock_mono_ns(t->env->clock));
     lock_drop(&d->lock);
     t->expired += d->fate == FATE_EXPIRED;
-    send(t, m, s, e);
+    bool used = send(t, m, s, e);
     bgmqi_type_unlock(t);
+    if (!used) { /* nothing is left for the journal to do */
+        if (end.slot)
+            flight_end(end.slot);
+        bgmqi_journal_entry_free(e);
+    }
 }
 
 /* The row says what it said before the start, so the journal has nothing to write. */

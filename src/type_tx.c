@@ -3,7 +3,7 @@
  * The thread that uses the application's connection, and workers.  Such a transaction commits
  * while the journal's thread may be in the middle of a load, so a row that it puts into BACKLOG
  * is told to that thread by an entry that changes nothing (STORE_NOP), and finds its side of the
- * frontier when the journal comes to it, between two loads.  From before the commit until then
+ * frontier, where there is one, when the journal comes to it, between two loads.  From before the commit until then
  * the message is in type.limbo, where a load that meets the row finds that it is known.  A row
  * in JOB is never loaded, and its message gets its place at once. */
 #include "type_impl.h"
@@ -55,15 +55,19 @@ static void tell_journal(struct type *t, struct message *m, enum lane lane,
     bgmqi_journal_add(t->env->journal, e, e);
 }
 
-static bool adopt_delayed(struct type *t, struct message *m, struct journal_entry *e)
+/* M, in limbo, whose row stands in LANE, gets its place; true: by way of ENTRY.  A lane without
+ * a frontier is wholly in memory: no load can miss the row, or bring it. */
+static bool place_stored(struct type *t, struct message *m, enum lane lane,
+                         struct journal_entry *entry)
 {
-    if (t->lanes[LANE_DELAYED].bounded) {
-        tell_journal(t, m, LANE_DELAYED, e);
+    if (t->lanes[lane].bounded) {
+        tell_journal(t, m, lane, entry);
         return true;
     }
     bgmqi_queue_remove(&t->limbo, m);
-    bgmqi_type_place(t, m, LANE_DELAYED);
-    bgmqi_type_evict(t, LANE_DELAYED);
+    bgmqi_type_place(t, m, lane);
+    if (lane == LANE_DELAYED)
+        bgmqi_type_evict(t, lane);
     return false;
 }
 
@@ -83,7 +87,8 @@ static bool adopt_ready(struct type *t, struct message *m, struct journal_entry 
 void bgmqi_type_adopt(struct type *t, struct message *m, struct journal_entry *entry)
 {
     bgmqi_type_lock(t);
-    bool used = m->row == ROW_JOB ? adopt_ready(t, m, entry) : adopt_delayed(t, m, entry);
+    bool used = m->row == ROW_JOB ? adopt_ready(t, m, entry)
+                                  : place_stored(t, m, LANE_DELAYED, entry);
     bgmqi_type_unlock(t);
     if (!used)
         bgmqi_journal_entry_free(entry);
@@ -133,7 +138,7 @@ void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
     bgmqi_type_unlock(t);
 }
 
-void bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
+bool bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
                                 struct journal_entry *entry)
 {
     if (lane == LANE_DLQ) {
@@ -142,5 +147,5 @@ void bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lan
     }
     m->row = ROW_BACKLOG;
     bgmqi_queue_push(&t->limbo, m);
-    tell_journal(t, m, lane, entry);
+    return place_stored(t, m, lane, entry);
 }

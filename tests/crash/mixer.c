@@ -26,6 +26,7 @@ enum {
     NO_TABLES,
     NO_START = 11,
     NO_THREAD,
+    NO_DRAIN,
     NOT_KILLED,
     BAD_COUNT = 22,
     NO_CLOSE
@@ -100,8 +101,12 @@ static int work(struct mixer *x)
         if (pthread_create(&threads[i], NULL, parts[i], &part[i]))
             return NO_THREAD;
     }
+    /* Publishers are refused from now on; when it is not done in time the close does the rest. */
+    int drained = strcmp(x->what, MIXER_DRAIN) ? 0 : bgmq_drain(x->mq, 50);
     for (int i = 0; i < PARTS; i++)
         pthread_join(threads[i], NULL);
+    if (drained != 0 && drained != BGMQ_EBUSY)
+        return NO_DRAIN;
     if (strcmp(x->what, MIXER_WORK))
         return close_all(x);
     poll(NULL, 0, -1);

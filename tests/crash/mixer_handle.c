@@ -68,11 +68,19 @@ static int done(struct mixer *x, struct bgmq_job *job, const char *key)
     return BGMQ_DONE;
 }
 
+void mixer_fail(struct mixer *x, struct bgmq_job *job, const char *key, int verdict)
+{
+    /* What fails because of a stop is given back.  (The stop may come after this look, too.) */
+    char letter = verdict == BGMQ_PERMANENT      ? 'K'
+                  : bgmq_job_cancelled(job) != 0 ? 'H'
+                                                 : 'F';
+    history_write(x->history, "%c %s %" PRIu64 " 0", letter, key, bgmq_job_id(job));
+}
+
 static int fail(struct mixer *x, struct bgmq_job *job, const char *key,
                 enum bgmq_verdict verdict)
 {
-    history_write(x->history, "%c %s %" PRIu64, verdict == BGMQ_RETRY ? 'F' : 'K', key,
-                  bgmq_job_id(job));
+    mixer_fail(x, job, key, verdict);
     return bgmq_job_fail(job, verdict, "Mixed", "attempt %u", bgmq_job_attempt(job));
 }
 

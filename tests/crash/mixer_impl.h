@@ -49,6 +49,8 @@ int mixer_finish(struct mixer *x);
 
 /* Writes to KEY which message JOB is, and tells of its start; may abort. */
 void mixer_begin(struct mixer *x, struct bgmq_job *job, char key[KEY_SIZE]);
+/* Tells that JOB is about to fail. */
+void mixer_fail(struct mixer *x, struct bgmq_job *job, const char *key, int verdict);
 /* What a message of KEY carries beside its body, in OPTIONS; META is room for it. */
 void mixer_load(const char *key, const char *meta[3],
                 struct bgmq_message_options *options);

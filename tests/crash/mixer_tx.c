@@ -153,7 +153,7 @@ void *mixer_publish_tx(void *arg)
     p.db = mixer_connect(p.x);
     while (p.part->n < p.x->publishes / 2) {
         publish_together(&p);
-        poll(NULL, 0, (int)below(&p, 2)); /* the others want the write lock too */
+        poll(NULL, 0, (int)below(&p, 4)); /* the others want the write lock too */
     }
     mixer_disconnect(p.x, p.db);
     return NULL;
@@ -209,8 +209,7 @@ static int act_by_hand(struct bgmq_job *job, sqlite3 *db, struct turn *t)
 static int fail_in_transaction(struct bgmq_job *job, sqlite3 *db, struct turn *t,
                                enum bgmq_verdict verdict)
 {
-    history_write(t->x->history, "%c %s %" PRIu64, verdict == BGMQ_RETRY ? 'F' : 'K',
-                  t->key, bgmq_job_id(job));
+    mixer_fail(t->x, job, t->key, verdict);
     int err = sql_run(db, "BEGIN IMMEDIATE");
     if (!err)
         err = sql_effect(db, "INSERT INTO main.failed(name, id, run) VALUES(?1, ?2, ?3)",
@@ -241,9 +240,10 @@ static int in_transaction(struct bgmq_job *job, struct turn *t, uint64_t way)
         verdict = bgmq_job_transaction(job, db, act, t);
     }
     mixer_disconnect(x, db);
-    if (!told)
-        history_write(x->history, "%c %s %" PRIu64, verdict == BGMQ_DONE ? 'Z' : 'F',
-                      t->key, bgmq_job_id(job));
+    if (verdict == BGMQ_DONE)
+        history_write(x->history, "Z %s %" PRIu64, t->key, bgmq_job_id(job));
+    else if (!told)
+        mixer_fail(x, job, t->key, verdict);
     return verdict;
 }
 

@@ -103,12 +103,8 @@ static void judge_attempt(struct oracle *o, struct entry *e, unsigned attempt)
         return;
     if (e->open || e->round == o->round)
         oracle_blame(o, &o->v->uncounted, "an attempt was not counted", e->key);
-    else {
-        if (getenv("FORG"))
-            printf("forgotten %s round %ld, last %c %u in %ld now %u\n", e->key, o->round,
-                   e->last, e->last_attempt, e->round, attempt);
+    else
         o->v->forgotten++;
-    }
 }
 
 /* In one process a message runs once, and once more for each time it failed. */

@@ -36,6 +36,39 @@ static const char *const clean[] = {
     /* a request and its response */
     "T r1.0.c1 4 0 .\nA r1.0.c1 7 .\nS r1.0.c1 7 1 5 .\nT R-r1.0.c1 response 0 .\n"
     "D r1.0.c1 7 .\nS R-r1.0.c1 8 1 6 .\nD R-r1.0.c1 8 .\n",
+    /* given back: the number stays */
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nH f 7 9 .\nS f 7 1 9 .\nD f 7 .\n",
+    /* accepted, lost by the crash before it was written */
+    "O 1 work .\nT p 2 0 .\nP p 7 .\nO 2 work .\n",
+    /* rolled back, refused, replaced, deleted: never seen again */
+    "T x 4 0 .\nN x .\n",
+    "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nR l 7 .\n"
+    "A l 8 6 .\nS l 8 1 7 .\nD l 8 .\n",
+    "T p 4 0 .\nA p 7 .\nV p .\nU p .\n",
+    /* replaced by one that the kill interrupted */
+    "O 1 work .\nT k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\n"
+    "O 2 work .\nS l 8 1 7 .\nD l 8 .\n",
+    /* one key, one after the other */
+    "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nS k 7 1 6 .\nD k 7 .\nT l 4 0 .\n"
+    "Q l u1 u 0 6 0 .\nA l 8 7 .\nS l 8 1 7 .\nD l 8 .\n",
+    /* a key for a period, and anew after it */
+    "T k 4 0 .\nQ k p1 p 10 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l p1 p 10 15 0 .\nA l 8 15 .\n"
+    "S k 7 1 16 .\nD k 7 .\nS l 8 1 17 .\nD l 8 .\n",
+    /* the dead: expired, cancelled, killed in the handler; and with a new life */
+    "T e 4 0 .\nY e 9 .\nA e 7 .\nX e 7 expired .\n",
+    "T p 4 0 .\nA p 7 .\nC p .\nX p 7 cancelled .\n",
+    "O 1 work .\nT p 4 0 .\nA p 7 .\nS p 7 1 5 .\nO 2 work .\nX p 7 crash .\n",
+    "T f 4 0 .\nA f 7 .\nS f 7 1 5 .\nK f 7 .\nW .\nS f 7 1 6 .\nD f 7 .\n",
+    /* put off, and run then */
+    "T p 4 0 .\nA p 7 .\nM p 0 .\nM p 9 .\nS p 7 1 9 .\nD p 7 .\n",
+    /* an effect, with what it published; and one that died without */
+    "T t1.1.1 tx 0 .\nA t1.1.1 7 .\nS t1.1.1 7 1 5 .\nT n-t1.1.1 tx 0 .\nZ t1.1.1 7 .\n"
+    "S n-t1.1.1 8 1 6 .\nZ n-t1.1.1 8 .\nc t1.1.1 .\nG t1.1.1 .\nG n-t1.1.1 .\n",
+    "T t1.1.1 tx 0 .\nA t1.1.1 7 .\nS t1.1.1 7 1 5 .\nK t1.1.1 7 .\nX t1.1.1 7 Mixed .\n"
+    "c t1.1.1 .\n",
+    /* a walk that goes on where its cursor was, or a little before what it began */
+    "O 1 work .\nT w 4 0 .\nA w 7 .\nS w 7 1 5 .\nI w 0 .\nJ w 0 .\nL w 1 .\nJ w 1 .\n"
+    "O 2 work .\nS w 7 2 6 .\nI w 1 .\nJ w 1 .\nD w 7 .\n",
     /* a torn line says nothing */
     "T r1.0.p1 4 0 .\nA r1.0.p1 7\nO 2 work .\n",
 };
@@ -68,6 +101,52 @@ static const struct {
      "O 1 work .\nT k 4 0 .\nA k 7 .\nS k 7 1 5 .\nD k 7 .\nS k 7 2 6 .\nD k 7 .\n"},
     {offsetof(struct verdict, uncounted),
      "O 1 work .\nT k 4 0 .\nA k 7 .\nS k 7 1 5 .\nO 2 work .\nS k 7 1 6 .\nD k 7 .\n"},
+    {offsetof(struct verdict, lost), "T x1.1.1 tx 0 .\nc x1.1.1 .\n"},
+    {offsetof(struct verdict, lost),
+     "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nN l .\n"},
+    {offsetof(struct verdict, phantom), "T p 4 0 .\nN p .\nS p 7 1 5 .\nD p 7 .\n"},
+    {offsetof(struct verdict, phantom),
+     "T x1.1.1 tx 0 .\nS x1.1.1 7 1 5 .\nD x1.1.1 7 .\n"},
+    {offsetof(struct verdict, phantom),
+     "T p 4 0 .\nA p 7 .\nV p .\nU p .\nS p 7 1 5 .\nD p 7 .\n"},
+    {offsetof(struct verdict, phantom),
+     "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nR l 7 .\n"
+     "A l 8 6 .\nS l 8 1 7 .\nD l 8 .\nS k 7 1 8 .\nD k 7 .\n"},
+    {offsetof(struct verdict, phantom),
+     "T t1.1.1 tx 0 .\nS t1.1.1 7 1 5 .\nZ t1.1.1 7 .\nS t1.1.1 7 2 5 .\nc t1.1.1 .\n"},
+    {offsetof(struct verdict, early),
+     "T p 4 0 .\nA p 7 .\nM p 0 .\nM p 9 .\nS p 7 1 8 .\nD p 7 .\n"},
+    {offsetof(struct verdict, early),
+     "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nH f 7 9 .\nS f 7 1 8 .\nD f 7 .\n"},
+    {offsetof(struct verdict, stale),
+     "T e 4 0 .\nY e 9 .\nA e 7 .\nS e 7 1 5010 .\nD e 7 .\n"},
+    {offsetof(struct verdict, uncounted),
+     "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nF f 7 .\nS f 7 1 6 .\nD f 7 .\n"},
+    {offsetof(struct verdict, effects),
+     "T t1.1.1 tx 0 .\nS t1.1.1 7 1 5 .\nZ t1.1.1 7 .\n"},
+    {offsetof(struct verdict, effects),
+     "T t1.1.1 tx 0 .\nA t1.1.1 7 .\nc t1.1.1 .\nG t1.1.1 .\nG t1.1.1 .\n"},
+    {offsetof(struct verdict, effects),
+     "T t1.1.1 tx 0 .\nA t1.1.1 7 .\nS t1.1.1 7 1 5 .\nc t1.1.1 .\nG t1.1.1 .\n"
+     "X t1.1.1 7 Mixed .\n"},
+    {offsetof(struct verdict, two_keys),
+     "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 0 .\nA l 8 7 .\n"},
+    {offsetof(struct verdict, two_keys),
+     "T k 4 0 .\nQ k d1 d 0 5 0 .\nA k 7 5 .\nS k 7 1 5 .\nK k 7 .\nT l 4 0 .\n"
+     "Q l d1 d 0 6 0 .\nA l 8 7 .\n"},
+    {offsetof(struct verdict, two_keys), "T k 4 0 .\nQ k p1 p 10 5 0 .\nA k 7 5 .\nT l 4 "
+                                         "0 .\nQ l p1 p 10 9 0 .\nA l 8 9 .\n"},
+    {offsetof(struct verdict, cursors),
+     "T w 4 0 .\nA w 7 .\nS w 7 1 5 .\nI w 0 .\nJ w 0 .\nL w 1 .\nF w 7 .\nS w 7 2 6 .\n"
+     "I w 0 .\n"},
+    {offsetof(struct verdict, cursors), "T w 4 0 .\nA w 7 .\nS w 7 1 5 .\nI w 1 .\n"},
+    {offsetof(struct verdict, wrongly_dead), "T p 4 0 .\nA p 7 .\nX p 7 expired .\n"},
+    {offsetof(struct verdict, wrongly_dead), "T p 4 0 .\nA p 7 .\nX p 7 cancelled .\n"},
+    {offsetof(struct verdict, wrongly_dead), "T p 4 0 .\nA p 7 .\nX p 7 crash .\n"},
+    {offsetof(struct verdict, wrongly_dead), "T p 4 0 .\nA p 7 .\nX p 7 Mixed .\n"},
+    {offsetof(struct verdict, orphans),
+     "T t1.1.1 tx 0 .\nA t1.1.1 7 .\nS t1.1.1 7 1 5 .\nZ t1.1.1 7 .\nc t1.1.1 .\n"
+     "G t1.1.1 .\n"},
     {offsetof(struct verdict, orphans),
      "T r1.0.c1 4 0 .\nA r1.0.c1 7 .\nS r1.0.c1 7 1 5 .\nD r1.0.c1 7 .\n"},
 };
