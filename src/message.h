@@ -70,6 +70,9 @@ struct progress {
     void *result; /* or NULL */
     size_t result_len;
     bool queued; /* an entry of the journal is on its way, and will write this */
+    unsigned
+        held; /* open transactions of the handler's that have a newer cursor: not written */
+    bool skipped; /* ... and an entry came by in the meantime */
 };
 
 enum {

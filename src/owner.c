@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "err.h"
 #include "lock.h"
+#include "park.h"
 
 /* How often a stand-by asks.  A queued lock would be quicker, but could not be given up. */
 #define STANDBY_STEP_NS (20 * INT64_C(1000000))
@@ -126,10 +126,8 @@ int bgmqi_owner_wait(struct owner **ret, const char *path, unsigned wait_ms,
         int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
         if (err != BGMQ_EOWNED || left <= 0)
             return err;
-        nanosleep(
-            &(struct timespec){
-                .tv_nsec = (long)(left < STANDBY_STEP_NS ? left : STANDBY_STEP_NS)},
-            NULL);
+        struct park nobody = {0}; /* nobody tells that the owner goes */
+        bgmqi_park_wait(&nobody, left < STANDBY_STEP_NS ? left : STANDBY_STEP_NS);
     }
 }
 

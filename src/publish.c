@@ -39,8 +39,7 @@ static int check_body(const struct bgmq *mq, const struct publication *p)
     return p->len > mq->config.max_body ? BGMQ_ETOOBIG : 0;
 }
 
-int bgmqi_publish_make(struct bgmq *mq, const struct publication *p,
-                       struct message **ret)
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct message **ret)
 {
     static const struct bgmq_message_options none;
     const struct bgmq_message_options *o = p->options ? p->options : &none;
@@ -309,8 +308,8 @@ static int many_draft(struct many *w, const struct bgmq_item *items)
                                 .options = items[i].options};
         struct type *t;
         struct message *m;
-        int err =
-            bgmqi_registry_valid(p.type) ? bgmqi_publish_make(w->mq, &p, &m) : BGMQ_EINVAL;
+        int err = bgmqi_registry_valid(p.type) ? bgmqi_publish_make(w->mq, &p, &m)
+                                               : BGMQ_EINVAL;
         if (err)
             return err;
         err = bgmqi_registry_type(w->mq->registry, p.type, &t);

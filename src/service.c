@@ -9,6 +9,7 @@
 
 #include "inbox.h"
 #include "park.h"
+#include "tx_hub.h"
 #include "watch.h"
 
 #define MS INT64_C(1000000)
@@ -253,6 +254,7 @@ static int end_getters(void *ctx, struct type *t)
 /* Ends all threads and lets go of the database.  No handler runs. */
 static void shut(struct bgmq *mq)
 {
+    bgmqi_tx_hub_close(mq->hub);
     bgmqi_registry_each(mq->registry, false, end_getters, NULL);
     bgmqi_registry_end_customs(mq->registry);
     if (mq->kit)
@@ -329,6 +331,8 @@ void bgmq_free(struct bgmq *mq)
 void bgmqi_service_free(struct bgmq *mq)
 {
     bgmqi_watch_end(mq->watch);
+    bgmqi_tx_hub_close(mq->hub);
+    bgmqi_tx_hub_unref(mq->hub);
     bgmqi_ticker_free(mq->ticker);
     bgmqi_journal_free(mq->journal);
     bgmqi_inbox_free(mq->inbox);

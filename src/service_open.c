@@ -9,6 +9,7 @@
 #include "inbox.h"
 #include "reply.h"
 #include "service.h"
+#include "tx.h"
 #include "watch.h"
 
 #define MS INT64_C(1000000)
@@ -184,7 +185,9 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
     err = recover(mq, store, &types, error);
     if (!err)
         err = open_journal(mq, store);
-    if (err)
+    if (!err)
+        err = bgmqi_tx_hub_new(&mq->hub, mq, mq->config.database);
+    else
         store->ops->close(store);
     err = restore_types(mq, types, err);
     return err ? err : open_inbox(mq, error);
@@ -261,6 +264,7 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
                                       .stack_size = mq->config.stack_size,
                                       .by_hand = kit != NULL,
                                       .reply = bgmqi_reply_send,
+                                      .tx_over = bgmqi_tx_job_over,
                                       .idle = bgmqi_service_idle,
                                       .gone = bgmqi_service_poke,
                                       .ctx = mq};

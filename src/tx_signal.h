@@ -27,6 +27,7 @@ struct tx_conn {
     struct tx_item *items, **last;
     int depth;   /* savepoints that are open */
     bool joined; /* the table takes part in the open transaction */
+    bool quiet;  /* its automatic check-points were turned off */
     bool rung;   /* a row was put into the inbox in it */
 };
 

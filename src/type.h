@@ -59,7 +59,7 @@ struct type_env {
     unsigned
         max_crashes; /* deaths of the process in its handler until a message is dead */
     bool timing;     /* handlers are timed for the metrics */
-    bool together; /* suspects are run like others: a test service */
+    bool together;   /* suspects are run like others: a test service */
     /* The ticker has to look at a type by DUE_MS, or at its attempts by the monotonic MONO_NS. */
     void (*due)(void *ctx, int64_t due_ms);
     void (*deadline)(void *ctx, int64_t mono_ns);
@@ -300,6 +300,8 @@ void bgmqi_type_forget(struct type *t, struct message *m);
 void bgmqi_type_adopt(struct type *t, struct message *m, struct journal_entry *entry);
 /* The INSERT of M, which was taken back, is to be written after all.  Takes ENTRY. */
 void bgmqi_type_reinsert(struct type *t, struct message *m, struct journal_entry *entry);
+/* Fills what OP, about the end HOW of the attempt at D, says for the history. */
+void bgmqi_desk_describe(const struct desk *d, enum outcome how, struct store_op *op);
 /* A new number for the place of a message in a lane of T. */
 uint64_t bgmqi_type_draw(struct type *t);
 

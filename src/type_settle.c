@@ -91,6 +91,15 @@ static struct attempt_end end_of(const struct desk *d)
     return end;
 }
 
+void bgmqi_desk_describe(const struct desk *d, enum outcome how, struct store_op *op)
+{
+    op->history = (uint8_t)bgmqi_type_history(d->type, how);
+    if (op->history != OUTCOME_NONE && d->type->config.history_body)
+        op->flags |= OP_BODY;
+    if (op->history != OUTCOME_NONE)
+        op->started_ms = d->batch_wall_ms + (d->mark_ns - d->batch_mono_ns) / 1000000;
+}
+
 /* Prepares what can be done before the lock is taken: the entry that tells the journal where M
  * goes, NULL when there is nothing to tell. */
 static struct journal_entry *prepare(struct type *t, struct message *m,

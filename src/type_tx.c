@@ -106,7 +106,7 @@ void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
                               const struct attempt_end *end)
 {
     m->row = ROW_NONE;
-    if (!m->heaped) {
+    if (!m->heaped && !m->kept) {
         if (end->slot)
             flight_end(end->slot);
         return;
@@ -115,8 +115,14 @@ void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
     bgmqi_type_fill(t, e, STORE_HISTORY, m, OUTCOME_NONE, m->created_ms);
     e->op.level = BGMQ_BEHIND;
     e->op.slot_held = end->slot;
-    e->tell = true;
+    if (m->kept) /* what the journal may have written of it since */
+        e->op.flags |= OP_KEPT;
     bgmqi_message_ref(m);
+    if (!m->heaped) {
+        bgmqi_journal_add(t->env->journal, e, e);
+        return;
+    }
+    e->tell = true;
     bgmqi_type_lock(t);
     if (t->leaving)
         t->leaving_last->sibling = e;

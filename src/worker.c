@@ -119,16 +119,25 @@ static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
     return delay_ms > 0 ? clock_wall_ms(job->env->clock) + delay_ms : 0;
 }
 
-/* What is done takes its result along, to outq and the history. */
-static void keep_result(struct bgmq_job *job)
+void bgmqi_worker_keep_result(struct bgmq_job *job)
 {
     if (!job->result)
         return;
     lock_take(&job->progress->lock);
+    void *old = job->progress->result;
     job->progress->result = job->result;
     job->progress->result_len = job->result_len;
     lock_drop(&job->progress->lock);
+    free(old);
     job->result = NULL;
+}
+
+/* Sends the answer that goes with an end, unless a transaction has; true: it was one. */
+static bool answer(struct bgmq_job *job, bool failed)
+{
+    bool wanted = (!failed && job->response_type) ||
+                  (job->message->ext && job->message->ext->reply_to);
+    return wanted && (job->replied || job->env->reply(job->env->ctx, job, failed));
 }
 
 /* Whether a handler that wants to be tried again was asked to end, and so is not: by an operator it
@@ -199,19 +208,17 @@ static struct settlement plan_unrun(struct bgmq_job *job, enum fate fate)
 static void complete(struct bgmq_job *job, struct settlement *s, uint64_t *random)
 {
     const struct type_config *c = bgmqi_type_config(job->type);
-    const struct message_ext *x = job->message->ext;
-    bool wants_reply = x && x->reply_to;
-    if (s->how == SETTLE_DONE)
-        keep_result(job);
-    if (s->how == SETTLE_DONE && (job->response_type || wants_reply))
-        s->no_outq = job->env->reply(job->env->ctx, job, false);
+    if (s->how == SETTLE_DONE) {
+        bgmqi_worker_keep_result(job);
+        s->no_outq = answer(job, false);
+    }
     if (s->how == SETTLE_RETRY && !s->elsewhere)
         s->due_ms = due_in(
             job, bgmqi_retry_delay(&c->retry, job->attempt, bgmqi_random_next(random)));
     if (s->how == SETTLE_SNOOZE)
         s->due_ms = due_in(job, job->snooze_ms);
-    if (s->how == SETTLE_DEAD && wants_reply)
-        job->env->reply(job->env->ctx, job, true);
+    if (s->how == SETTLE_DEAD)
+        answer(job, true);
     if (!s->elsewhere &&
         (s->how == SETTLE_DEAD || (s->failed && s->how != SETTLE_DISCARD))) {
         s->failure = job->failure;

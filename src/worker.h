@@ -44,6 +44,7 @@ struct bgmq_job {
     struct tx_end
         *tx;      /* how a transaction of the handler's ends it (tx_job.c); or NULL */
     bool settled; /* that was committed, and SETTLEMENT is its end */
+    bool replied; /* with the answer */
     struct settlement settlement;
     struct message_ext *reply_ext; /* tag, traceparent, meta for the reply; or NULL */
     struct progress *progress;     /* a reference; nobody else changes it; or NULL */
@@ -73,6 +74,8 @@ void bgmqi_worker_join(struct worker *w);
 /* The job that runs on this thread; NULL: none. */
 struct bgmq_job *bgmqi_worker_job(void);
 
+/* What is done takes its result along, to outq and the history. */
+void bgmqi_worker_keep_result(struct bgmq_job *job);
 /* Settles G, an attempt of T that was given up, as failed: by the rules, nobody else is asked.  The
  * ticker's thread; a backoff_fn of the type runs on it. */
 void bgmqi_worker_settle_given_up(struct type *t, const struct worker_env *env,
