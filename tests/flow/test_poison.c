@@ -1,5 +1,5 @@
-/* test_poison.c - the process dies in a handler, or just after it: who is charged, who is run alone,
- * and who is dead.
+/* test_poison.c - the process dies in a handler, or just after it: who is charged, who is run
+ * alone, and who is dead.
  *
  * The processes that die are children of the test, forked before there are threads. */
 #include "flow.h"
