@@ -217,7 +217,9 @@ struct bgmq_type_options {
     int history_body;                 /* ... with their body [0] */
     bgmq_handler_fn *request_filter;  /* before the handler; anything but DONE skips it */
     bgmq_handler_fn *response_filter; /* after a handler that returned DONE */
-    bgmq_handler_fn *on_error; /* in place of the rules: RETRY PERMANENT SNOOZE DISCARD */
+    /* In place of the rules: RETRY PERMANENT SNOOZE DISCARD.  Not asked about what was given up,
+     * expired, was cancelled, or died with its thread or process. */
+    bgmq_handler_fn *on_error;
 };
 
 struct bgmq_message_options {

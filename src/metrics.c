@@ -1,5 +1,6 @@
 /* metrics.c - the line of metrics (see metrics.h).  The ticker's thread; each type is locked for
- * the copy of its counts only.  Rate, mean and percentile are of the interval, the rest is total. */
+ * the copy of its counts only.  Rate, mean and percentile are of the interval, the rest is a
+ * total. */
 #include "metrics.h"
 
 #define MS INT64_C(1000000)

@@ -10,8 +10,8 @@ struct metrics {
     uint64_t processed;
 };
 
-/* Logs a line when INTERVAL_MS (0: never) have passed since the last.  Returns when the next is due,
- * monotonic; INT64_MAX: never. */
+/* Logs a line when INTERVAL_MS (0: never) have passed since the last.  Returns when the next is
+ * due, monotonic; INT64_MAX: never. */
 int64_t bgmqi_metrics_tick(struct metrics *m, const struct type_env *env,
                            struct registry *r, unsigned interval_ms, int64_t now_ns);
 

@@ -1,5 +1,5 @@
-/* service_tick.c - what the ticker does besides due times: attempts that take too long, workers that
- * are missed, suspects, metrics, the cancel flags of a stop, and a wall clock that jumps.
+/* service_tick.c - what the ticker does besides due times: attempts that take too long, workers
+ * that are missed, suspects, metrics, the cancel flags of a stop, and a wall clock that jumps.
  *
  * The ticker's thread, but for the upcalls that wake it.  No lock is held while it logs, or settles
  * what was given up. */
@@ -85,8 +85,8 @@ static int look_at_attempts(void *ctx, struct type *t)
     return 0;
 }
 
-/* A deadline that was told is kept, though its attempt may have ended long before: so quick handlers
- * with a time-out wake the ticker once in that time, and not each. */
+/* A deadline that was told is kept, though its attempt may have ended long before: so quick
+ * handlers with a time-out wake the ticker once in that time, and not each. */
 static int64_t attempts(struct bgmq *mq, int64_t now_ns)
 {
     struct round r = {.mq = mq, .now_ns = now_ns, .next_ns = INT64_MAX};

@@ -236,8 +236,8 @@ struct given_up {
     int64_t started_ms;
     struct flight_slot *slot;
 };
-/* Looks at T's attempts at NOW_NS: asks those to end whose time is over, and gives those up, at most
- * MAX, that did not end in stuck_ms more.  Returns when to look again; INT64_MAX: no need. */
+/* Looks at T's attempts at NOW_NS: asks those to end whose time is over, and gives those up, at
+ * most MAX, that did not end in stuck_ms more.  Returns when to look again; INT64_MAX: no need. */
 int64_t bgmqi_type_overdue(struct type *t, int64_t now_ns, struct given_up *ret,
                            size_t max, size_t *ret_n);
 void bgmqi_type_settle_given_up(struct type *t, const struct given_up *g,
@@ -270,7 +270,8 @@ size_t bgmqi_type_running(struct type *t);
 /* T's messages are not claimed while it is paused. */
 void bgmqi_type_pause(struct type *t, bool paused);
 bool bgmqi_type_paused(const struct type *t);
-/* Suspects of T that could start now: it is registered, not paused, and has a worker that is free. */
+/* Suspects of T that could start now: it is registered, not paused, and one of its workers is
+ * free. */
 size_t bgmqi_type_suspects(struct type *t);
 
 /* ---- time (type_time.c) ------------------------------------------------------------ */

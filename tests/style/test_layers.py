@@ -25,7 +25,7 @@ LAYERS = [
     ('5', 'type'),
     ('6', 'custom'),
     ('6', 'registry'),
-    ('7', 'report ticker watch worker'),
+    ('7', 'metrics report solo ticker watch worker'),
     ('7', 'pool'),
     ('9', 'options'),
     ('9', 'handle'),
