@@ -387,14 +387,16 @@ BGMQ_API int bgmq_job_cancelled(const struct bgmq_job *job);
 BGMQ_API int64_t bgmq_job_time_left(const struct bgmq_job *job);
 
 /* Saves LEN bytes, at most 64 KiB, that say how far the work is; every later attempt gets them
- * back by bgmq_job_cursor.  Copies.  LEVEL BEHIND (also DEFAULT) waits for nobody and writes only
- * the last of many: call it for each item.  COMMIT and DISK wait.  A message without a row keeps
- * it in memory.  ELOST: the attempt is over; EINVAL, ENOMEM. */
+ * back by bgmq_job_cursor.  Copies; NULL bytes: none any more.  LEVEL BEHIND (also DEFAULT) waits
+ * for nobody and writes only the last of many: call it for each item.  COMMIT and DISK wait, with
+ * the errors of bgmq_publish.  A message without a row keeps it in memory.  ELOST: the attempt is
+ * over; ESTORE, ENOMEM, EINVAL (also: LEVEL MEMORY). */
 BGMQ_API int bgmq_job_save_cursor(struct bgmq_job *job, const void *bytes, size_t len,
                                   enum bgmq_durability level);
 /* Lends the cursor, a NUL behind it, until it is saved anew; NULL: none was saved. */
 BGMQ_API const void *bgmq_job_cursor(const struct bgmq_job *job, size_t *ret_len);
-/* A number and a text (NULL: none; cut at 200 bytes) for people, kept with the cursor.  Copies. */
+/* A number and a text (NULL: none; cut at 200 bytes) for people, kept as a cursor at BEHIND is.
+ * Copies.  EINVAL: the text is not UTF-8. */
 BGMQ_API int bgmq_job_progress(struct bgmq_job *job, int64_t number, const char *text);
 /* Bytes that are kept in the history, and with the message in outq, when the handler returns
  * DONE; at most 1 MiB.  Copies; a second call replaces the first. */

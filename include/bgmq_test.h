@@ -3,7 +3,12 @@
  * A test service has a clock that only bgmq_test_advance moves, and no worker takes a message by
  * itself: handlers run on the thread that calls bgmq_test_step or bgmq_test_drain, so a test is one
  * sequence.  It may have a database.  Everything else is the real library; a test service is given
- * to the code under test as any other.  Not for production. */
+ * to the code under test as any other.  Not for production.
+ *
+ * One handler runs at a time, on whichever thread: who calls while another thread runs one waits
+ * for its end.  There are as many workers as were asked for, but they have no threads: a handler
+ * may not end its thread, and bgmq_request waits in vain unless handlers run inside publish.
+ * Random back-off is the same in each run. */
 #ifndef BGMQ_TEST_H
 #define BGMQ_TEST_H
 
@@ -17,11 +22,14 @@ extern "C" {
 BGMQ_API int bgmq_test_open(struct bgmq **ret, const struct bgmq_options *options,
                             int64_t start_ms, struct bgmq_error *error);
 
-/* 1: handlers run inside bgmq_publish, before it returns, also for what handlers publish; 0: not.
+/* 1: handlers run inside bgmq_publish and its kin, before it returns: for all that waits, and for
+ * what they publish, after the handler that did has returned; 0: not.  What is delayed stays.
  * EINVAL: no test service; so do all functions here. */
 BGMQ_API int bgmq_test_inline(struct bgmq *mq, int on);
 
-/* Moves the clock by MS >= 0 and makes due what is due; runs nothing. */
+/* Moves the clock by MS >= 0 and does what is due by then; runs nothing.  A handler may call it, to
+ * take that long.  With a database it returns when all is where it belongs; EBUSY, EFULL, ESTORE:
+ * the database does not answer; so the next two. */
 BGMQ_API int bgmq_test_advance(struct bgmq *mq, int64_t ms);
 /* The time of the clock. */
 BGMQ_API int64_t bgmq_test_now(struct bgmq *mq);
@@ -33,8 +41,9 @@ BGMQ_API int bgmq_test_step(struct bgmq *mq, const char *type);
  * many ran. */
 BGMQ_API int bgmq_test_drain(struct bgmq *mq, unsigned max);
 
-/* How many messages were published for TYPE (NULL: any) with this BODY (NULL: any body) since open
- * or bgmq_test_forget, handlers' own and those already run included. */
+/* How many messages were published for TYPE (NULL: any; or a custom queue's name) with this BODY
+ * (NULL: any body) since open or bgmq_test_forget: those of handlers and those already run
+ * included, duplicates not.  ENOMEM: a record could not be kept. */
 BGMQ_API int bgmq_test_published(struct bgmq *mq, const char *type, const void *body,
                                  size_t len);
 /* Lends the N-th of them (from 0), good until bgmq_test_forget; 0 or ENOENT. */

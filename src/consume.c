@@ -146,7 +146,7 @@ const char *bgmq_message_type(const struct bgmq_message *h)
 {
     if (h->m->ext && h->m->ext->type)
         return h->m->ext->type;
-    return h->from.type ? bgmqi_type_name(h->from.type) : NULL;
+    return h->from.type ? bgmqi_type_plain(h->from.type) : NULL;
 }
 
 const void *bgmq_message_body(const struct bgmq_message *h, size_t *ret_len)
@@ -314,6 +314,18 @@ int bgmq_drop_queue(struct bgmq *mq, const char *queue)
     return 0;
 }
 
+/* True when a message for TYPE would wait for the workers of JOB. */
+static bool own_type(const struct bgmq_job *job, const char *type,
+                     const struct bgmq_message_options *o)
+{
+    const char *channel = bgmqi_type_channel(job->type);
+    const char *wanted = o ? o->channel : NULL;
+    if (strcmp(bgmqi_type_plain(job->type), type) != 0)
+        return false;
+    return channel ? wanted && strcmp(channel, wanted) == 0
+                   : !wanted || bgmqi_type_config(job->type)->any_channel;
+}
+
 int bgmq_request(struct bgmq *mq, const char *type, const void *body, size_t len,
                  const struct bgmq_message_options *options, unsigned timeout_ms,
                  struct bgmq_message **ret)
@@ -322,8 +334,7 @@ int bgmq_request(struct bgmq *mq, const char *type, const void *body, size_t len
     if (err)
         return err;
     const struct bgmq_job *job = bgmqi_worker_job();
-    if (job && job->env->service == mq && type &&
-        strcmp(bgmqi_type_name(job->type), type) == 0)
+    if (job && job->env->service == mq && type && own_type(job, type, options))
         return BGMQ_EDEADLK;
     struct bgmq_message_options o = {.priority = 0};
     char queue[40];
@@ -346,72 +357,4 @@ int bgmq_request(struct bgmq *mq, const char *type, const void *body, size_t len
     }
     bgmq_drop_queue(mq, queue);
     return err;
-}
-
-/* ---- raising the dead -------------------------------------------------------------- */
-
-int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id)
-{
-    int err = bgmqi_handle_enter(mq);
-    if (err)
-        return err;
-    if (!bgmqi_registry_valid(type))
-        return BGMQ_EINVAL;
-    struct type *t = bgmqi_registry_find(mq->registry, type);
-    if (!t)
-        return BGMQ_ENOENT;
-    lock_take(&mq->pending);
-    int n = bgmqi_type_retry_dead(t, id);
-    lock_drop(&mq->pending);
-    return n;
-}
-
-struct pending {
-    uint64_t *ids;
-    size_t n, cap;
-};
-
-static int note_ids(void *ctx, const uint64_t *ids, size_t n)
-{
-    struct pending *p = ctx;
-    if (p->cap - p->n < n) {
-        size_t cap = 2 * p->cap + n;
-        uint64_t *more = realloc(p->ids, cap * sizeof(*more));
-        if (!more)
-            return BGMQ_ENOMEM;
-        p->ids = more;
-        p->cap = cap;
-    }
-    if (n)
-        memcpy(p->ids + p->n, ids, n * sizeof(*ids));
-    p->n += n;
-    return 0;
-}
-
-static int retry_type(void *ctx, struct type *t)
-{
-    int n = bgmqi_type_retry_pending(t, note_ids, ctx);
-    return n < 0 ? n : 0;
-}
-
-int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids)
-{
-    int err = bgmqi_handle_enter(mq);
-    if (err)
-        return err;
-    struct pending p = {.n = 0};
-    lock_take(&mq->pending);
-    err = bgmqi_registry_each(mq->registry, false, retry_type, &p);
-    lock_drop(&mq->pending);
-    if (err && p.n == 0) {
-        free(p.ids);
-        return err;
-    }
-    if (p.n == 0 || !ret_ids) {
-        free(p.ids);
-        p.ids = NULL;
-    }
-    if (ret_ids)
-        *ret_ids = p.ids;
-    return (int)p.n;
 }

@@ -131,7 +131,7 @@ static int find(struct bgmq *mq, const char *name, struct type **ret)
     int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
-    if (!bgmqi_registry_valid(name))
+    if (!bgmqi_registry_names(name))
         return BGMQ_EINVAL;
     struct type *t = bgmqi_registry_find(mq->registry, name);
     if (!t)

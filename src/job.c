@@ -19,7 +19,13 @@ uint64_t bgmq_job_id(const struct bgmq_job *job)
 
 const char *bgmq_job_type(const struct bgmq_job *job)
 {
-    return bgmqi_type_name(job->type);
+    return bgmqi_type_plain(job->type);
+}
+
+const char *bgmq_job_channel(const struct bgmq_job *job)
+{
+    const struct message_ext *x = job->message->ext;
+    return x && x->channel ? x->channel : bgmqi_type_channel(job->type);
 }
 
 const void *bgmq_job_body(const struct bgmq_job *job, size_t *ret_len)

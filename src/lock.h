@@ -6,6 +6,7 @@
  *   service.life       start, stop, close, resize: one at a time
  *   service.pending    one bgmq_retry_pending at a time
  *   service.idle_lock  who waits for the last handler
+ *   type.operating     one operation on the resting messages of a type at a time
  *   registry.lock      names -> types and custom queues
  *   type.lock          queues, counters, journal entries of one type; custom_queue.lock
  *   worker.lock        one worker's claimed and finished messages (under its type.lock)
@@ -14,7 +15,7 @@
  *   memory depot       (mem.c), taken by any allocation of a message
  *
  * No user code, no log callback, no SQL and no wait happens under any of them but
- * service.pending, which waits for the journal. */
+ * service.pending and type.operating, which wait for the journal. */
 #ifndef BGMQI_LOCK_H
 #define BGMQI_LOCK_H
 

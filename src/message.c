@@ -156,6 +156,23 @@ int bgmqi_message_ext_new(const struct bgmq_message_options *o, const char *type
     return 0;
 }
 
+int bgmqi_message_ext_copy(const struct message_ext *x, struct message_ext **ret)
+{
+    struct bgmq_message_options o = {
+        .reply_to = x->reply_to,
+        .reply_id = x->reply_id,
+        .tag = x->tag,
+        .traceparent = x->traceparent,
+        .unique_key = x->unique_key,
+        .channel = x->channel,
+        .expire_at_ms = x->expires_ms,
+        .timeout_ms = x->timeout_ms,
+        .unique = (enum bgmq_unique)x->unique,
+        .unique_period_ms = x->unique_until_ms,
+    };
+    return bgmqi_message_ext_new(&o, x->type, x->meta, x->meta_len, ret);
+}
+
 void bgmqi_message_ext_free(struct message_ext *ext)
 {
     free(ext);

@@ -126,6 +126,8 @@ size_t bgmqi_message_cost(const struct message *m);
 int bgmqi_message_ext_new(const struct bgmq_message_options *options, const char *type,
                           const char *meta_packed, size_t meta_len,
                           struct message_ext **ret);
+/* A copy of X.  ENOMEM. */
+int bgmqi_message_ext_copy(const struct message_ext *x, struct message_ext **ret);
 void bgmqi_message_ext_free(struct message_ext *ext);
 /* Lends the value of KEY, or NULL. */
 const char *bgmqi_message_meta(const struct message *m, const char *key);
@@ -137,7 +139,7 @@ struct progress *bgmqi_progress_new(void);
 struct progress *bgmqi_progress_ref(struct progress *p); /* NULL is allowed */
 void bgmqi_progress_unref(struct progress *p);           /* likewise */
 /* A new one with what P keeps between attempts, all but the result, and with CURSOR (taken) in
- * place of its cursor when REPLACE.  P may be NULL.  NULL: out of memory, CURSOR is the caller's. */
+ * place of its cursor when REPLACE.  P may be NULL.  NULL: out of memory, CURSOR is not taken. */
 struct progress *bgmqi_progress_copy(struct progress *p, bool replace, void *cursor,
                                      size_t len);
 /* A copy of LEN bytes with a NUL behind them; NULL: out of memory. */

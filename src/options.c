@@ -127,7 +127,7 @@ int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
         .max_messages = o->max_messages,
         .max_bytes = o->max_bytes,
         .wait_ms = o->wait_ms,
-        .any_channel = o->any_channel && !o->channel,
+        .any_channel = o->any_channel != 0,
         .history_body = o->history_body != 0,
         .durability = o->durability ? o->durability : service->durability,
         .window = or_default(o->window, 1000),
@@ -146,7 +146,9 @@ int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
                 (!o->backoff_table || o->backoff_table_len < 1 ||
                  o->backoff_table_len > RETRY_TABLE_MAX)) ||
                o->timeout_ms > TIMEOUT_MAX_MS || o->stuck_ms > TIMEOUT_MAX_MS ||
-               o->expire_ms < 0 || o->expire_ms > HUNDRED_YEARS_MS ||
+               o->wait_ms > TIMEOUT_MAX_MS || o->expire_ms < 0 ||
+               o->expire_ms > HUNDRED_YEARS_MS || (o->any_channel && o->channel) ||
+               (o->channel && !bgmqi_registry_valid(o->channel)) ||
                (o->backoff == BGMQ_BACKOFF_CALLBACK && !o->backoff_fn) ||
                c.durability < BGMQ_MEMORY || c.durability > BGMQ_DISK ||
                (c.durability > BGMQ_MEMORY && !service->persistent) ||
@@ -159,6 +161,40 @@ int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
     return 0;
 }
 
+/* What concerns the unique key. */
+static bool bad_key(const struct bgmq_message_options *o)
+{
+    bool period = o->unique == BGMQ_UNIQUE_PERIOD;
+    return o->unique < BGMQ_UNIQUE_UNFINISHED || o->unique > BGMQ_UNIQUE_PERIOD ||
+           o->on_conflict < BGMQ_CONFLICT_KEEP || o->on_conflict > BGMQ_CONFLICT_REFUSE ||
+           (period && !o->unique_key) || period != (o->unique_period_ms != 0) ||
+           o->unique_period_ms < 0 || o->unique_period_ms > HUNDRED_YEARS_MS;
+}
+
+/* What concerns expiry, time-out, room and channel. */
+static bool bad_terms(const struct bgmq_message_options *o, int64_t now_ms)
+{
+    return (o->expire_ms && o->expire_at_ms) || o->expire_ms < 0 || o->expire_at_ms < 0 ||
+           o->expire_ms > HUNDRED_YEARS_MS ||
+           o->expire_at_ms - now_ms > HUNDRED_YEARS_MS ||
+           o->timeout_ms > TIMEOUT_MAX_MS || o->wait_ms > TIMEOUT_MAX_MS ||
+           (o->channel && !bgmqi_registry_valid(o->channel));
+}
+
+void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expire_ms,
+                         int64_t now_ms, struct bgmq_message_options *ret)
+{
+    static const struct bgmq_message_options none;
+    *ret = o ? *o : none;
+    int64_t expire_ms =
+        ret->expire_ms || ret->expire_at_ms ? ret->expire_ms : type_expire_ms;
+    if (expire_ms)
+        ret->expire_at_ms = now_ms + expire_ms;
+    ret->expire_ms = 0;
+    if (ret->unique_period_ms)
+        ret->unique_period_ms += now_ms;
+}
+
 int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
                           int64_t *ret_due_ms)
 {
@@ -167,7 +203,8 @@ int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
         return 0;
     if (o->priority < 0 || o->priority > PRIORITY_MAX || o->max_attempts > ATTEMPTS_MAX ||
         o->durability < BGMQ_DEFAULT || o->durability > BGMQ_DISK ||
-        (o->delay_ms && o->run_at_ms) || o->run_at_ms < 0)
+        (o->delay_ms && o->run_at_ms) || o->run_at_ms < 0 || bad_key(o) ||
+        bad_terms(o, now_ms))
         return BGMQ_EINVAL;
     int64_t delay = o->run_at_ms ? o->run_at_ms - now_ms : o->delay_ms;
     if (delay > HUNDRED_YEARS_MS)

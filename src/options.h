@@ -32,6 +32,10 @@ int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
                        const struct bgmq_type_options *options,
                        const struct service_config *service);
 
+/* *RET is O, which may be NULL and is checked, as the message keeps it: expiry and the end of a
+ * period are points in time.  TYPE_EXPIRE_MS: of a message that says nothing; 0: never. */
+void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expire_ms,
+                         int64_t now_ms, struct bgmq_message_options *ret);
 /* Checks OPTIONS of a message and says when it is due (0: at once).  EINVAL. */
 int bgmqi_options_message(const struct bgmq_message_options *options, int64_t now_ms,
                           int64_t *ret_due_ms);

@@ -28,6 +28,7 @@ static void draft_fini(struct draft *d)
         d->a.entry->op.msg = NULL; /* the draft's own */
         bgmqi_journal_entry_free(d->a.entry);
     }
+    free(d->a.key);
     bgmqi_message_unref(d->a.m);
     bgmqi_message_unref(d->noted);
 }
@@ -39,20 +40,25 @@ static int check_body(const struct bgmq *mq, const struct publication *p)
     return p->len > mq->config.max_body ? BGMQ_ETOOBIG : 0;
 }
 
-int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct message **ret)
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct type *t,
+                       struct message **ret)
 {
-    static const struct bgmq_message_options none;
-    const struct bgmq_message_options *o = p->options ? p->options : &none;
     int64_t now = clock_wall_ms(mq->clock), due = 0;
+    int64_t expire_ms =
+        t && bgmqi_type_registered(t) ? bgmqi_type_config(t)->expire_ms : 0;
+    struct bgmq_message_options final;
+    const struct bgmq_message_options *o = p->options;
     int err = check_body(mq, p);
-    if (!err && p->options)
+    if (!err && o)
         err = bgmqi_options_message(o, now, &due);
     if (err)
         return err;
+    bgmqi_options_final(o, expire_ms, now, &final);
+    o = &final;
     struct message *m = bgmqi_message_new(p->body, p->len);
     if (!m)
         return BGMQ_ENOMEM;
-    if (p->options || p->body_type)
+    if (p->options || p->body_type || expire_ms)
         err =
             bgmqi_message_ext_new(o, p->body_type, p->meta_packed, p->meta_len, &m->ext);
     if (err) {
@@ -98,23 +104,45 @@ static int draft_init(struct bgmq *mq, struct type *t, const struct publication 
         err = BGMQ_ESTORE;
     else if (level > BGMQ_MEMORY && !(d.a.entry = bgmqi_journal_entry_new()))
         err = BGMQ_ENOMEM;
+    else if (!d.a.entry && m->ext && m->ext->unique_key &&
+             !(d.a.key = bgmqi_type_key_new()))
+        err = BGMQ_ENOMEM;
     if (err) {
         draft_fini(&d);
         return err;
     }
     m->level = (uint8_t)level;
     /* Who comes faster than the disk waits with the others, but never a worker. */
+    d.a.overtakes = bgmqi_worker_job() != NULL;
     d.waits = level >= BGMQ_COMMIT || (level == BGMQ_BEHIND && !bgmqi_worker_job() &&
                                        bgmqi_journal_crowded(mq->journal));
     *ret = d;
     return 0;
 }
 
+/* Waits for TICKET's group: as long as publishers wait, but a handler, which others wait for, not
+ * for a disk that is full or a store that somebody else has locked. */
+static int wait_for_commit(void *ctx, struct ticket *ticket)
+{
+    static const int64_t slice_ns = 100000000;
+    struct bgmq *mq = ctx;
+    int64_t left = mq->config.publish_timeout_ms * INT64_C(1000000);
+    while (bgmqi_worker_job() && left > slice_ns &&
+           !bgmqi_ticket_over(ticket, slice_ns)) {
+        uint64_t commits, waiting;
+        enum journal_state state;
+        bgmqi_journal_counts(mq->journal, &commits, &waiting, &state);
+        left = state == JOURNAL_RETRYING ? 0 : left - slice_ns;
+    }
+    int err = bgmqi_ticket_wait(ticket, left);
+    return err == BGMQ_ETIMEOUT ? bgmqi_journal_timeout_err(mq->journal) : err;
+}
+
 /* Waits for TICKET's group and releases it. */
 static int await(struct bgmq *mq, struct ticket *ticket, struct bgmq_receipt *receipts,
                  size_t n)
 {
-    int err = bgmqi_ticket_wait(ticket, mq->config.publish_timeout_ms * INT64_C(1000000));
+    int err = wait_for_commit(mq, ticket);
     for (size_t i = 0; !err && i < n; i++) {
         uint64_t id;
         if (bgmqi_ticket_result(ticket, i, &id) == BGMQ_EEXIST) {
@@ -123,7 +151,7 @@ static int await(struct bgmq *mq, struct ticket *ticket, struct bgmq_receipt *re
         }
     }
     bgmqi_ticket_release(ticket);
-    return err == BGMQ_ETIMEOUT ? bgmqi_journal_timeout_err(mq->journal) : err;
+    return err;
 }
 
 /* For a test service: a reference to M, which is about to be let in. */
@@ -144,9 +172,18 @@ static void tell(struct bgmq *mq, const char *name, struct message *noted, int64
     bgmqi_message_unref(noted);
 }
 
-/* Takes M, in any case; so do the next two. */
-static int publish_to_type(struct bgmq *mq, struct type *t, const struct publication *p,
-                           struct message *m, struct bgmq_receipt *receipt)
+static unsigned wait_of(struct type *t, const struct publication *p)
+{
+    if (bgmqi_worker_job())
+        return 0;
+    if (p->options && p->options->wait_ms)
+        return p->options->wait_ms;
+    return bgmqi_type_registered(t) ? bgmqi_type_config(t)->wait_ms : 0;
+}
+
+/* Takes M, in any case.  Adds nothing when another has its key: *RECEIPT names that one. */
+static int publish_new(struct bgmq *mq, struct type *t, const struct publication *p,
+                       struct message *m, unsigned wait_ms, struct bgmq_receipt *receipt)
 {
     struct draft d;
     int err = draft_init(mq, t, p, m, &d);
@@ -160,18 +197,98 @@ static int publish_to_type(struct bgmq *mq, struct type *t, const struct publica
     struct bgmq_receipt r = {.level = (enum bgmq_durability)d.a.m->level};
     int64_t due_ms = m->due_ms;
     struct message *noted = note(mq, m);
-    err = bgmqi_type_admit(t, &d.a);
+    err = bgmqi_type_admit_patiently(t, &d.a, wait_ms);
     if (err) {
         tell(mq, NULL, noted, 0, false);
         bgmqi_ticket_discard(ticket);
         draft_fini(&d);
         return err;
     }
+    free(d.a.key);
     r.id = d.a.id;
     r.duplicate = d.a.duplicate;
     if (ticket)
         err = await(mq, ticket, &r, 1);
     tell(mq, bgmqi_type_name(t), noted, due_ms, !err && !r.duplicate);
+    if (!err)
+        *receipt = r;
+    return err;
+}
+
+/* Takes M, in any case, which is to take the place of message HOLDER; ENOENT: that one is gone. */
+static int take_place(struct bgmq *mq, struct type *t, const struct publication *p,
+                      struct message *m, uint64_t holder, struct bgmq_receipt *receipt)
+{
+    struct draft d;
+    int err = draft_init(mq, t, p, m, &d);
+    if (err)
+        return err;
+    if (d.a.entry && !(d.a.ticket = bgmqi_ticket_new(TYPE_REPLACE_CHANGES))) {
+        draft_fini(&d);
+        return BGMQ_ENOMEM;
+    }
+    struct bgmq_receipt r = {.level = (enum bgmq_durability)m->level, .replaced = holder};
+    struct ticket *ticket = d.a.ticket;
+    int64_t due_ms = m->due_ms;
+    struct message *noted = note(mq, m);
+    err = bgmqi_type_replace(t, holder, &d.a, wait_for_commit, mq);
+    tell(mq, bgmqi_type_name(t), noted, due_ms, !err);
+    bool sent = d.a.m == NULL;
+    r.id = d.a.id;
+    free(d.a.key); /* the one of the holder is used */
+    d.a.key = NULL;
+    if (ticket && sent)
+        bgmqi_ticket_release(ticket);
+    else
+        bgmqi_ticket_discard(ticket);
+    if (err && !sent)
+        draft_fini(&d);
+    if (!err)
+        *receipt = r;
+    return err;
+}
+
+/* Takes M, in any case.  Who holds the key is told by publishing as long as somebody does; only
+ * one publisher at a time replaces, so that it is a worker's doing when the holder is gone. */
+static int publish_in_place(struct bgmq *mq, struct type *t, const struct publication *p,
+                            struct message *m, struct bgmq_receipt *receipt)
+{
+    enum { TRIES = 8 };
+    uint64_t gone = 0;
+    int err = publish_new(mq, t, p, m, wait_of(t, p), receipt);
+    if (err || !receipt->duplicate)
+        return err;
+    bgmqi_type_operate(t);
+    for (int i = 0; i < TRIES && !err && receipt->duplicate; i++) {
+        if ((err = bgmqi_publish_make(mq, p, t, &m)) != 0)
+            break;
+        uint64_t holder = receipt->id;
+        err = take_place(mq, t, p, m, holder, receipt);
+        if (err == BGMQ_EBUSY || (err == BGMQ_ENOENT && holder == gone)) {
+            err = 0; /* it is at work, or dead: the receipt names it */
+            break;
+        }
+        gone = holder;
+        if (err == BGMQ_ENOENT && (err = bgmqi_publish_make(mq, p, t, &m)) == 0)
+            err = publish_new(mq, t, p, m, 0, receipt);
+    }
+    bgmqi_type_operated(t);
+    return err;
+}
+
+/* Takes M, in any case; so do the next two. */
+static int publish_to_type(struct bgmq *mq, struct type *t, const struct publication *p,
+                           struct message *m, struct bgmq_receipt *receipt)
+{
+    struct bgmq_receipt r = {.id = 0};
+    enum bgmq_conflict conflict = p->options && p->options->unique_key
+                                      ? p->options->on_conflict
+                                      : BGMQ_CONFLICT_KEEP;
+    int err = conflict == BGMQ_CONFLICT_REPLACE
+                  ? publish_in_place(mq, t, p, m, &r)
+                  : publish_new(mq, t, p, m, wait_of(t, p), &r);
+    if (!err && r.duplicate && conflict == BGMQ_CONFLICT_REFUSE)
+        return BGMQ_EEXIST;
     if (!err && receipt)
         *receipt = r;
     return err;
@@ -181,9 +298,10 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q,
                              const struct publication *p, struct message *m,
                              struct bgmq_receipt *receipt)
 {
-    if (m->due_ms || (m->ext && m->ext->unique_key)) {
+    if (m->due_ms ||
+        (m->ext && (m->ext->unique_key || m->ext->expires_ms || m->ext->channel))) {
         bgmqi_message_unref(m);
-        return BGMQ_EINVAL; /* such queues know neither time nor keys */
+        return BGMQ_EINVAL; /* such queues know neither time nor keys nor channels */
     }
     m->level = BGMQ_MEMORY;
     m->id = mq->journal ? bgmqi_journal_next_id(mq->journal)
@@ -213,29 +331,53 @@ static int publish_to_address(struct bgmq *mq, const struct address *a,
     }
     if (a->place == PLACE_PRIORITYQ && m->priority == 0)
         m->priority = 1;
-    return publish_to_type(mq, a->type, p, m, receipt);
+    struct type *t = a->type;
+    const char *channel = m->ext ? m->ext->channel : NULL;
+    int err = 0;
+    if (channel && p->queue)
+        err =
+            bgmqi_registry_channel(mq->registry, bgmqi_type_name(t), channel, false, &t);
+    if (err) {
+        bgmqi_message_unref(m);
+        return err;
+    }
+    return publish_to_type(mq, t, p, m, receipt);
+}
+
+/* The type or queue of P; with MAKE, made when it is not there.  ENOENT. */
+static int find_address(struct bgmq *mq, const struct publication *p, bool make,
+                        struct address *ret)
+{
+    const char *channel = p->options ? p->options->channel : NULL;
+    if (p->queue)
+        return make ? bgmqi_registry_resolve(mq->registry, p->queue, ret)
+                    : bgmqi_registry_lookup(mq->registry, p->queue, ret);
+    ret->place = PLACE_INQ;
+    if (make)
+        return bgmqi_registry_channel(mq->registry, p->type, channel, false, &ret->type);
+    ret->type = p->type && !channel ? bgmqi_registry_find(mq->registry, p->type) : NULL;
+    if (ret->type && bgmqi_type_channel(ret->type))
+        return BGMQ_EINVAL; /* its name is not for publishers */
+    return ret->type ? 0 : BGMQ_ENOENT;
 }
 
 int bgmqi_publish(struct bgmq *mq, const struct publication *p,
                   struct bgmq_receipt *receipt)
 {
-    /* The message first: what is refused does not bring a type or queue into being. */
-    struct address a = {.place = PLACE_INQ};
+    /* What is refused does not bring a type or queue into being: the message first, unless it is
+     * there already, and says what its messages have. */
+    struct address a = {.place = PLACE_NONE};
     struct message *m;
+    int there = 0;
     int err = bgmqi_handle_draining(mq);
-    if (!err)
-        err = bgmqi_publish_make(mq, p, &m);
     if (err)
         return err;
-    if (p->queue)
-        err = bgmqi_registry_resolve(mq->registry, p->queue, &a);
-    else
-        err = bgmqi_registry_type(mq->registry, p->type, &a.type);
-    if (err) {
+    there = find_address(mq, p, false, &a);
+    err = bgmqi_publish_make(mq, p, a.type, &m);
+    if (!err && there != 0 && (err = find_address(mq, p, true, &a)) != 0)
         bgmqi_message_unref(m);
-        return err;
-    }
-    err = publish_to_address(mq, &a, p, m, receipt);
+    if (!err)
+        err = publish_to_address(mq, &a, p, m, receipt);
     bgmqi_custom_unref(a.custom);
     if (!err && mq->kit)
         mq->kit->run(mq->kit);
@@ -306,18 +448,19 @@ static int many_draft(struct many *w, const struct bgmq_item *items)
                                 .body = items[i].body,
                                 .len = items[i].len,
                                 .options = items[i].options};
-        struct type *t;
+        struct address a = {.place = PLACE_NONE};
         struct message *m;
-        int err = bgmqi_registry_valid(p.type) ? bgmqi_publish_make(w->mq, &p, &m)
-                                               : BGMQ_EINVAL;
+        bool valid = bgmqi_registry_valid(p.type) &&
+                     (!p.options || p.options->on_conflict == BGMQ_CONFLICT_KEEP);
+        int there = valid ? find_address(w->mq, &p, false, &a) : BGMQ_EINVAL;
+        int err = valid ? bgmqi_publish_make(w->mq, &p, a.type, &m) : BGMQ_EINVAL;
         if (err)
             return err;
-        err = bgmqi_registry_type(w->mq->registry, p.type, &t);
-        if (err) {
+        if (there != 0 && (err = find_address(w->mq, &p, true, &a)) != 0) {
             bgmqi_message_unref(m);
             return err;
         }
-        err = draft_init(w->mq, t, &p, m, &w->drafts[i]);
+        err = draft_init(w->mq, a.type, &p, m, &w->drafts[i]);
         if (err)
             return err;
         w->made++;
@@ -395,6 +538,7 @@ static int many_run(struct many *w, const struct bgmq_item *items)
             bgmqi_message_unref(d->a.m);
         tell(w->mq, bgmqi_type_name(d->type), d->noted, d->due_ms,
              !err && !w->receipts[i].duplicate);
+        free(d->a.key);
     }
     if (!err && w->mq->kit)
         w->mq->kit->run(w->mq->kit);

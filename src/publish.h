@@ -17,9 +17,11 @@ struct publication {
     const struct failure *failure; /* carried by a custom queue's message */
     bool behind; /* wait for nobody: what follows from a row may be as late as its end */
 };
-/* Makes the message of P, with no level yet.  Errors of bgmq_publish about its arguments. */
-int bgmqi_publish_make(struct bgmq *mq, const struct publication *p,
+/* Makes the message of P for T (NULL: no type yet, so no defaults), with no level yet.  Errors of
+ * bgmq_publish about its arguments. */
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct type *t,
                        struct message **ret);
+/* Errors and meaning as bgmq_publish. */
 int bgmqi_publish(struct bgmq *mq, const struct publication *p,
                   struct bgmq_receipt *receipt);
 #endif

@@ -16,7 +16,8 @@ int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler, v
         err = bgmqi_options_type(&config, &threads, options, &mq->config);
     struct type *t;
     if (!err)
-        err = bgmqi_registry_type(mq->registry, name, &t);
+        err = bgmqi_registry_channel(mq->registry, name,
+                                     options ? options->channel : NULL, true, &t);
     if (err)
         return err;
     config.handler = handler;
@@ -40,7 +41,8 @@ int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler, v
     }
     lock_drop(&mq->life);
     if (err == BGMQ_EEXIST)
-        bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR, "type %s is registered already", name);
+        bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR, "type %s is registered already",
+                  bgmqi_type_name(t));
     if (err) {
         free(c);
         return err;
@@ -54,7 +56,7 @@ int bgmq_set_threads(struct bgmq *mq, const char *name, unsigned threads)
     int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
-    if (threads < 1 || threads > 1024 || !bgmqi_registry_valid(name))
+    if (threads < 1 || threads > 1024 || !bgmqi_registry_names(name))
         return BGMQ_EINVAL;
     err = BGMQ_ENOENT;
     lock_take(&mq->life);

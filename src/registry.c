@@ -84,6 +84,18 @@ int bgmqi_registry_valid(const char *name)
     return len >= 1 && len <= TYPE_NAME_MAX && strspn(name, letters) == len;
 }
 
+int bgmqi_registry_names(const char *name)
+{
+    size_t len = name ? strnlen(name, TYPE_NAME_MAX + 1) : 0;
+    const char *at = len <= TYPE_NAME_MAX && len ? strchr(name, '@') : NULL;
+    char type[TYPE_NAME_MAX + 1];
+    if (!at)
+        return bgmqi_registry_valid(name);
+    memcpy(type, name, (size_t)(at - name));
+    type[at - name] = '\0';
+    return bgmqi_registry_valid(type) && bgmqi_registry_valid(at + 1);
+}
+
 struct type *bgmqi_registry_find(struct registry *r, const char *name)
 {
     lock_take(&r->lock);
@@ -119,16 +131,14 @@ static int add_locked(struct registry *r, const char *name, uint32_t number,
     return 0;
 }
 
-int bgmqi_registry_type(struct registry *r, const char *name, struct type **ret)
+/* The type of the valid NAME, made when it is not there. */
+static int find_or_make(struct registry *r, const char *name, struct type **ret)
 {
-    /* What is in the map is valid: looking is cheaper than checking every letter. */
-    struct type *t = name ? bgmqi_registry_find(r, name) : NULL;
+    struct type *t = bgmqi_registry_find(r, name);
     if (t) {
         *ret = t;
         return 0;
     }
-    if (!bgmqi_registry_valid(name))
-        return BGMQ_EINVAL;
     struct journal_entry *entry = NULL;
     if (r->env->journal) {
         entry = bgmqi_journal_entry_new();
@@ -149,6 +159,41 @@ int bgmqi_registry_type(struct registry *r, const char *name, struct type **ret)
     if (!added || err)
         bgmqi_journal_entry_free(entry);
     return err;
+}
+
+int bgmqi_registry_type(struct registry *r, const char *name, struct type **ret)
+{
+    /* What is in the map is valid: looking is cheaper than checking every letter. */
+    struct type *t = name ? bgmqi_registry_find(r, name) : NULL;
+    if (t ? bgmqi_type_channel(t) != NULL : !bgmqi_registry_valid(name))
+        return BGMQ_EINVAL;
+    if (!t)
+        return find_or_make(r, name, ret);
+    *ret = t;
+    return 0;
+}
+
+int bgmqi_registry_channel(struct registry *r, const char *type, const char *channel,
+                           bool exact, struct type **ret)
+{
+    char name[TYPE_NAME_MAX + 1];
+    if (!channel)
+        return bgmqi_registry_type(r, type, ret);
+    if (!bgmqi_registry_valid(type) || !bgmqi_registry_valid(channel))
+        return BGMQ_EINVAL;
+    int len = snprintf(name, sizeof(name), "%s@%s", type, channel);
+    if (len < 0 || (size_t)len >= sizeof(name))
+        return BGMQ_EINVAL;
+    struct type *t = bgmqi_registry_find(r, name);
+    if (!exact && (!t || !bgmqi_type_registered(t))) {
+        struct type *any = bgmqi_registry_find(r, type);
+        if (any && bgmqi_type_registered(any) && bgmqi_type_config(any)->any_channel)
+            t = any;
+    }
+    if (!t)
+        return find_or_make(r, name, ret);
+    *ret = t;
+    return 0;
 }
 
 int bgmqi_registry_restore(struct registry *r, uint32_t number, const char *name,
@@ -213,7 +258,7 @@ static bool split(const char *queue, char type[TYPE_NAME_MAX + 1], enum place *p
         memcpy(type, name, len);
         type[len] = '\0';
         *place = suffixes[i].place;
-        return bgmqi_registry_valid(type);
+        return bgmqi_registry_names(type);
     }
     return false;
 }
@@ -260,7 +305,7 @@ static int resolve(struct registry *r, const char *queue, bool make, struct addr
     if (!split(queue, type, &a.place))
         err = custom_get(r, queue, make && strncmp(queue, "mq:tmp:", 7) != 0, &a.custom);
     else if (make)
-        err = bgmqi_registry_type(r, type, &a.type);
+        err = find_or_make(r, type, &a.type);
     else
         err = (a.type = bgmqi_registry_find(r, type)) ? 0 : BGMQ_ENOENT;
     if (!err)

@@ -13,12 +13,19 @@ struct registry *bgmqi_registry_new(struct type_env *env,
 /* Frees all types and queues.  NULL is allowed. */
 void bgmqi_registry_free(struct registry *r);
 
-/* 1 when NAME may be that of a type. */
+/* 1 when NAME may be that of a type, or of a channel. */
 int bgmqi_registry_valid(const char *name);
+/* 1 when NAME may be that of a type's queues: TYPE, or TYPE@CHANNEL. */
+int bgmqi_registry_names(const char *name);
 /* Lends the type NAME, good until the registry goes; NULL: there is none. */
 struct type *bgmqi_registry_find(struct registry *r, const char *name);
 /* Likewise, made when it is not there; the journal learns its number first.  EINVAL, ENOMEM. */
 int bgmqi_registry_type(struct registry *r, const char *name, struct type **ret);
+/* The queues for messages of TYPE on CHANNEL (NULL: none): those of that channel, or of TYPE when
+ * it takes every channel that nobody has registered.  EXACT: of that channel in any case.  Made
+ * when not there; a name and its channel have at most 199 bytes together.  EINVAL, ENOMEM. */
+int bgmqi_registry_channel(struct registry *r, const char *type, const char *channel,
+                           bool exact, struct type **ret);
 /* A type that an open database knows. */
 int bgmqi_registry_restore(struct registry *r, uint32_t number, const char *name,
                            const uint64_t counts[LANES]);

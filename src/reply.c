@@ -94,7 +94,7 @@ int bgmqi_reply_by(struct bgmq *mq, struct bgmq_job *job, bool failed, bgmqi_rep
     } else {
         p.body = m->body;
         p.len = m->len;
-        p.body_type = bgmqi_type_name(job->type);
+        p.body_type = bgmqi_type_plain(job->type);
     }
     return fn(mq, &p, ctx);
 }

@@ -333,8 +333,10 @@ void bgmqi_service_free(struct bgmq *mq)
     bgmqi_watch_end(mq->watch);
     bgmqi_tx_hub_close(mq->hub);
     bgmqi_tx_hub_unref(mq->hub);
+    if (mq->ticker)
+        bgmqi_ticker_end(mq->ticker);
+    bgmqi_journal_free(mq->journal); /* until then it may tell the ticker what is due */
     bgmqi_ticker_free(mq->ticker);
-    bgmqi_journal_free(mq->journal);
     bgmqi_inbox_free(mq->inbox);
     bgmqi_registry_free(mq->registry);
     bgmqi_flight_free(mq->flight);

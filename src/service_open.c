@@ -153,9 +153,10 @@ static int open_inbox(struct bgmq *mq, struct bgmq_error *error)
                                .changed = on_change,
                                .ctx = mq};
     int err = mq->config.guests ? bgmqi_watch_open(&mq->watch, &wo, error) : 0;
-    if (!err)
-        bgmqi_inbox_ring(mq);
-    return err;
+    if (err)
+        return err;
+    bgmqi_inbox_ring(mq);
+    return 0;
 }
 
 static int open_store(struct bgmq *mq, struct bgmq_error *error)
@@ -210,7 +211,10 @@ static int open_parts(struct bgmq *mq, struct bgmq_error *error)
                                 .also = bgmqi_service_tick,
                                 .ctx = mq};
     err = bgmqi_ticker_open(&mq->ticker, &to);
-    return err || !mq->config.database ? err : open_store(mq, error);
+    if (!err && mq->config.database)
+        err = open_store(mq, error);
+    /* Last: it looks at all that was made here. */
+    return err ? err : bgmqi_ticker_start(mq->ticker);
 }
 
 static void init_condition(pthread_cond_t *c)

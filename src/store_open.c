@@ -31,7 +31,6 @@
 enum {
     PATH_GIVEN_MAX = 480,
     PATH_FULL_MAX = 500, /* SQLite adds "-journal" and stops at 512 */
-    OPEN_PATIENCE_MS = 2000,
     WAL_LIMIT = 64 << 20,
     CACHE_KIB = 16384,
     PAGES_MOST = 0x3ffffffe, /* SQLite's own bound, less a little */

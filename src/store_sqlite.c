@@ -13,11 +13,7 @@
 #include "store_batch.h"
 #include "store_open.h"
 
-enum {
-    APPLY_PATIENCE_MS = 100, /* the journal tries again, and knows when to give up */
-    HISTORY_KEEP = 100000,
-    LOG_HARD = 512 << 20
-};
+enum { HISTORY_KEEP = 100000, LOG_HARD = 512 << 20 };
 
 int bgmqi_store_sqlite_run(struct sqlite_store *s, enum statement q)
 {
@@ -225,7 +221,6 @@ static int open_all(struct sqlite_store *s, const struct store_options *options,
         return (rc & 0xff) == SQLITE_NOMEM ? BGMQ_ENOMEM : BGMQ_EOPEN;
     }
     bgmqi_store_upkeep_begin(s);
-    s->patience_ms = APPLY_PATIENCE_MS;
     return 0;
 }
 

@@ -87,6 +87,12 @@ enum statement {
     STATEMENTS
 };
 
+/* How long W waits for a lock that somebody else holds. */
+enum {
+    OPEN_PATIENCE_MS = 10000, /* at open and at the end, which are not tried again */
+    APPLY_PATIENCE_MS = 100   /* the journal tries again, and knows when to give up */
+};
+
 enum { MANY_ROWS = 32 };
 
 /* Parameters of Q_JOB_INSERT and Q_HISTORY_INSERT: one row of their MANY_ROWS forms. */

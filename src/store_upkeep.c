@@ -57,6 +57,7 @@ int bgmqi_store_upkeep_leave(struct store *store, uint64_t next)
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
         return BGMQ_ESTORE;
+    s->patience_ms = OPEN_PATIENCE_MS;
     if (next < 1 || next > INT64_MAX)
         return BGMQ_EINVAL;
     enum stage stage = STAGE_BEGIN;

@@ -110,6 +110,7 @@ static int do_update(struct batch *b, struct store_op *op)
     sqlite3_bind_int(q, 6, op->lane);
     sqlite3_bind_int64(q, 7, op->key);
     bgmqi_store_bind_failure(q, 8, op->failure);
+    sqlite3_bind_int(q, 11, op->msg->priority);
     rc = run_on_row(b, Q_BACKLOG_UPDATE, op);
     return rc != SQLITE_OK || op->result ? rc : after_move(b, op);
 }
@@ -265,6 +266,7 @@ int bgmqi_store_write_apply(struct store *store, struct store_op *ops, size_t n,
         bgmqi_err_set(text, 0, "out of memory");
         return STORE_FAIL_FULL;
     }
+    s->patience_ms = APPLY_PATIENCE_MS;
     struct batch b;
     int failure = NOT_ALL_THERE;
     for (int gather = 1; gather >= 0; gather--) {

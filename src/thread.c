@@ -37,3 +37,10 @@ int bgmqi_thread_start(pthread_t *ret, const char *name, size_t stack_size,
     *ret = thread;
     return 0;
 }
+
+void bgmqi_thread_shield(void)
+{
+    sigset_t blocked;
+    faults_only(&blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+}

@@ -9,4 +9,7 @@
 int bgmqi_thread_start(pthread_t *ret, const char *name, size_t stack_size,
                        void *(*fn)(void *), void *arg);
 
+/* Blocks again, on a thread of ours, what it was started with blocked. */
+void bgmqi_thread_shield(void);
+
 #endif

@@ -13,6 +13,7 @@
 struct ticker {
     struct ticker_options options; /* set once, then read only */
     pthread_t thread;
+    bool runs; /* set before anybody else may end it */
     struct park park;
     _Atomic int64_t next_ms;
     _Atomic bool quit;
@@ -75,18 +76,23 @@ int bgmqi_ticker_open(struct ticker **ret, const struct ticker_options *options)
         return BGMQ_ENOMEM;
     t->options = *options;
     atomic_init(&t->next_ms, INT64_MAX);
-    if (!options->by_hand &&
-        bgmqi_thread_start(&t->thread, "bgmq-ticker", options->stack_size, run, t) != 0) {
-        free(t);
-        return BGMQ_ETHREAD;
-    }
     *ret = t;
+    return 0;
+}
+
+int bgmqi_ticker_start(struct ticker *t)
+{
+    if (t->options.by_hand)
+        return 0;
+    if (bgmqi_thread_start(&t->thread, "bgmq-ticker", t->options.stack_size, run, t) != 0)
+        return BGMQ_ETHREAD;
+    t->runs = true;
     return 0;
 }
 
 void bgmqi_ticker_end(struct ticker *t)
 {
-    if (atomic_exchange(&t->quit, true) || t->options.by_hand)
+    if (atomic_exchange(&t->quit, true) || !t->runs)
         return;
     bgmqi_park_wake(&t->park);
     PTHREAD_OK(pthread_join(t->thread, NULL));

@@ -18,7 +18,10 @@ struct ticker_options {
     void *ctx;
 };
 
+/* Makes a ticker that does not run yet, but may be told what is due. */
 int bgmqi_ticker_open(struct ticker **ret, const struct ticker_options *options);
+/* Starts the thread, unless BY_HAND: from here on ALSO is called. */
+int bgmqi_ticker_start(struct ticker *t);
 /* Ends the thread; twice is harmless.  The other calls may go on. */
 void bgmqi_ticker_end(struct ticker *t);
 /* Ends and frees; NULL is allowed. */

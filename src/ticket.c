@@ -59,6 +59,13 @@ static bool move(struct ticket *t, uint8_t from, uint8_t to)
     return atomic_compare_exchange_strong(&t->state, &from, to);
 }
 
+bool bgmqi_ticket_over(struct ticket *t, int64_t ns)
+{
+    if (atomic_load(&t->state) != DONE)
+        bgmqi_park_wait(&t->park, ns);
+    return atomic_load(&t->state) == DONE;
+}
+
 int bgmqi_ticket_wait(struct ticket *t, int64_t timeout_ns)
 {
     int64_t now = clock_mono_ns(&bgmqi_clock_system), deadline = now + timeout_ns;

@@ -21,6 +21,8 @@ struct ticket *bgmqi_ticket_new(size_t n);
  * back and will never be; or, a quarter of a second later, EUNCERTAIN: it is in a transaction
  * that does not end. */
 int bgmqi_ticket_wait(struct ticket *t, int64_t timeout_ns);
+/* Waits up to NS; true: the group has ended.  Nothing is taken back. */
+bool bgmqi_ticket_over(struct ticket *t, int64_t ns);
 /* Result of change I, and the id that goes with it.  Only after _wait returned 0. */
 int bgmqi_ticket_result(const struct ticket *t, size_t i, uint64_t *id);
 /* The publisher is done with T.  NULL is allowed. */

@@ -1,6 +1,8 @@
 /* timing.c - the histogram of handler times (see timing.h).  Any thread; the owner locks. */
 #include "timing.h"
 
+#include <stdbool.h>
+
 /* Below EIGHT microseconds each has a bucket; above, the three bits behind the first choose. */
 enum { BITS = 3, EIGHT = 1 << BITS };
 
@@ -56,7 +58,8 @@ int64_t bgmqi_timing_percentile_ns(const struct timing *t, unsigned percent)
         if (seen < wanted)
             continue;
         int64_t ns = (int64_t)end_of(i) * 1000;
-        return ns < t->most_ns ? ns : t->most_ns;
+        bool last = i == TIMING_BUCKETS - 1; /* it has no end */
+        return !last && ns < t->most_ns ? ns : t->most_ns;
     }
     return t->most_ns;
 }

@@ -138,10 +138,14 @@ static int publish(struct bgmq *mq, struct tx_conn *c, const struct publication 
     struct type *t;
     struct expected *x;
     uint64_t owner = 0;
-    int err = bgmqi_registry_valid(p->type) ? bgmqi_publish_make(mq, p, &m) : BGMQ_EINVAL;
+    int err =
+        bgmqi_registry_valid(p->type)
+            ? bgmqi_publish_make(mq, p, bgmqi_registry_find(mq->registry, p->type), &m)
+            : BGMQ_EINVAL;
     if (err)
         return err;
-    err = bgmqi_registry_type(mq->registry, p->type, &t);
+    err = bgmqi_registry_channel(mq->registry, p->type,
+                                 p->options ? p->options->channel : NULL, false, &t);
     if (err) {
         bgmqi_message_unref(m);
         return err;

@@ -23,19 +23,27 @@ struct type *bgmqi_type_new(const char *name, uint32_t number, struct type_env *
                             const struct type_config *config)
 {
     struct type *t = calloc(1, sizeof(*t));
-    if (!t || !(t->name = strdup(name))) {
+    if (!t || !(t->name = strdup(name)) || !(t->plain = strdup(name))) {
+        if (t)
+            free(t->name);
         free(t);
         return NULL;
+    }
+    char *at = strchr(t->plain, '@');
+    if (at) {
+        *at = '\0';
+        t->channel = at + 1;
     }
     t->number = number;
     t->env = env;
     t->config = *config;
     lock_init(&t->lock);
+    lock_init(&t->operating);
     t->priorityq.less = priority_less;
     t->delayed.less = due_less;
     t->memory.from = env->budget;
     t->load.owner = t;
-    t->due_hint = INT64_MAX;
+    t->due_hint = t->next_expiry = t->stored_expiry = t->key_expiry = INT64_MAX;
     bgmqi_map_init(&t->keys);
     return t;
 }
@@ -53,8 +61,7 @@ void bgmqi_type_free(struct type *t)
     bgmqi_heap_clear(&t->priorityq);
     bgmqi_heap_clear(&t->delayed);
     bgmqi_mem_refund_all(&t->memory);
-    bgmqi_map_fini(&t->keys);
-    free(t->sweep);
+    bgmqi_type_free_keys(t);
     assert(!t->desks); /* its workers are gone */
     for (struct desk *d = t->spare, *next; d; d = next) {
         next = d->next;
@@ -62,6 +69,8 @@ void bgmqi_type_free(struct type *t)
         free(d);
     }
     lock_fini(&t->lock);
+    lock_fini(&t->operating);
+    free(t->plain);
     free(t->name);
     free(t);
 }
@@ -69,6 +78,16 @@ void bgmqi_type_free(struct type *t)
 const char *bgmqi_type_name(const struct type *t)
 {
     return t->name;
+}
+
+const char *bgmqi_type_plain(const struct type *t)
+{
+    return t->plain;
+}
+
+const char *bgmqi_type_channel(const struct type *t)
+{
+    return t->channel;
 }
 
 uint32_t bgmqi_type_number(const struct type *t)
@@ -108,6 +127,8 @@ void bgmqi_type_restore(struct type *t, const uint64_t counts[LANES])
             continue;
         t->lanes[lane] = (struct lane_state){
             .stored = counts[lane], .bounded = true, .key = INT64_MIN, .seq = 0};
+        if (lane != LANE_DLQ)
+            t->stored_expiry = INT64_MIN; /* a look will tell */
         bgmqi_type_check_lane(t, (enum lane)lane);
     }
     t->added += counts[LANE_INQ] + counts[LANE_PRIORITYQ];
@@ -126,6 +147,8 @@ void bgmqi_type_unlock(struct type *t)
                   t->getters[GETTERS_OUTQ].head || !bgmqi_type_may_claim(t);
     if (urgent != atomic_load_explicit(&t->urgent, memory_order_relaxed))
         atomic_store(&t->urgent, urgent);
+    if (t->rooms.head && bgmqi_type_admits(t, 1))
+        bgmqi_park_wake(&t->rooms.head->park); /* under the lock: it lives on a stack */
     lock_drop(&t->lock);
     if (wake)
         bgmqi_park_wake(&wake->park);
@@ -135,12 +158,6 @@ void bgmqi_type_unlock(struct type *t)
 }
 
 /* ---- lanes ------------------------------------------------------------------------- */
-
-void bgmqi_type_drop_key(struct type *t, const struct message *m)
-{
-    if (m->ext && m->ext->unique_key && bgmqi_map_get(&t->keys, m->ext->unique_key) == m)
-        bgmqi_map_remove(&t->keys, m->ext->unique_key);
-}
 
 enum lane bgmqi_type_ready_lane(const struct message *m)
 {
@@ -259,6 +276,8 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
         place_suspect(t, m, lane, false);
         return;
     }
+    if (lane != LANE_DLQ)
+        bgmqi_type_note_expiry(t, m);
     switch (lane) {
     case LANE_INQ:
         m->place = PLACE_INQ;
@@ -292,6 +311,7 @@ void bgmqi_type_place_back(struct type *t, struct message *m)
         place_suspect(t, m, bgmqi_type_ready_lane(m), true);
         return;
     }
+    bgmqi_type_note_expiry(t, m);
     if (m->priority > 0) {
         m->place = PLACE_PRIORITYQ;
         bgmqi_heap_push(&t->priorityq, m);
@@ -360,7 +380,8 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
     m->seq = seq ? seq : m->seq;
     if (lane == LANE_DLQ) {
         t->dlq_added++;
-        bgmqi_type_drop_key(t, m);
+        if (!m->ext || m->ext->unique != BGMQ_UNIQUE_DONE)
+            bgmqi_type_drop_key(t, m);
     }
     if (lane != LANE_DLQ && lane != LANE_DELAYED)
         t->added++;

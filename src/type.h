@@ -33,6 +33,8 @@
 
 struct type;
 struct desk;
+struct key;
+struct getter;
 
 /* Who may claim, of all types. */
 enum gate_state {
@@ -87,6 +89,9 @@ struct type *bgmqi_type_new(const char *name, uint32_t number, struct type_env *
                             const struct type_config *config);
 void bgmqi_type_free(struct type *t);
 const char *bgmqi_type_name(const struct type *t);
+/* Its name without the channel; and that, NULL: none. */
+const char *bgmqi_type_plain(const struct type *t);
+const char *bgmqi_type_channel(const struct type *t);
 uint32_t bgmqi_type_number(const struct type *t);
 /* Gives T its handler.  EEXIST: it has one. */
 int bgmqi_type_configure(struct type *t, const struct type_config *config);
@@ -109,8 +114,13 @@ struct admission {
         chained; /* one of several: not placed before bgmqi_type_confirm, and with an ENTRY
                      (and a ticket) added to the journal by the caller */
     uint64_t
-        inbox_id;   /* not 0: the message is this row of the inbox, which goes in the same
+        inbox_id; /* not 0: the message is this row of the inbox, which goes in the same
                           commit; that is its id, and it is placed once committed */
+    struct key *key;          /* room for its unique key, when it has one and no ENTRY */
+    struct message *replaces; /* it takes over the key of this one, and its room */
+    struct getter *waiter;    /* it has waited for room, and its turn may have come */
+    bool overtakes;           /* a handler's: those who wait for room are no concern */
+    bool no_memory; /* out: EFULL, because all messages together are too many bytes */
     uint64_t id;    /* out: of the message, or of the one with the same key */
     bool duplicate; /* out: without a row; M is gone then */
 };
@@ -118,6 +128,22 @@ struct admission {
 /* Lets a message in.  EFULL: no memory left, or no id.  ECLOSED.  After a failure M and ENTRY
  * are the caller's still. */
 int bgmqi_type_admit(struct type *t, struct admission *a);
+/* Likewise; after EFULL waits up to WAIT_MS for room, first come, first served. */
+int bgmqi_type_admit_patiently(struct type *t, struct admission *a, unsigned wait_ms);
+/* Room for a unique key, to free(); NULL: out of memory. */
+struct key *bgmqi_type_key_new(void);
+/* Begins and ends an operation on T: one at a time. */
+void bgmqi_type_operate(struct type *t);
+void bgmqi_type_operated(struct type *t);
+/* A, which has an ENTRY and a ticket for TYPE_REPLACE_CHANGES, or neither, takes the place of
+ * message ID, when that one waits and has A's key: both in one commit.  WAIT waits for the ticket
+ * and returns what became of it; it may be called twice.  EBUSY: that one is at work; ENOENT: it
+ * is not there, or has the key no longer; errors of bgmqi_type_admit and WAIT.  After a failure M
+ * and ENTRY are the caller's still when A->m is set.  Within an operation. */
+enum { TYPE_REPLACE_CHANGES = 3 };
+typedef int bgmqi_type_wait_fn(void *ctx, struct ticket *ticket);
+int bgmqi_type_replace(struct type *t, uint64_t id, struct admission *a,
+                       bgmqi_type_wait_fn *wait, void *ctx);
 /* Ends a chained admission: without a row the message gets its place now. */
 void bgmqi_type_confirm(struct type *t, struct admission *a);
 /* Undoes a chained admission whose entry was not added; M and ENTRY are the caller's again. */
@@ -269,19 +295,29 @@ size_t bgmqi_type_peek(struct type *t, enum place place, struct message **ret,
 /* Getters of T go home with ECLOSED; later ones too. */
 void bgmqi_type_end_getters(struct type *t);
 
-/* Gives the dead a new life (ID 0: all).  Returns how many, or ENOENT. */
-int bgmqi_type_retry_dead(struct type *t, uint64_t id);
+/* ---- operations on messages that rest (type_search.c, type_find.c) ------------------ */
+
+/* Each returns how many, ENOENT as in bgmq_operate.h, or an error of the journal.
+ * Gives the dead a new life. */
+int bgmqi_type_retry(struct type *t, const struct bgmq_select *which);
+/* What waits or is delayed is dead for WHY.  EBUSY: the one that is named runs, or is taken. */
+int bgmqi_type_abandon(struct type *t, const struct bgmq_select *which,
+                       struct failure *why);
+int bgmqi_type_discard(struct type *t, const struct bgmq_select *which);
+/* 0, EBUSY, ENOENT. */
+int bgmqi_type_change(struct type *t, uint64_t id, const struct bgmq_change *c);
+int bgmqi_type_find(struct type *t, uint64_t id, struct bgmq_info *ret);
 /* Makes those that wait out a back-off run now and tells FN their ids, in portions; nonzero
  * ends it.  Returns how many. */
 typedef int bgmqi_type_id_fn(void *ctx, const uint64_t *ids, size_t n);
 int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx);
 
-/* ---- one message, wherever it rests (type_search.c) -------------------------------- */
+/* ---- one message, wherever it rests (type_pick.c) -------------------------------- */
 
 /* Takes message ID out of a lane (one of the bits 1 << lane of LANES), from memory or database:
  * nobody else can start or move it until it is sent on by bgmqi_type_unpick or the mover.  It is on
- * type.out, place TAKEN.  May wait for the journal; no lock is held.  ENOENT; EBUSY: it runs, or
- * is taken.  Errors of bgmqi_journal_run. */
+ * type.out, place TAKEN.  Within an operation.  May wait for the journal; no lock is held.
+ * ENOENT; EBUSY: it runs, or is taken.  Errors of bgmqi_journal_run. */
 int bgmqi_type_pick(struct type *t, uint64_t id, unsigned lanes, struct message **ret,
                     enum lane *from);
 /* Puts it back where it was: to the front of its lane. */

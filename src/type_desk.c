@@ -15,6 +15,7 @@
  * message, and a message is never waiting while a worker sleeps and no wake is under way. */
 #include <stdlib.h>
 
+#include "thread.h"
 #include "type_impl.h"
 
 enum { QUICK_NS = 20000 };
@@ -123,6 +124,12 @@ void bgmqi_type_collect(struct type *t)
 {
     for (struct desk *d = t->desks; d; d = d->next)
         bgmqi_desk_clear(d, false);
+}
+
+void bgmqi_type_unclaim(struct type *t)
+{
+    for (struct desk *d = t->desks; d; d = d->next)
+        bgmqi_desk_clear(d, true);
 }
 
 /* One message of another desk that waits there behind a handler; NULL: none. */
@@ -249,6 +256,7 @@ static bool claim(struct desk *d)
 {
     struct type *t = d->type;
     bool woken = false, go = false;
+    bgmqi_thread_shield(); /* whatever the handlers did to the signal mask */
     for (;;) {
         bgmqi_type_lock(t);
         if (d->parked)

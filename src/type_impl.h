@@ -22,6 +22,8 @@ struct lane_state {
 struct type {
     /* set once, then read only */
     char *name;
+    char *plain;   /* the name without the channel */
+    char *channel; /* ... and that; or NULL */
     uint32_t number;
     struct type_env *env;
 
@@ -33,6 +35,9 @@ struct type {
     _Atomic bool urgent;
     _Atomic bool paused;
     CACHE_GAP(gap_urgent);
+
+    /* One operation on resting messages at a time: those it has picked are met by no other. */
+    struct lock operating;
 
     struct lock lock;
     /* protected by lock */
@@ -49,7 +54,8 @@ struct type {
     struct getters getters[LANES + 1]; /* by lane; the last of outq */
     bool getters_ended;
     struct allowance memory;
-    struct map keys; /* unique keys of messages without a row */
+    struct map keys;      /* key -> struct key, of messages without a row (type_keys.c) */
+    struct getters rooms; /* publishers that wait for room, in the order they came */
     uint64_t added, taken, outq_added, dlq_added;
     uint64_t expired, timeouts;
     unsigned streak; /* starts from priorityq since the last from inq */
@@ -63,8 +69,13 @@ struct type {
     bool batching;       /* some desk may hold claimed messages that did not start */
     unsigned workers;
     struct journal_load load;
-    uint64_t wanted_id;  /* the dead message that the next load looks for */
-    struct sweep *sweep; /* made when first needed */
+    bool strays;    /* rows beyond inq's frontier are in memory: type_pick.c took them */
+    uint64_t hauls; /* loads that brought rows into memory */
+    int64_t next_expiry;    /* the first in memory, or earlier */
+    int64_t stored_expiry;  /* ... and in the database only; INT64_MIN: not known */
+    int64_t expiry_look_ms; /* the last look for those */
+    bool expiry_wanted;     /* the next load looks for what has expired */
+    int64_t key_expiry;     /* the first key held for a period that is over, or earlier */
     /* what bgmqi_type_unlock does after the lock is free */
     struct desk *wake;
     struct queue garbage;
@@ -72,6 +83,9 @@ struct type {
 };
 
 enum { GETTERS_OUTQ = LANES };
+
+/* The longest an operation waits for the journal. */
+#define TYPE_PATIENCE_NS INT64_C(30000000000)
 
 /* Whose the attempt at a desk is. */
 enum turn {
@@ -169,8 +183,17 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
 bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *entry);
 /* M has ended well: to outq, or away. */
 void bgmqi_type_retire(struct type *t, struct message *m);
-/* M holds its unique key no longer, if it did. */
+/* M holds its unique key no longer, if it did, and not for a period (type_keys.c). */
 void bgmqi_type_drop_key(struct type *t, const struct message *m);
+/* Likewise, even if it did for a period. */
+void bgmqi_type_forget_key(struct type *t, const struct message *m);
+/* 0, with A->duplicate when another has the key, or takes it, from A->replaces too; ENOMEM. */
+int bgmqi_type_take_key(struct type *t, struct admission *a);
+/* Forgets keys whose period is over. */
+void bgmqi_type_sweep_keys(struct type *t, int64_t now_ms);
+void bgmqi_type_free_keys(struct type *t);
+/* True when a message of COST bytes is within the bounds of T (type_publish.c). */
+bool bgmqi_type_admits(const struct type *t, size_t cost);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
 /* Fills ENTRY's op with what is true of M now. */
@@ -195,7 +218,7 @@ bool bgmqi_type_may_claim(const struct type *t);
 /* The first suspect of LANE (inq, priorityq), or of both; NULL: none. */
 struct message *bgmqi_type_pop_suspect(struct type *t, enum lane lane);
 struct message *bgmqi_type_next_suspect(struct type *t);
-/* ---- loading (type_load.c, type_search.c); the journal's thread -------------------- */
+/* ---- loading (type_load.c, type_time.c); the journal's thread -------------------- */
 
 /* A message made of ROW, place NONE; NULL: out of memory. */
 struct message *bgmqi_type_message_of(const struct store_row *row);
@@ -203,9 +226,73 @@ struct message *bgmqi_type_message_of(const struct store_row *row);
  * The lock is held. */
 size_t bgmqi_type_drop_known(struct type *t, struct queue *loaded,
                              struct message **sorted);
-/* What somebody asked for among the rows that are in the database only. */
-void bgmqi_type_search(struct type *t);
-void bgmqi_type_sweep(struct type *t);
+/* Looks for what has expired among the rows that are in the database only. */
+void bgmqi_type_expire_rows(struct type *t);
+
+/* ---- picking (type_pick.c); type.operating is held --------------------------------- */
+
+/* Which messages of a type; all that is given must hold. */
+struct choice {
+    unsigned lanes;      /* bits 1 << enum lane */
+    uint64_t id;         /* 0: any */
+    uint64_t up_to_id;   /* 0: any */
+    uint64_t before_seq; /* came to its lane before this number was drawn; 0: any */
+    const char *tag, *error_code;
+    int64_t before_ms, expired_ms; /* 0: any */
+    bool failed;                   /* only what has failed before */
+    bool sound;                    /* not what has a damaged body */
+};
+struct picked {
+    struct message *m;
+    enum lane from;
+    bool stored; /* it was in the database only */
+};
+enum { PICK_MAX = 256 };
+/* A walk over the rows of a lane that are in the database only. */
+struct cursor {
+    enum lane lane;
+    uint64_t after;
+    bool over;
+    bool missed; /* a row that fits belongs to a message that is around somewhere */
+};
+bool bgmqi_choice_fits(const struct choice *c, const struct message *m);
+bool bgmqi_choice_has(const struct choice *c, enum lane lane);
+/* Up to MAX from memory; returns how many. */
+size_t bgmqi_type_pick_memory(struct type *t, const struct choice *c,
+                              struct picked *picks, size_t max);
+/* The next up to MAX of PICK_MAX rows from AT on.  S: the store, on the journal's thread; NULL:
+ * waits for the journal.  Their number, or an error. */
+int bgmqi_type_pick_rows(struct type *t, struct store *s, const struct choice *c,
+                         struct cursor *at, struct picked *picks, size_t max);
+/* The one message that C names by id.  As bgmqi_type_pick. */
+int bgmqi_type_pick_one(struct type *t, const struct choice *c, struct picked *ret);
+/* True when rows of LANE are in the database only, or on their way there. */
+bool bgmqi_type_has_rows(struct type *t, enum lane lane);
+/* Returns when what was in limbo has arrived; an error of bgmqi_journal_run. */
+int bgmqi_type_settle_down(struct type *t);
+/* Sends N picked messages on; an error ends the sweep, when all N are sent on or put back. */
+typedef int bgmqi_type_act_fn(void *ctx, struct type *t, struct picked *picks, size_t n);
+/* Picks all that fit, up to MAX, and has ACT send them on.  Returns how many, or an error when
+ * it was none. */
+int bgmqi_type_sweep(struct type *t, const struct choice *c, size_t max,
+                     bgmqi_type_act_fn *act, void *ctx);
+/* A picked message is dead for WHY, or goes for good. */
+void bgmqi_type_bury(struct type *t, struct message *m, struct failure *why);
+void bgmqi_type_delete(struct type *t, struct message *m);
+
+/* ---- expiry (type_expire.c) -------------------------------------------------------- */
+
+/* M waits in memory, or its row does in the database only.  The lock is held in these and the
+ * next: when there is something to expire in the database, INT64_MAX: nothing, or it was asked
+ * for. */
+void bgmqi_type_note_expiry(struct type *t, const struct message *m);
+void bgmqi_type_note_stored_expiry(struct type *t, const struct message *m);
+int64_t bgmqi_type_ask_expiry(struct type *t, int64_t now_ms);
+/* Expires what waits in memory.  The ticker's thread. */
+void bgmqi_type_expire(struct type *t, int64_t now_ms);
+
+/* What desks have claimed and not started, back to the front of its queue (type_desk.c). */
+void bgmqi_type_unclaim(struct type *t);
 
 /* Puts M, which was delayed, into inq or priorityq (type_time.c). */
 void bgmqi_type_ready(struct type *t, struct message *m);

@@ -42,18 +42,9 @@ struct message *bgmqi_type_message_of(const struct store_row *row)
     struct message *m = bgmqi_message_new(row->body, row->len);
     if (!m)
         return NULL;
-    if (row->ext) {
-        const struct message_ext *x = row->ext;
-        struct bgmq_message_options o = {.reply_to = x->reply_to,
-                                         .reply_id = x->reply_id,
-                                         .tag = x->tag,
-                                         .traceparent = x->traceparent,
-                                         .unique_key = x->unique_key};
-        if (bgmqi_message_ext_new(&o, x->type, x->meta, x->meta_len, &m->ext) ==
-            BGMQ_ENOMEM) {
-            bgmqi_message_unref(m);
-            return NULL;
-        }
+    if (row->ext && bgmqi_message_ext_copy(row->ext, &m->ext) == BGMQ_ENOMEM) {
+        bgmqi_message_unref(m);
+        return NULL;
     }
     if (row->error_code)
         m->failure = bgmqi_failure_new(
@@ -103,8 +94,8 @@ static int add_row(void *ctx, const struct store_row *row)
 /* ---- rows that memory has already --------------------------------------------------------------
  * A heap's frontier moves down when memory is crowded, and a search takes rows from beyond it;
  * so a load can meet the row of a message that came from there and is still around: waiting,
- * running, on its way elsewhere, or ended with its end not committed yet.  (Never in inq, whose
- * frontier only moves up.) */
+ * running, on its way elsewhere, or ended with its end not committed yet.  (In inq, whose
+ * frontier only moves up, only when a search did.) */
 
 static int by_id(const void *a, const void *b)
 {
@@ -199,8 +190,9 @@ static void place_haul(struct type *t, struct haul *h, int64_t key, uint64_t seq
         bgmqi_queue_clear(&h->corrupt);
         return;
     }
+    t->hauls++;
     size_t fresh = h->n;
-    if (h->lane != LANE_INQ)
+    if (h->lane != LANE_INQ || t->strays)
         fresh -= bgmqi_type_drop_known(t, &h->messages, sorted);
     if (h->n) {
         l->key = h->key;
@@ -252,8 +244,7 @@ void bgmqi_type_load(struct type *t)
 {
     if (bgmqi_journal_failed(t->env->journal))
         return;
-    bgmqi_type_search(t);
-    bgmqi_type_sweep(t);
+    bgmqi_type_expire_rows(t);
     for (int lane = 0; lane < LANES; lane++)
         load_lane(t, (enum lane)lane);
 }

@@ -15,11 +15,16 @@ bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t s
     return !l->bounded;
 }
 
+static enum lane lane_of(const struct message *m)
+{
+    return m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
+}
+
 static void admit_stored(struct type *t, struct admission *a)
 {
     struct message *m = a->m;
     struct journal_entry *e = a->entry;
-    enum lane lane = m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
+    enum lane lane = lane_of(m);
     int64_t key = bgmqi_type_key(m, lane);
     bool direct = lane != LANE_DELAYED && bgmqi_type_has_room(t, lane, key, m->seq);
     bgmqi_type_fill(t, e, direct ? STORE_INSERT : STORE_SPILL, m, OUTCOME_NONE,
@@ -52,22 +57,46 @@ static void admit_stored(struct type *t, struct admission *a)
     }
 }
 
-/* 0, with A->duplicate when the key is taken; ENOMEM. */
-static int take_key(struct type *t, struct admission *a)
+/* Messages that desks have claimed and not started: they still wait. */
+static uint64_t claimed(const struct type *t)
 {
-    if (!a->m->ext || !a->m->ext->unique_key)
-        return 0;
-    struct message *holder = bgmqi_map_get(&t->keys, a->m->ext->unique_key);
-    if (!holder)
-        return bgmqi_map_put(&t->keys, a->m->ext->unique_key, a->m);
-    a->duplicate = true;
-    a->id = holder->id;
-    return 0;
+    uint64_t n = 0;
+    for (struct desk *d = t->batching ? t->desks : NULL; d; d = d->next) {
+        lock_take(&d->lock);
+        n += d->n - d->first;
+        lock_drop(&d->lock);
+    }
+    return n;
+}
+
+bool bgmqi_type_admits(const struct type *t, size_t cost)
+{
+    const struct type_config *c = &t->config;
+    if (c->max_bytes && t->memory.used + cost > c->max_bytes)
+        return false;
+    if (!c->max_messages)
+        return true;
+    uint64_t waiting = claimed(t);
+    for (int lane = 0; lane < LANE_DLQ; lane++)
+        waiting += bgmqi_type_lane_len(t, (enum lane)lane) + t->lanes[lane].stored +
+                   t->lanes[lane].in_journal + t->lanes[lane].reserved;
+    return waiting < c->max_messages;
+}
+
+/* Charges COST for A, when the bounds allow and it is A's turn. */
+static int take_room(struct type *t, struct admission *a, size_t cost)
+{
+    if (t->rooms.head && t->rooms.head != a->waiter && !a->overtakes && !a->replaces)
+        return BGMQ_EFULL;
+    if (!a->replaces && !bgmqi_type_admits(t, cost))
+        return BGMQ_EFULL;
+    a->no_memory = bgmqi_mem_charge(&t->memory, cost) != 0;
+    return a->no_memory ? BGMQ_EFULL : 0;
 }
 
 static void admit_in_memory(struct type *t, struct message *m)
 {
-    enum lane lane = m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
+    enum lane lane = lane_of(m);
     if (lane != LANE_DELAYED)
         t->added++;
     bgmqi_type_place(t, m, lane);
@@ -80,16 +109,16 @@ int bgmqi_type_admit(struct type *t, struct admission *a)
     assert(m->place == PLACE_NONE && (a->entry || !a->ticket));
     assert(!a->chained || !a->entry || a->ticket);
     bgmqi_type_lock(t);
-    int err = atomic_load_explicit(&t->env->closed, memory_order_relaxed) ? BGMQ_ECLOSED
-              : bgmqi_mem_charge(&t->memory, cost) != 0                   ? BGMQ_EFULL
-                                                                          : 0;
+    int err = atomic_load_explicit(&t->env->closed, memory_order_relaxed)
+                  ? BGMQ_ECLOSED
+                  : take_room(t, a, cost);
     if (err == 0) {
         m->seq = bgmqi_type_next_number(t);
         m->id = a->id = a->inbox_id ? a->inbox_id : m->seq;
         if (m->seq == 0)
             err = BGMQ_EFULL;
         else if (!a->entry)
-            err = take_key(t, a);
+            err = bgmqi_type_take_key(t, a);
         if (err || a->duplicate)
             bgmqi_mem_refund(&t->memory, cost);
     }
@@ -99,10 +128,50 @@ int bgmqi_type_admit(struct type *t, struct admission *a)
     } else if (err == 0 && a->entry) {
         admit_stored(t, a);
     } else if (err == 0 && a->chained) {
+        t->lanes[lane_of(m)].reserved++;
         bgmqi_queue_push(&t->limbo, m);
     } else if (err == 0) {
         admit_in_memory(t, m);
     }
+    if (err == 0 && a->waiter)
+        bgmqi_getters_leave(&t->rooms, a->waiter); /* the next one's turn */
+    bgmqi_type_unlock(t);
+    return err;
+}
+
+/* Joins those who wait for room, at the end. */
+static int join(struct type *t, struct getter *g)
+{
+    bgmqi_type_lock(t);
+    int err = t->getters_ended ? BGMQ_ECLOSED : 0;
+    if (!err)
+        bgmqi_getters_join(&t->rooms, g);
+    bgmqi_type_unlock(t);
+    return err;
+}
+
+int bgmqi_type_admit_patiently(struct type *t, struct admission *a, unsigned wait_ms)
+{
+    static const int64_t look_again_ns = 10000000; /* nobody tells us of others' bytes */
+    int64_t deadline = clock_mono_ns(&bgmqi_clock_system) + wait_ms * INT64_C(1000000);
+    int err = bgmqi_type_admit(t, a);
+    if (err != BGMQ_EFULL || wait_ms == 0)
+        return err;
+    struct getter g = {.ended = 0};
+    err = join(t, &g);
+    if (err)
+        return err;
+    a->waiter = &g;
+    while ((err = bgmqi_type_admit(t, a)) == BGMQ_EFULL) {
+        int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
+        if (left <= 0)
+            break;
+        bgmqi_park_wait(&g.park,
+                        a->no_memory && left > look_again_ns ? look_again_ns : left);
+    }
+    a->waiter = NULL;
+    bgmqi_type_lock(t);
+    bgmqi_getters_leave(&t->rooms, &g);
     bgmqi_type_unlock(t);
     return err;
 }
@@ -125,6 +194,7 @@ void bgmqi_type_confirm(struct type *t, struct admission *a)
     if (a->entry || !a->m)
         return; /* bgmqi_type_committed does it; or there is nothing to do */
     bgmqi_type_lock(t);
+    t->lanes[lane_of(a->m)].reserved--;
     bgmqi_queue_remove(&t->limbo, a->m);
     admit_in_memory(t, a->m);
     bgmqi_type_unlock(t);
@@ -138,8 +208,8 @@ void bgmqi_type_dismiss(struct type *t, struct admission *a)
     if (a->entry) {
         withdraw(t, &a->entry->op);
     } else {
-        if (a->m->ext && a->m->ext->unique_key)
-            bgmqi_map_remove(&t->keys, a->m->ext->unique_key);
+        bgmqi_type_forget_key(t, a->m);
+        t->lanes[lane_of(a->m)].reserved--;
         bgmqi_queue_remove(&t->limbo, a->m);
         bgmqi_mem_refund(&t->memory, bgmqi_message_cost(a->m));
     }
@@ -181,6 +251,8 @@ static void arrive(struct type *t, struct store_op *op)
             bgmqi_type_evict(t, lane);
     } else {
         l->stored++;
+        if (lane != LANE_DLQ)
+            bgmqi_type_note_stored_expiry(t, m);
         bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
     }
     bgmqi_type_check_lane(t, lane);

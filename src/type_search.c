@@ -1,26 +1,18 @@
-/* type_search.c - what an operator asks of messages that rest: the dead raised, those that wait
- * out a back-off run now.
+/* type_search.c - what an operator asks of messages that rest: the dead raised, those that wait out
+ * a back-off run now, others cancelled, discarded or changed.
  *
- * Those in memory are moved by the caller.  Those in the database only are found by the
- * journal's thread, at the next load (bgmqi_type_search, bgmqi_type_sweep), while the caller
- * waits for it. */
+ * Any thread that calls the public functions; it may wait for the journal.  Every one of them
+ * holds type.operating, picks (type_pick.c) and sends on. */
 #include <stdlib.h>
 
 #include "type_impl.h"
 
-enum { SWEEP_STEP = 256 };
-
-/* One pass over the delayed rows from the frontier on, for those that failed before. */
-struct sweep {
-    bool wanted; /* the next load makes a step */
-    bool over;   /* the pass came to the end */
-    int64_t key; /* where the next step starts */
-    uint64_t seq;
-    uint64_t ids[SWEEP_STEP]; /* moved by the last step */
-    size_t n;
+enum {
+    WAITING = 1 << LANE_INQ | 1 << LANE_PRIORITYQ | 1 << LANE_DELAYED,
+    DEAD = 1 << LANE_DLQ
 };
 
-/* ---- the dead ---------------------------------------------------------------------- */
+/* ---- one picked message goes on ---------------------------------------------------- */
 
 bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *entry)
 {
@@ -32,295 +24,358 @@ bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *
     return bgmqi_type_send(t, m, bgmqi_type_ready_lane(m), entry, OUTCOME_NONE);
 }
 
-/* Revives one of the dead in memory, ID or (0) the first; false: none is there. */
-static bool revive_one(struct type *t, uint64_t id)
+static struct journal_entry *entry_for(const struct message *m)
 {
-    struct journal_entry *e = t->env->journal ? bgmqi_type_entry() : NULL;
-    bool used = false;
-    bgmqi_type_lock(t);
-    struct message *m = t->dlq.head;
-    while (m && (m->corrupt || (id && m->id != id)))
-        m = m->next;
-    if (m) {
-        bgmqi_queue_remove(&t->dlq, m);
-        m->place = PLACE_NONE;
-        used = bgmqi_type_revive(t, m, e);
-        bgmqi_type_check_lane(t, LANE_DLQ);
-    }
-    bgmqi_type_unlock(t);
-    if (!used)
-        bgmqi_journal_entry_free(e);
-    return m != NULL;
+    return m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
 }
 
-/* How many dead there are that memory does not hold; with WANTED, asks for a load that looks
- * for that one. */
-static uint64_t dead_elsewhere(struct type *t, uint64_t wanted)
+static void revive(struct type *t, struct message *m)
 {
-    struct lane_state *l = &t->lanes[LANE_DLQ];
+    struct journal_entry *e = entry_for(m);
     bgmqi_type_lock(t);
-    uint64_t n = l->stored + l->in_journal;
-    t->wanted_id = n ? wanted : 0;
-    if (n)
-        bgmqi_journal_ask_load(t->env->journal, &t->load);
+    bgmqi_type_leave_out(t, m);
+    bgmqi_type_revive(t, m, e);
     bgmqi_type_unlock(t);
-    return n;
 }
 
-/* Waits until the journal has been through a load that was asked for before. */
-static int wait_for_load(struct type *t)
+static void forward(struct type *t, struct message *m, enum lane lane, enum outcome how)
 {
-    int err = 0;
-    for (int i = 0; i < 2 && !err; i++) /* the first turn may be under way already */
-        err = bgmqi_journal_flush(t->env->journal, 30 * INT64_C(1000000000));
+    struct journal_entry *e = entry_for(m);
+    bgmqi_type_lock(t);
+    bgmqi_type_leave_out(t, m);
+    bgmqi_type_send(t, m, lane, e, bgmqi_type_history(t, how));
+    bgmqi_type_unlock(t);
+}
+
+void bgmqi_type_bury(struct type *t, struct message *m, struct failure *why)
+{
+    bgmqi_failure_unref(m->failure);
+    m->failure = bgmqi_failure_ref(why);
+    m->due_ms = 0;
+    forward(t, m, LANE_DLQ, OUTCOME_DEAD);
+}
+
+void bgmqi_type_delete(struct type *t, struct message *m)
+{
+    if (m->row != ROW_NONE)
+        bgmqi_type_end_row(t, m, OUTCOME_DISCARDED, NULL);
+    bgmqi_type_lock(t);
+    bgmqi_type_drop_key(t, m);
+    bgmqi_type_leave_out(t, m);
+    bgmqi_type_release(t, m);
+    bgmqi_type_unlock(t);
+}
+
+/* ---- the oldest of many ------------------------------------------------------------ */
+
+/* Ids of messages that fit, from memory and database. */
+struct ids {
+    struct type *type;
+    const struct choice *choice;
+    uint64_t *all, after;
+    size_t n, cap, rows, most;
+    bool over;
+    int err;
+};
+
+static int ids_reserve(struct ids *s, size_t more)
+{
+    if (s->cap - s->n >= more)
+        return 0;
+    size_t cap = 2 * s->cap + more;
+    uint64_t *all = realloc(s->all, cap * sizeof(*all));
+    if (!all)
+        return BGMQ_ENOMEM;
+    s->all = all;
+    s->cap = cap;
+    return 0;
+}
+
+static void ids_see(struct ids *s, const struct message *m)
+{
+    if (s->n < s->cap && bgmqi_choice_fits(s->choice, m))
+        s->all[s->n++] = m->id;
+}
+
+static void ids_of_queue(struct ids *s, enum lane lane, const struct queue *q)
+{
+    if (bgmqi_choice_has(s->choice, lane))
+        for (const struct message *m = q->head; m; m = m->next)
+            ids_see(s, m);
+}
+
+static void ids_of_heap(struct ids *s, enum lane lane, const struct heap *h)
+{
+    if (bgmqi_choice_has(s->choice, lane))
+        for (struct message *m = NULL; (m = bgmqi_heap_walk(h, m)) != NULL;)
+            ids_see(s, m);
+}
+
+static int ids_of_memory(struct ids *s)
+{
+    struct type *t = s->type;
+    size_t n = PICK_MAX; /* for those that come meanwhile */
+    bgmqi_type_lock(t);
+    for (int lane = 0; lane < LANES; lane++)
+        n += bgmqi_type_lane_len(t, (enum lane)lane);
+    n += t->out.len;
+    bgmqi_type_unlock(t);
+    int err = ids_reserve(s, n);
+    if (err)
+        return err;
+    bgmqi_type_lock(t);
+    bgmqi_type_unclaim(t);
+    ids_of_queue(s, LANE_INQ, &t->inq);
+    ids_of_heap(s, LANE_PRIORITYQ, &t->priorityq);
+    ids_of_heap(s, LANE_DELAYED, &t->delayed);
+    ids_of_queue(s, LANE_DLQ, &t->dlq);
+    bgmqi_type_unlock(t);
+    return 0;
+}
+
+static int ids_row(void *ctx, const struct store_row *row)
+{
+    struct ids *s = ctx;
+    const struct choice *c = s->choice;
+    s->over = false;
+    s->after = row->id;
+    s->rows++;
+    if ((c->sound && row->corrupt) || (c->before_seq && row->seq >= c->before_seq))
+        return 0;
+    int err = ids_reserve(s, 1);
+    if (!err)
+        s->all[s->n++] = row->id;
     return err;
 }
 
-int bgmqi_type_retry_dead(struct type *t, uint64_t id)
+static void ids_of_rows(void *ctx, struct store *store)
 {
-    int n = 0, vain = 0;
-    bgmqi_type_lock(t);
-    uint64_t most =
-        t->dlq.len + t->lanes[LANE_DLQ].stored + t->lanes[LANE_DLQ].in_journal;
-    bgmqi_type_unlock(t);
-    while ((uint64_t)n < most) {
-        if (revive_one(t, id)) {
-            n++;
-            vain = 0;
-            if (id)
-                return n;
-            continue;
-        }
-        if (vain++ == 3 || !dead_elsewhere(t, id))
-            break; /* what is left, if any, cannot be raised */
-        int err = wait_for_load(t);
-        if (err)
-            return n ? n : err;
-        if (id) {
-            bgmqi_type_lock(t);
-            bool found = t->wanted_id == 0;
-            t->wanted_id = 0;
-            bgmqi_type_unlock(t);
-            if (!found && !revive_one(t, id))
-                return BGMQ_ENOENT;
-            return 1;
-        }
-    }
-    return id && n == 0 ? BGMQ_ENOENT : n;
+    struct ids *s = ctx;
+    const struct choice *c = s->choice;
+    struct store_search search = {.type = bgmqi_type_number(s->type),
+                                  .lanes = c->lanes,
+                                  .tag = c->tag,
+                                  .error_code = c->error_code,
+                                  .before_ms = c->before_ms,
+                                  .after_id = s->after,
+                                  .limit = PICK_MAX,
+                                  .max_bytes = 8 << 20};
+    s->over = true;
+    int n = store->ops->search(store, &search, ids_row, s);
+    s->err = n < 0 ? n : 0;
 }
 
-struct wanted {
-    uint64_t id;
-    struct message *found;
-};
-
-static int find_row(void *ctx, const struct store_row *row)
+static int by_number(const void *a, const void *b)
 {
-    struct wanted *w = ctx;
-    if (row->id != w->id || row->corrupt)
-        return 0;
-    w->found = bgmqi_type_message_of(row);
-    return w->found ? 1 : BGMQ_ENOMEM;
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
 }
 
-void bgmqi_type_search(struct type *t)
+/* *RET gets the id of the MAX-th message that fits C, in order of age; 0: there are not so many. */
+static int oldest(struct type *t, const struct choice *c, size_t max, uint64_t *ret)
 {
-    struct lane_state *l = &t->lanes[LANE_DLQ];
-    bgmqi_type_lock(t);
-    struct wanted w = {.id = t->wanted_id};
-    int64_t key = l->key;
-    uint64_t seq = l->seq;
-    bool look = w.id && l->bounded && l->stored;
-    bgmqi_type_unlock(t);
-    if (!look)
-        return;
-    struct store *s = bgmqi_journal_store(t->env->journal);
-    s->ops->load(s, t->number, LANE_DLQ, key, seq, SIZE_MAX, SIZE_MAX, find_row, &w);
-    if (!w.found)
-        return;
-    struct journal_entry *e = bgmqi_type_entry();
-    struct queue found = {.len = 0};
-    struct message *sorted[1];
-    bool used = false;
-    bgmqi_queue_push(&found, w.found);
-    bgmqi_type_lock(t);
-    if (bgmqi_type_drop_known(t, &found, sorted) == 0) {
-        struct message *m = bgmqi_queue_pop(&found);
-        l->stored--;
-        m->heaped = 1; /* the next load may still see its row among the dead */
-        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
-        used = bgmqi_type_revive(t, m, e);
-        t->wanted_id = 0;
+    struct ids s = {.type = t, .choice = c};
+    int err = ids_of_memory(&s);
+    while (!err && t->env->journal && !s.over && s.rows < max) {
+        err = bgmqi_journal_run(t->env->journal, ids_of_rows, &s, TYPE_PATIENCE_NS);
+        err = err ? err : s.err;
     }
-    bgmqi_type_check_lane(t, LANE_DLQ);
-    bgmqi_type_unlock(t);
-    if (!used)
-        bgmqi_journal_entry_free(e);
+    size_t unique = 0;
+    if (s.n)
+        qsort(s.all, s.n, sizeof(*s.all), by_number);
+    for (size_t i = 0; i < s.n; i++)
+        if (unique == 0 || s.all[unique - 1] != s.all[i])
+            s.all[unique++] = s.all[i];
+    if (!err)
+        *ret = unique > max ? s.all[max - 1] : 0;
+    free(s.all);
+    return err;
+}
+
+/* ---- all that an operator has chosen ----------------------------------------------- */
+
+/* Does ACT to what WHICH (NULL: all) chooses from LANES.  Its number; ENOENT: not the one that was
+ * named. */
+static int operate(struct type *t, struct choice c, const struct bgmq_select *which,
+                   bgmqi_type_act_fn *act, void *ctx)
+{
+    static const struct bgmq_select all;
+    const struct bgmq_select *w = which ? which : &all;
+    int result = 0;
+    c.id = w->id;
+    c.tag = w->tag;
+    c.error_code = w->error_code;
+    c.before_ms = w->before_ms;
+    bgmqi_type_operate(t);
+    if (c.id) {
+        struct picked one;
+        result = bgmqi_type_pick_one(t, &c, &one);
+        result = result ? result : act(ctx, t, &one, 1) ? BGMQ_ENOMEM : 1;
+    } else {
+        if (w->max)
+            result = oldest(t, &c, w->max, &c.up_to_id);
+        if (!result)
+            result = bgmqi_type_sweep(t, &c, w->max ? w->max : SIZE_MAX, act, ctx);
+    }
+    bgmqi_type_operated(t);
+    return result;
+}
+
+static int act_revive(void *ctx, struct type *t, struct picked *picks, size_t n)
+{
+    (void)ctx;
+    for (size_t i = 0; i < n; i++)
+        revive(t, picks[i].m);
+    return 0;
+}
+
+int bgmqi_type_retry(struct type *t, const struct bgmq_select *which)
+{
+    /* What dies again meanwhile has a later number, and is not raised twice. */
+    struct choice c = {
+        .lanes = DEAD, .sound = true, .before_seq = bgmqi_type_next_number(t)};
+    int n = operate(t, c, which, act_revive, NULL);
+    return n == BGMQ_EBUSY ? BGMQ_ENOENT : n;
+}
+
+static int act_bury(void *why, struct type *t, struct picked *picks, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        bgmqi_type_bury(t, picks[i].m, why);
+    return 0;
+}
+
+int bgmqi_type_abandon(struct type *t, const struct bgmq_select *which,
+                       struct failure *why)
+{
+    return operate(t, (struct choice){.lanes = WAITING}, which, act_bury, why);
+}
+
+static int act_delete(void *ctx, struct type *t, struct picked *picks, size_t n)
+{
+    (void)ctx;
+    for (size_t i = 0; i < n; i++)
+        bgmqi_type_delete(t, picks[i].m);
+    return 0;
+}
+
+int bgmqi_type_discard(struct type *t, const struct bgmq_select *which)
+{
+    int n = operate(t, (struct choice){.lanes = WAITING | DEAD}, which, act_delete, NULL);
+    return n == BGMQ_EBUSY ? BGMQ_ENOENT : n;
 }
 
 /* ---- those that wait out a back-off ------------------------------------------------ */
 
-/* Moves those in memory; up to MAX of their ids to IDS. */
-static size_t hurry(struct type *t, uint64_t *ids, size_t max)
-{
-    size_t n = 0;
-    struct queue others = {.len = 0};
-    bgmqi_type_lock(t);
-    for (struct message *m; n < max && (m = bgmqi_heap_pop(&t->delayed)) != NULL;) {
-        if (m->failure) {
-            ids[n++] = m->id;
-            bgmqi_type_ready(t, m);
-        } else {
-            bgmqi_queue_push(&others, m);
-        }
-    }
-    for (struct message *m; (m = bgmqi_queue_pop(&others)) != NULL;)
-        bgmqi_heap_push(&t->delayed, m);
-    bgmqi_type_check_lane(t, LANE_DELAYED);
-    bgmqi_type_unlock(t);
-    return n;
-}
-
-struct swept {
-    struct sweep *sweep;
-    struct queue messages;
+struct hurry {
+    bgmqi_type_id_fn *fn;
+    void *ctx;
 };
 
-static int sweep_row(void *ctx, const struct store_row *row)
+static int act_hurry(void *ctx, struct type *t, struct picked *picks, size_t n)
 {
-    struct swept *s = ctx;
-    s->sweep->key = row->key;
-    s->sweep->seq = row->seq + 1;
-    if (!row->error_code || row->corrupt)
-        return 0;
-    struct message *m = bgmqi_type_message_of(row);
-    if (!m)
-        return BGMQ_ENOMEM;
-    bgmqi_queue_push(&s->messages, m);
-    return s->messages.len == SWEEP_STEP ? 1 : 0;
-}
-
-/* Sends what a step found to be run; the ids are for who waits. */
-static void send_swept(struct type *t, struct swept *s)
-{
-    struct sweep *w = s->sweep;
-    struct message *sorted[SWEEP_STEP];
-    struct journal_entry *spare = bgmqi_type_entry();
-    bgmqi_type_lock(t);
-    bgmqi_type_drop_known(t, &s->messages, sorted);
-    bgmqi_type_unlock(t);
-    for (struct message *m; (m = bgmqi_queue_pop(&s->messages)) != NULL;) {
-        bgmqi_type_lock(t);
-        struct lane_state *l = &t->lanes[LANE_DELAYED];
-        l->stored -= l->stored > 0;
-        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
+    const struct hurry *h = ctx;
+    uint64_t ids[PICK_MAX];
+    for (size_t i = 0; i < n; i++) {
+        struct message *m = picks[i].m;
+        ids[i] = m->id;
         m->due_ms = 0;
-        w->ids[w->n++] = m->id;
-        bgmqi_type_send(t, m, bgmqi_type_ready_lane(m), spare, OUTCOME_NONE);
-        bgmqi_type_unlock(t);
-        spare = bgmqi_type_entry();
-    }
-    bgmqi_journal_entry_free(spare);
-}
-
-void bgmqi_type_sweep(struct type *t)
-{
-    bgmqi_type_lock(t);
-    struct sweep *w = t->sweep;
-    struct lane_state *l = &t->lanes[LANE_DELAYED];
-    bool wanted = w && w->wanted;
-    if (wanted) {
-        w->n = 0;
-        w->over = !l->bounded || !l->stored;
-        if (w->key < l->key || (w->key == l->key && w->seq < l->seq)) {
-            w->key = l->key;
-            w->seq = l->seq;
+        if (picks[i].stored) {
+            forward(t, m, bgmqi_type_ready_lane(m), OUTCOME_NONE);
+            continue;
         }
+        bgmqi_type_lock(t);
+        bgmqi_type_leave_out(t, m);
+        bgmqi_type_ready(t, m); /* its row says later; that is only for after a crash */
+        bgmqi_type_unlock(t);
     }
-    bgmqi_type_unlock(t);
-    if (!wanted)
-        return;
-    struct swept s = {.sweep = w};
-    if (!w->over) {
-        struct store *store = bgmqi_journal_store(t->env->journal);
-        int n = store->ops->load(store, t->number, LANE_DELAYED, w->key, w->seq, SIZE_MAX,
-                                 SIZE_MAX, sweep_row, &s);
-        w->over = s.messages.len < SWEEP_STEP || n < 0;
-        send_swept(t, &s);
-    }
-    bgmqi_type_lock(t);
-    w->wanted = false;
-    bgmqi_type_unlock(t);
-}
-
-/* One step of the pass; *OVER: it was the last. */
-static int sweep_step(struct type *t, bool first, uint64_t *ids, bool *over)
-{
-    bgmqi_type_lock(t);
-    struct sweep *w = t->sweep;
-    if (first) {
-        w->key = INT64_MIN;
-        w->seq = 0;
-    }
-    w->wanted = true;
-    bgmqi_journal_ask_load(t->env->journal, &t->load);
-    bgmqi_type_unlock(t);
-    int err = wait_for_load(t);
-    if (err)
-        return err;
-    bgmqi_type_lock(t);
-    int n = (int)w->n;
-    for (int i = 0; i < n; i++)
-        ids[i] = w->ids[i];
-    w->n = 0;
-    *over = w->over;
-    bgmqi_type_unlock(t);
-    return n;
-}
-
-/* Whether there are delayed rows that memory does not hold; and a sweep for them. */
-static int sweep_needed(struct type *t)
-{
-    bgmqi_type_lock(t);
-    const struct lane_state *l = &t->lanes[LANE_DELAYED];
-    bool needed = l->stored || l->in_journal;
-    bool there = t->sweep != NULL;
-    bgmqi_type_unlock(t);
-    if (!needed || there)
-        return needed;
-    struct sweep *w = calloc(1, sizeof(*w));
-    if (!w)
-        return BGMQ_ENOMEM;
-    bgmqi_type_lock(t);
-    there = t->sweep != NULL;
-    if (!there)
-        t->sweep = w;
-    bgmqi_type_unlock(t);
-    if (there)
-        free(w);
-    return 1;
+    return h->fn(h->ctx, ids, n);
 }
 
 int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx)
 {
-    uint64_t ids[SWEEP_STEP];
-    int total = 0, n, needed = sweep_needed(t);
-    bool over = needed <= 0;
-    for (bool first = true; !over; first = false) {
-        n = sweep_step(t, first, ids, &over);
-        if (n < 0)
-            return n;
-        total += n;
-        int err = fn(ctx, ids, (size_t)n);
-        if (err)
-            return err;
+    struct hurry h = {.fn = fn, .ctx = ctx};
+    struct choice c = {.lanes = 1 << LANE_DELAYED,
+                       .failed = true,
+                       .before_seq = bgmqi_type_next_number(t)};
+    bgmqi_type_operate(t);
+    int n = bgmqi_type_sweep(t, &c, SIZE_MAX, act_hurry, &h);
+    bgmqi_type_operated(t);
+    return n;
+}
+
+/* ---- another time, another priority ------------------------------------------------ */
+
+/* M once more, with PRIORITY: what is set once may be read by the journal meanwhile.  NULL: out of
+ * memory. */
+static struct message *with_priority(const struct message *m, int priority)
+{
+    struct message *copy = bgmqi_message_new(m->body, m->len);
+    if (!copy)
+        return NULL;
+    if (m->ext && bgmqi_message_ext_copy(m->ext, &copy->ext) != 0) {
+        bgmqi_message_unref(copy);
+        return NULL;
     }
-    do {
-        n = (int)hurry(t, ids, SWEEP_STEP);
-        total += n;
-        int err = fn(ctx, ids, (size_t)n);
-        if (err)
-            return err;
-    } while (n == SWEEP_STEP);
-    return needed < 0 ? needed : total;
+    copy->id = m->id;
+    copy->created_ms = m->created_ms;
+    copy->failure = bgmqi_failure_ref(m->failure);
+    copy->progress = bgmqi_progress_ref(m->progress);
+    copy->due_ms = m->due_ms;
+    copy->seq = m->seq;
+    copy->run = m->run;
+    copy->priority = (int16_t)priority;
+    copy->attempt = m->attempt;
+    copy->max_attempts = m->max_attempts;
+    copy->crashes = m->crashes;
+    copy->flags = m->flags;
+    copy->place = m->place;
+    copy->row = m->row;
+    copy->level = m->level;
+    copy->corrupt = m->corrupt;
+    copy->kept = m->kept;
+    copy->unkeyed = m->unkeyed;
+    copy->heaped = m->heaped;
+    return copy;
+}
+
+/* COPY takes the place of M, which is picked. */
+static void exchange(struct type *t, struct message *m, struct message *copy)
+{
+    bgmqi_type_lock(t);
+    bgmqi_queue_remove(&t->out, m);
+    bgmqi_queue_push(&t->out, copy);
+    bgmqi_queue_push(&t->garbage, m); /* of the same size: its bytes are the copy's now */
+    bgmqi_type_unlock(t);
+}
+
+static int change(struct type *t, struct picked *p, const struct bgmq_change *c,
+                  int64_t now_ms)
+{
+    struct message *m = p->m;
+    if (c->set_priority && c->priority != m->priority) {
+        struct message *copy = with_priority(m, c->priority);
+        if (!copy) {
+            bgmqi_type_unpick(t, m, p->from);
+            return BGMQ_ENOMEM;
+        }
+        exchange(t, m, copy);
+        m = copy;
+    }
+    if (c->set_time)
+        m->due_ms = c->run_at_ms > now_ms ? c->run_at_ms : 0;
+    forward(t, m, m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m), OUTCOME_NONE);
+    return 0;
+}
+
+int bgmqi_type_change(struct type *t, uint64_t id, const struct bgmq_change *c)
+{
+    struct choice choice = {.lanes = WAITING, .id = id};
+    struct picked p;
+    bgmqi_type_operate(t);
+    int err = bgmqi_type_pick_one(t, &choice, &p);
+    if (!err)
+        err = change(t, &p, c, clock_wall_ms(t->env->clock));
+    bgmqi_type_operated(t);
+    return err;
 }

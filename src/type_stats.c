@@ -43,6 +43,7 @@ void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret)
     c.taken = t->taken;
     c.outq_added = t->outq_added;
     c.dlq_added = t->dlq_added;
+    c.expired = t->expired;
     bgmqi_type_unlock(t);
     *ret = c;
 }

@@ -87,6 +87,8 @@ int bgmqi_type_take(struct type *t, enum place place, int64_t timeout_ns,
     bgmqi_type_unlock(t);
     if (!m)
         return err ? err : BGMQ_ETIMEOUT;
+    if (place == PLACE_INQ || place == PLACE_PRIORITYQ)
+        bgmqi_type_unkey(t, m); /* for its key this is a start */
     *ret = m;
     return 0;
 }
@@ -149,6 +151,7 @@ void bgmqi_type_end_getters(struct type *t)
     t->getters_ended = true;
     for (size_t i = 0; i <= LANES; i++)
         bgmqi_getters_end(&t->getters[i], BGMQ_ECLOSED);
+    bgmqi_getters_end(&t->rooms, BGMQ_ECLOSED);
     bgmqi_type_unlock(t);
 }
 

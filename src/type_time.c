@@ -12,6 +12,7 @@ void bgmqi_type_ready(struct type *t, struct message *m)
 int64_t bgmqi_type_tick(struct type *t, int64_t now_ms)
 {
     int64_t next = INT64_MAX;
+    bgmqi_type_expire(t, now_ms);
     bgmqi_type_lock(t);
     t->last_tick_ms = now_ms;
     /* No more than the window holds: what is due beyond waits in its heap, and the worker that
@@ -24,6 +25,11 @@ int64_t bgmqi_type_tick(struct type *t, int64_t now_ms)
         next = t->delayed.top->due_ms;
     for (int lane = 0; lane < LANES; lane++) /* a load that failed is tried again */
         bgmqi_type_check_lane(t, (enum lane)lane);
+    bgmqi_type_sweep_keys(t, now_ms);
+    int64_t others[] = {t->next_expiry, t->key_expiry, bgmqi_type_ask_expiry(t, now_ms)};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (others[i] > now_ms && others[i] < next)
+            next = others[i];
     t->due_hint = INT64_MAX; /* the caller is told by the result */
     bgmqi_type_unlock(t);
     return next;

@@ -4,8 +4,9 @@
  * when it gives up a handler; the user's functions are called from nowhere else.
  *
  * What a handler does to its thread.  pthread_exit unwinds to run_worker, whose clean-up settles
- * the attempt as failed; that is why the job is part of the worker and not on the stack.  Cancellation
- * is off: it is set so again after each handler, and the signal mask before the thread waits for its next messages. */
+ * the attempt as failed; that is why the job is part of the worker, and not on the stack.
+ * Cancellation is off, and is put off again after each handler; the signal mask is put right when
+ * the worker comes for more messages (type_desk.c). */
 #include "worker.h"
 
 #include <assert.h>
@@ -347,12 +348,16 @@ static void work(struct worker *w)
 
 bool bgmqi_worker_step(struct worker *w)
 {
+    const struct worker_env *env = w->env;
     struct message *m;
+    int before;
     if (!bgmqi_desk_try(w->desk, &m))
         return false;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
     if (!turn(w, m))
-        leave(w);
-    w->env->idle(w->env->ctx);
+        leave(w); /* and W may be freed */
+    pthread_setcancelstate(before, NULL);
+    env->idle(env->ctx);
     return true;
 }
 
@@ -397,10 +402,8 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
 void bgmqi_worker_quit(struct worker *w)
 {
     bgmqi_desk_quit(w->desk);
-    if (w->env->by_hand) {
-        bgmqi_desk_leave(w->desk);
-        atomic_store(&w->ended, true);
-    }
+    if (w->env->by_hand && !bgmqi_worker_lost(w)) /* the lost leave when they return */
+        leave(w);
 }
 
 bool bgmqi_worker_ended(const struct worker *w)

@@ -16,8 +16,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static const char *const types[] = {"Plain", "Flaky",    "Keyed",
-                                    "Brief", "Fleeting", "Walk"};
+static const char *const types[] = {"Tx",    "Sink",  "Plain",    "Flaky",
+                                    "Keyed", "Brief", "Fleeting", "Walk"};
 enum { TYPES = sizeof(types) / sizeof(types[0]) };
 
 /* Exit statuses; the parent shows them. */
@@ -72,15 +72,23 @@ static int make_tables(const struct mixer *x)
 
 static int close_all(struct mixer *x)
 {
-    if (bgmq_close(x->mq))
+    int err;
+    do
+        err = bgmq_close(x->mq);
+    while (err == BGMQ_EBUSY); /* the grace is short */
+    if (err)
         return NO_CLOSE;
     bgmq_free(x->mq);
+    while (x->idle > 0)
+        if (sqlite3_close(x->connections[--x->idle]))
+            return NO_CLOSE;
     return 0;
 }
 
 static int work(struct mixer *x)
 {
-    static void *(*const parts[])(void *) = {mixer_publish, mixer_publish};
+    static void *(*const parts[])(void *) = {mixer_publish, mixer_publish,
+                                             mixer_publish_tx};
     enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
     struct part part[PARTS];
     pthread_t threads[PARTS];
@@ -155,12 +163,12 @@ static int end(struct mixer *x)
     return close_all(x);
 }
 
-/* A process that was killed is told of in warnings; errors are what the test is about. */
-static void keep_quiet(void *ctx, enum bgmq_level level, const char *text)
+/* What the library says of deaths and of the dead goes to the history, for whoever reads it. */
+static void keep(void *ctx, enum bgmq_level level, const char *text)
 {
-    (void)ctx;
-    if (level == BGMQ_LOG_ERROR)
-        fprintf(stderr, "mixer: %s\n", text);
+    const struct mixer *x = ctx;
+    if (level <= BGMQ_LOG_WARNING)
+        history_write(x->history, "# %.120s", text);
 }
 
 int mixer_main(int argc, char **argv)
@@ -190,7 +198,8 @@ int mixer_main(int argc, char **argv)
         .max_crashes = 3 + (unsigned)(x.seed % 3),
         .guests = 1,
         .stop_grace_ms = 5,
-        .log = keep_quiet,
+        .log = keep,
+        .log_ctx = &x,
     };
     struct bgmq_error error = {""};
     int err = bgmq_open(&x.mq, &options, &error);

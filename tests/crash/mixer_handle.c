@@ -161,6 +161,7 @@ int mixer_register(struct mixer *x)
         {"Plain", handle_plain, 0},    {"Flaky", handle_flaky, 0},
         {"Keyed", handle_keyed, 0},    {"Brief", handle_plain, 0},
         {"Fleeting", handle_plain, 1}, {"Walk", handle_walk, 0},
+        {"Tx", mixer_handle_tx, 0},    {"Sink", mixer_handle_sink, 0},
     };
     struct bgmq_type_options options = {
         .threads = 2,

@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { RECENT = 128 };
+enum { RECENT = 128, CONNECTIONS = 8 };
 
 /* A message that was published not long ago. */
 struct recent {
@@ -30,6 +30,8 @@ struct mixer {
     pthread_mutex_t lock;
     struct recent recent[RECENT]; /* protected by lock */
     size_t recents;
+    struct sqlite3 *connections[CONNECTIONS]; /* protected by lock */
+    int idle;                                 /* of those, likewise */
 };
 
 /* One of the threads that publish or operate. */
@@ -53,6 +55,14 @@ void mixer_load(const char *key, const char *meta[3],
 
 /* The threads: each publishes or operates for a time. */
 void *mixer_publish(void *part);
+void *mixer_publish_tx(void *part);
+void *mixer_operate(void *part);
+
+/* Handlers that end in a transaction of the application. */
+bgmq_handler_fn mixer_handle_tx, mixer_handle_sink;
+/* A connection of the application's, and back: no transaction may be open on it. */
+struct sqlite3 *mixer_connect(struct mixer *x);
+void mixer_disconnect(struct mixer *x, struct sqlite3 *db);
 
 void mixer_remember(struct mixer *x, const char *key, const char *type, uint64_t id);
 

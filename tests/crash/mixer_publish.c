@@ -124,7 +124,7 @@ static void publish_keyed(struct publisher *p)
     struct bgmq_message_options options;
     choose(p, &options);
     name(p, 'k', key);
-    options.unique = (enum bgmq_unique)below(p, 4);
+    options.unique = 0;
     snprintf(unique, sizeof(unique), "%c%d", "uwdp"[options.unique],
              (int)below(p, UNIQUES));
     options.unique_key = unique;

@@ -103,15 +103,19 @@ static void judge_attempt(struct oracle *o, struct entry *e, unsigned attempt)
         return;
     if (e->open || e->round == o->round)
         oracle_blame(o, &o->v->uncounted, "an attempt was not counted", e->key);
-    else
-        o->v->forgotten++;
+    else {
+        if (getenv("FORG")) printf("forgotten %s round %ld, last %c %u in %ld now %u\n", e->key, o->round, e->last, e->last_attempt, e->round, attempt);
+        o->v->forgotten++;}
 }
 
 /* In one process a message runs once, and once more for each time it failed. */
 static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int64_t ms)
 {
     o->v->started++;
-    if (ms < e->not_before_ms || (e->held_round == o->round && ms < e->held_ms))
+    /* One of a new life, after it had been dead before its time, runs at once. */
+    int revived = e->life != o->lives && (e->may_cancel || e->expires_ms);
+    if ((ms < e->not_before_ms && !revived) ||
+        (e->held_round == o->round && ms < e->held_ms))
         oracle_blame(o, &o->v->early, "before its time", e->key);
     if (e->expires_ms && !e->starts && ms > e->expires_ms + STALE_MS)
         oracle_blame(o, &o->v->stale, "after it had expired", e->key);
@@ -125,6 +129,8 @@ static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int
     }
     if (!is_response(e) && e->starts_of_round > e->fails_of_round)
         oracle_blame(o, &o->v->repeated, "ran again without a reason", e->key);
+    if (e->life != o->lives && (e->failed || e->deaths))
+        e->keyless = 1;
     e->starts_of_round++;
     e->starts++;
     e->open = 1;
@@ -208,6 +214,7 @@ static void judge_publish(struct oracle *o, const char *line)
         if (!e->attempted++)
             o->v->attempted++;
         e->not_before_ms = ms;
+        e->life = o->lives;
     } else if (sscanf(line, "Y %31s %" SCNd64, key, &ms) == 2) {
         entry_of(o, key, 0)->expires_ms = ms;
     } else if (sscanf(line, "Q %31s %63s %15s %" SCNd64 " %" SCNd64 " %d", key, rest,

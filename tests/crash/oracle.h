@@ -30,6 +30,7 @@
  *   X key id code      found in the dlq
  *   c key              at the end: the application's table has booked KEY
  *   G key              at the end: an effect of KEY is in the application's table
+ *   # text             said by the library
  *   B key id           the body, or what goes with it, was not what was published
  *
  * Keys: "r3.1.p17" is round 3, publisher 1, number 17, and a plain message; "f17" fails when it

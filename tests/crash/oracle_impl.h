@@ -23,6 +23,7 @@ struct entry {
     int64_t held_ms; /* ... until then */
     long deaths;     /* how often the process died in its handler */
     int failed;      /* for good */
+    int keyless;     /* it was dead, and got no unique key back with its new life */
     /* of a walk */
     long begun, saved;
     /* with a unique key */

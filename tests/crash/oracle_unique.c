@@ -48,7 +48,8 @@ int oracle_unique_may_be_replaced(const struct oracle *o, const struct entry *e)
 static int holds(const struct oracle *o, const struct entry *e)
 {
     int there = e->acked || e->accepted_round == o->round || e->starts;
-    int dead = (e->failed || (e->open && e->round != o->round)) && e->scope != 'd';
+    int dead =
+        (e->failed || e->keyless || (e->open && e->round != o->round)) && e->scope != 'd';
     int ended = e->gone || e->never || e->may_cancel || e->may_vanish || e->last == 'D';
     return there && !ended && !dead && !interrupted(o, e);
 }

@@ -85,6 +85,19 @@ static void expect_empty_and_whole(const struct loop *l)
     expect_answer(db, "SELECT count(*) FROM bgmq_unique WHERE scope <> 3", "0");
     expect_answer(db, "SELECT count(*) FROM bgmq_progress", "0");
     expect_answer(db,
+                  "SELECT count(*) FROM (SELECT 1 FROM failed GROUP BY id, run"
+                  " HAVING count(*) > 1)",
+                  "0");
+    expect_answer(db,
+                  "SELECT count(*) FROM effect WHERE id NOT IN (SELECT id FROM"
+                  " bgmq_history WHERE outcome = 'done')",
+                  "0");
+    expect_answer(db,
+                  "SELECT count(*) FROM bgmq_history h JOIN bgmq_type t ON t.id = h.type"
+                  " WHERE t.name IN ('Tx', 'Sink') AND outcome = 'done'"
+                  " AND h.id NOT IN (SELECT id FROM effect)",
+                  "0");
+    expect_answer(db,
                   "SELECT count(*) FROM bgmq_error WHERE id NOT IN"
                   " (SELECT id FROM bgmq_history)",
                   "0");

@@ -243,8 +243,9 @@ int victim_main(int argc, char **argv)
     if (v.history < 0 || write(v.history, "\n", 1) != 1)
         return 3;
     history_write(v.history, "O %ld %s", v.round, argv[5]);
+    struct bgmq_options options = {.database = argv[0], .boot_breaker = 1000};
     struct bgmq_error error = {""};
-    int err = bgmq_open(&v.mq, &(struct bgmq_options){.database = argv[0]}, &error);
+    int err = bgmq_open(&v.mq, &options, &error);
     if (err || register_types(&v)) {
         fprintf(stderr, "victim: %s: %s\n", bgmq_errname(err), error.text);
         return 4;

@@ -4,6 +4,7 @@
 
 #include "../harness/shim_vfs.h"
 
+#include <bgmq_sqlite.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,6 +190,26 @@ START_TEST(rows_find_their_type_and_lane)
 }
 END_TEST
 
+/* A connection of this process that was prepared wakes the journal by itself. */
+START_TEST(rows_of_a_prepared_connection_are_noticed_without_a_watch)
+{
+    struct bgmq *mq = flow_open(1);
+    sqlite3 *db;
+    ck_assert_int_eq(sqlite3_open(flow_database(), &db), SQLITE_OK);
+    OK(bgmq_sqlite_prepare(mq, db));
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(
+            sqlite3_exec(db, "INSERT INTO bgmq_inbox(type, body) VALUES('T', 'x')", NULL,
+                         NULL, NULL),
+            SQLITE_OK);
+        flow_expect(mq, "mq:T.inq", "x");
+    }
+    ck_assert_uint_eq(taken_over(mq), 3);
+    sqlite3_close(db);
+    flow_close(mq);
+}
+END_TEST
+
 /* ---- a disk that fails ------------------------------------------------------------- */
 
 static _Atomic int full;
@@ -366,6 +387,7 @@ static Suite *suite(void)
     tcase_add_test(tc, many_rows_come_once_each_and_in_order);
     tcase_add_test(tc, rows_without_room_stay_until_there_is_some);
     tcase_add_test(tc, rows_find_their_type_and_lane);
+    tcase_add_test(tc, rows_of_a_prepared_connection_are_noticed_without_a_watch);
     tc = flow_case(s, "faults");
     tcase_add_test(tc, rows_outlast_a_full_disk);
     tcase_add_test(tc, row_whose_change_is_refused_is_tried_again);

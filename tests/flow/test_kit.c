@@ -219,6 +219,92 @@ START_TEST(a_database_is_found_again_at_another_time)
 }
 END_TEST
 
+/* ---- handlers that take long --------------------------------------------------------- */
+
+struct slow {
+    int64_t takes_ms;    /* the first attempt */
+    int cancelled, save; /* what it was told then */
+    char found[32];      /* by the second: its cursor */
+};
+
+static int take_long(struct bgmq_job *job, void *ctx)
+{
+    struct slow *s = ctx;
+    const char *cursor = bgmq_job_cursor(job, NULL);
+    if (bgmq_job_attempt(job) > 1) {
+        snprintf(s->found, sizeof(s->found), "%s", cursor ? cursor : "-");
+        return BGMQ_DONE;
+    }
+    ck_assert_int_eq(bgmq_job_time_left(job), 1000);
+    OK(bgmq_job_save_cursor(job, "before", 6, BGMQ_BEHIND));
+    ck_assert_int_eq(bgmq_job_cancelled(job), 0);
+    OK(bgmq_test_advance(bgmq_job_service(job), s->takes_ms));
+    s->cancelled = bgmq_job_cancelled(job);
+    s->save = bgmq_job_save_cursor(job, "after", 5, BGMQ_COMMIT);
+    if (s->save == BGMQ_ELOST) {
+        FAILS(BGMQ_ELOST, bgmq_job_save_cursor(job, "after", 5, BGMQ_BEHIND));
+        FAILS(BGMQ_ELOST, bgmq_job_progress(job, 1, NULL));
+        FAILS(BGMQ_ELOST, bgmq_job_result(job, "x", 1));
+    }
+    return bgmq_job_fail(job, BGMQ_RETRY, "Slow", "took too long");
+}
+
+static struct slow run_slow(int durable, int64_t takes_ms)
+{
+    struct slow s = {.takes_ms = takes_ms};
+    struct bgmq *mq = open_kit(durable);
+    OK(bgmq_register(
+        mq, "Slow", take_long, &s,
+        &TYPE(.backoff = BGMQ_BACKOFF_NONE, .timeout_ms = 1000, .stuck_ms = 500)));
+    flow_publish(mq, "Slow", "x");
+    ck_assert_int_eq(bgmq_test_drain(mq, 0), 2);
+    struct bgmq_collection c = flow_collection(mq, "Slow");
+    ck_assert_uint_eq(c.timeouts, takes_ms >= 1500);
+    ck_assert_uint_eq(c.threads, 1);
+    ck_assert_uint_eq(c.outq, 1);
+    ck_assert_uint_eq(c.stuck + c.running, 0);
+    close_kit(mq);
+    if (durable)
+        ck_assert_int_eq(flow_rows(), 0);
+    return s;
+}
+
+START_TEST(a_handler_sees_its_time_pass)
+{
+    struct slow s = run_slow(_i, 999);
+    ck_assert_int_eq(s.cancelled, 0);
+    OK(s.save);
+    s = run_slow(_i, 1000);
+    ck_assert_int_eq(s.cancelled, 1);
+    OK(s.save);
+    ck_assert_str_eq(s.found, "after");
+}
+END_TEST
+
+START_TEST(a_handler_that_was_given_up_changes_nothing)
+{
+    struct slow s = run_slow(_i, 1500);
+    ck_assert_int_eq(s.cancelled, 1);
+    FAILS(BGMQ_ELOST, s.save);
+    ck_assert_str_eq(s.found, "before");
+}
+END_TEST
+
+START_TEST(what_expires_does_not_run)
+{
+    struct bgmq *mq = open_kit(_i);
+    flow_register(mq, MAIL, &recorder);
+    flow_publish_with(mq, MAIL, "a", MESSAGE(.expire_at_ms = 1001000));
+    flow_publish_with(mq, MAIL, "b", MESSAGE(.expire_at_ms = 1001001));
+    OK(bgmq_test_advance(mq, 1000));
+    bgmq_test_drain(mq, 0);
+    expect_ran("b ");
+    ck_assert_uint_eq(flow_collection(mq, MAIL).expired, 1);
+    ck_assert_uint_eq(flow_collection(mq, MAIL).dlq, 1);
+    close_kit(mq);
+}
+END_TEST
+
 /* ---- handlers that publish, and handlers inside publish ------------------------------- */
 
 /* Publishes "down:N-1" for "down:N", and checks that nothing runs inside it. */
@@ -480,6 +566,9 @@ static Suite *suite(void)
     flow_add_both(time, only_advance_moves_the_clock);
     flow_add_both(time, a_retry_waits_for_the_clock);
     tcase_add_test(time, a_database_is_found_again_at_another_time);
+    flow_add_both(time, a_handler_sees_its_time_pass);
+    flow_add_both(time, a_handler_that_was_given_up_changes_nothing);
+    flow_add_both(time, what_expires_does_not_run);
     TCase *inside = flow_case(s, "inside");
     flow_add_both(inside, inside_publish_everything_has_run_when_it_returns);
     flow_add_both(inside, inside_publish_a_request_gets_its_reply);

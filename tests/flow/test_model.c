@@ -1,9 +1,9 @@
 /* test_model.c - random operations on the test kit, each compared with a simple model.
  *
  * The model is an array of messages: what each call should do to them is written down here once
- * more, in the plainest way.  In memory the order of the handlers is known exactly.  With a database
- * whose window is small, a message that was delayed may overtake rows that are still in the
- * database, so there the order is checked among those that never were (see "firm").
+ * more, in the plainest way.  In memory the order of the handlers is known exactly.  With a
+ * database whose window is small, a message that was delayed may overtake rows that are still in
+ * the database, so there the order is checked among those that never were (see "firm").
  * BGMQ_SEED and BGMQ_STEPS choose another run; the seed is printed. */
 #include "flow.h"
 
