@@ -174,7 +174,7 @@ struct bgmq_options {
     unsigned history_keep;      /* rows of history kept, of all types together [100000] */
     int64_t history_max_age_ms; /* ... and how long [0: for ever] */
     unsigned standby_ms; /* waits so long for the owner of the database to go [0] */
-    int guests; /* 1: looks 50 times a second for what other processes publish by SQL [0] */
+    int guests; /* 1: looks 25 to 50 times a second for what other processes publish [0] */
     unsigned
         max_crashes; /* deaths of the process in a message's handler until it is dead [3] */
     unsigned

@@ -201,6 +201,18 @@ const char *bgmq_message_error_text(const struct bgmq_message *h)
     return h->failure ? h->failure->text : NULL;
 }
 
+const void *bgmq_message_result(const struct bgmq_message *message, size_t *ret_len)
+{
+    /* Who lies in outq has ended: nobody changes its progress any more. */
+    const struct progress *p =
+        message->from.place == PLACE_OUTQ ? message->m->progress : NULL;
+    if (!p || !p->result)
+        return NULL;
+    if (ret_len)
+        *ret_len = p->result_len;
+    return p->result;
+}
+
 int64_t bgmq_message_error_ms(const struct bgmq_message *h)
 {
     return h->failure ? h->failure->at_ms : 0;

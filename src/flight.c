@@ -1,21 +1,30 @@
 /* flight.c - the flight file (see flight.h).  Opened and freed by the service; rings are taken
- * when workers start. */
+ * when workers start.  Guests map its head only, and touch nothing but the bell. */
 #include "flight.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "err.h"
 #include "lock.h"
 
 /* Rings for the threads of a type at least. */
-enum { RINGS = 1024, SLOTS = RINGS * FLIGHT_RING, MAGIC = 0x42474D51, LAYOUT = 2 };
+enum {
+    RINGS = 1024,
+    SLOTS = RINGS * FLIGHT_RING,
+    MAGIC = 0x42474D51,
+    LAYOUT = 2,
+    HEAD_SIZE = 64
+};
 
 /* The file.  A page of head would do; it is 64 bytes, and the slots 512 KiB. */
 struct flight_file {
@@ -178,4 +187,66 @@ void bgmqi_flight_release(struct flight *f, struct flight_ring *ring)
     lock_take(&f->lock);
     ring->taken = false;
     lock_drop(&f->lock);
+}
+
+/* ---- the bell ---------------------------------------------------------------------- */
+
+static struct flight_file *map_head(const char *name)
+{
+    int fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    struct stat st;
+    bool safe = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+                st.st_nlink == 1 && st.st_size >= (off_t)SIZE;
+    void *at = safe ? mmap(NULL, HEAD_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+                    : MAP_FAILED;
+    close(fd);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+struct flight_bell *bgmqi_flight_visit(const char *path)
+{
+    size_t size = strlen(path) + sizeof("-flight");
+    char *name = malloc(size);
+    if (!name)
+        return NULL;
+    snprintf(name, size, "%s-flight", path);
+    struct flight_file *file = map_head(name);
+    free(name);
+    if (file &&
+        (atomic_load(&file->magic) != MAGIC || atomic_load(&file->layout) != LAYOUT)) {
+        munmap(file, HEAD_SIZE);
+        file = NULL;
+    }
+    return file ? &file->bell : NULL;
+}
+
+void bgmqi_flight_leave(struct flight_bell *bell)
+{
+    if (bell)
+        munmap((char *)bell - offsetof(struct flight_file, bell), HEAD_SIZE);
+}
+
+/* Between processes: no FUTEX_PRIVATE_FLAG. */
+void bgmqi_flight_ring(struct flight_bell *bell)
+{
+    atomic_fetch_add(&bell->rung, 1);
+    if (atomic_load(&bell->waiting))
+        syscall(SYS_futex, &bell->rung, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+bool bgmqi_flight_hear(struct flight_bell *bell, uint32_t *seen, int64_t timeout_ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(timeout_ns / 1000000000),
+                         .tv_nsec = (long)(timeout_ns % 1000000000)};
+    atomic_store(&bell->waiting, 1);
+    /* The kernel looks at the word again: a ring before the wait is not missed. */
+    if (atomic_load(&bell->rung) == *seen)
+        syscall(SYS_futex, &bell->rung, FUTEX_WAIT, *seen, &t, NULL, 0);
+    atomic_store(&bell->waiting, 0);
+    uint32_t now = atomic_load(&bell->rung);
+    bool rung = now != *seen;
+    *seen = now;
+    return rung;
 }

@@ -10,6 +10,7 @@
 #include <bgmq.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct flight;
 
@@ -45,9 +46,19 @@ void bgmqi_flight_free(struct flight *f);
 /* The words by which guests wake the owner: in the same file, so that every process maps them. */
 struct flight_bell {
     _Atomic uint32_t rung;    /* +1 at each ring: a futex */
-    _Atomic uint32_t waiting; /* threads that may be asleep on it */
+    _Atomic uint32_t waiting; /* 1: the owner may be asleep on it */
 };
 struct flight_bell *bgmqi_flight_bell(struct flight *f);
+/* The bell of the owner of the database at PATH, in whatever process it is; NULL: there is no
+ * flight file, or none that is safe to use.  Nothing is made.  bgmqi_flight_leave gives it back. */
+struct flight_bell *bgmqi_flight_visit(const char *path);
+/* NULL is allowed. */
+void bgmqi_flight_leave(struct flight_bell *bell);
+/* Wakes whoever waits at BELL, in any process. */
+void bgmqi_flight_ring(struct flight_bell *bell);
+/* Waits until BELL has been rung since it was at *SEEN, at most TIMEOUT_NS; true: it was, and *SEEN
+ * is its count now.  One thread of the owner's. */
+bool bgmqi_flight_hear(struct flight_bell *bell, uint32_t *seen, int64_t timeout_ns);
 
 /* A worker's slots, used in turn: an attempt keeps its slot until its end is committed, while the
  * worker goes on with the next.  When all are in use the oldest is taken over: what it says is

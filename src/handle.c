@@ -36,3 +36,11 @@ bool bgmqi_handle_in_handler(const struct bgmq *mq)
     const struct bgmq_job *job = bgmqi_worker_job();
     return job && job->env->service == mq;
 }
+
+int bgmqi_handle_draining(const struct bgmq *mq)
+{
+    return atomic_load_explicit(&mq->draining, memory_order_relaxed) &&
+                   !bgmqi_handle_in_handler(mq)
+               ? BGMQ_EDRAINING
+               : 0;
+}

@@ -4,17 +4,38 @@
 #define BGMQI_HANDLE_H
 
 #include "lock.h"
+#include "metrics.h"
 #include "options.h"
 #include "owner.h"
 #include "pool.h"
 #include "registry.h"
+#include "solo.h"
 #include "ticker.h"
+
+struct tx_hub;
+
+/* What the wall clock said last, against the monotonic one. */
+struct clock_watch {
+    bool known;
+    int64_t offset_ms;
+};
 
 /* A registered type's workers. */
 struct crew {
     struct crew *next;
     struct type *type;
     struct pool *pool;
+};
+
+/* What a test service has besides (testkit.c); the rest of the library calls it by these. */
+struct kit {
+    /* M, due at DUE_MS, was published to the type or custom queue NAME.  M is lent. */
+    void (*published)(struct kit *k, const char *name, struct message *m, int64_t due_ms);
+    /* A publish is about to return: where handlers run inside it, they run now. */
+    void (*run)(struct kit *k);
+    /* Returns when no handler runs; from then on none will. */
+    void (*end)(struct kit *k);
+    void (*free)(struct kit *k);
 };
 
 struct bgmq {
@@ -30,17 +51,31 @@ struct bgmq {
     struct ticker *ticker;
     struct owner *owner;
     struct flight *flight;
+    struct kit *kit;                     /* NULL: no test service */
+    struct inbox *inbox;                 /* NULL: no database */
+    struct watch *watch;                 /* NULL: no guests; gone once shut */
+    struct tx_hub *hub;                  /* NULL: no database */
+    void (*inbox_ring)(struct bgmq *mq); /* somebody wrote to the inbox; or NULL */
     uint64_t replayed;
     unsigned
         deaths; /* of the process, in a row, each soon after it opened the database */
 
     _Atomic uint64_t replies_dropped;
+    _Atomic int64_t deadline_ns; /* monotonic: when the ticker looks at attempts */
+    _Atomic bool draining;       /* publishing from outside handlers is refused */
+    _Atomic bool breaker;        /* the last start was not obeyed */
+
+    /* used by the ticker only */
+    struct solo solo;
+    struct metrics metrics;
+    struct clock_watch clock_watch;
 
     struct lock life;
     /* protected by life */
     struct crew *crews;
     bool shut;         /* threads are gone, the database is released */
     uint64_t epoch;    /* +1 at each start */
+    bool start_asked;  /* bgmq_start was called */
     int64_t cancel_ns; /* when a requested stop sets the cancel flags; 0: not to */
 
     struct lock pending; /* one bgmq_retry_pending at a time */
@@ -57,6 +92,8 @@ unsigned bgmqi_handle_generation(void);
 /* The first thing every public function does: EINVAL (NULL), EFORKED, ECLOSED, EDEADLK (inside
  * the log callback), or 0. */
 int bgmqi_handle_enter(const struct bgmq *mq);
+/* Before a message is let in: EDRAINING, or 0; in a handler of MQ always 0. */
+int bgmqi_handle_draining(const struct bgmq *mq);
 /* True when this thread runs a handler of MQ. */
 bool bgmqi_handle_in_handler(const struct bgmq *mq);
 

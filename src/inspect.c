@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "handle.h"
+#include "inbox.h"
 #include "report.h"
 
 /* ---- one look at the service ------------------------------------------------------- */
@@ -75,7 +76,11 @@ static void look_at_counters(struct bgmq *mq, struct bgmq_counters *ret)
     enum journal_state state = (enum journal_state)0;
     struct bgmq_counters c = {.replayed = mq->replayed,
                               .replies_dropped = atomic_load(&mq->replies_dropped),
-                              .lost = atomic_load(&mq->types.lost)};
+                              .lost = atomic_load(&mq->types.lost),
+                              .breaker = atomic_load(&mq->breaker),
+                              .draining = atomic_load(&mq->draining),
+                              .solo = atomic_load(&mq->types.started) == GATE_SOLO,
+                              .inbox = bgmqi_inbox_taken(mq->inbox)};
     if (mq->journal)
         bgmqi_journal_counts(mq->journal, &c.commits, &c.journal_waiting, &state);
     c.store_state = (int)state;
@@ -87,7 +92,7 @@ static int look(struct bgmq *mq, struct report *ret)
     int err = bgmqi_handle_enter(mq);
     if (err)
         return err;
-    struct look l = {.report = {.started = atomic_load(&mq->types.started)}};
+    struct look l = {.report = {.started = atomic_load(&mq->types.started) != GATE_SHUT}};
     total_name(&l.report.total);
     look_at_counters(mq, &l.report.counters);
     err = bgmqi_registry_each(mq->registry, false, look_at_type, &l);

@@ -37,7 +37,7 @@ const void *bgmq_job_body(const struct bgmq_job *job, size_t *ret_len)
 
 unsigned bgmq_job_attempt(const struct bgmq_job *job)
 {
-    return job->message->attempt;
+    return job->attempt;
 }
 
 unsigned bgmq_job_max_attempts(const struct bgmq_job *job)
@@ -84,6 +84,15 @@ const char *bgmq_job_error_text(const struct bgmq_job *job)
 int bgmq_job_cancelled(const struct bgmq_job *job)
 {
     return bgmqi_desk_cancelled(job->desk) != 0;
+}
+
+int64_t bgmq_job_time_left(const struct bgmq_job *job)
+{
+    int64_t deadline_ns = bgmqi_desk_deadline(job->desk);
+    if (deadline_ns == INT64_MAX)
+        return INT64_MAX;
+    int64_t left_ns = deadline_ns - clock_mono_ns(job->env->clock);
+    return left_ns > 0 ? (left_ns + 999999) / 1000000 : 0;
 }
 
 /* ---- JSON -------------------------------------------------------------------------- */

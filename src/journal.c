@@ -40,6 +40,15 @@ bool bgmqi_journal_take_back(struct message *m)
     return atomic_compare_exchange_strong(&m->insert, &seen, INSERT_CANCELLED);
 }
 
+bool bgmqi_journal_give_back(struct message *m)
+{
+    uint8_t seen = INSERT_CANCELLED;
+    if (atomic_compare_exchange_strong(&m->insert, &seen, INSERT_QUEUED))
+        return true;
+    atomic_store(&m->insert, INSERT_QUEUED);
+    return false;
+}
+
 /* ---- what any thread may call ------------------------------------------------------ */
 
 /* REQUIRES(j->lock).  True when the writer has to be woken, after the lock is dropped. */
@@ -54,7 +63,8 @@ void bgmqi_journal_add(struct journal *j, struct journal_entry *first,
                        struct journal_entry *last)
 {
     size_t n = 1;
-    bool waits = first->op.ticket != NULL;
+    /* A message of the inbox comes to its place by its commit, so it waits for that, too. */
+    bool waits = first->op.ticket || first->op.flags & OP_INBOX;
     for (struct journal_entry *e = first; e != last; e = e->next)
         n++;
     last->next = NULL;

@@ -91,6 +91,9 @@ void bgmqi_journal_add(struct journal *j, struct journal_entry *first,
 
 /* Takes back the INSERT of M when it has not been written; true: M never had a row. */
 bool bgmqi_journal_take_back(struct message *m);
+/* Undoes that.  True: the entry is still in the journal, and will be written; false: it is gone,
+ * and a new one has to be added. */
+bool bgmqi_journal_give_back(struct message *m);
 
 /* Asks for events.load(load->owner) on the writer's thread.  Cheap; may be called under a lock. */
 void bgmqi_journal_ask_load(struct journal *j, struct journal_load *load);

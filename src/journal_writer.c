@@ -77,14 +77,20 @@ static void fail(struct journal *j, size_t n, const struct bgmq_error *why)
 
 /* ---- batches ----------------------------------------------------------------------- */
 
-/* False when the entry was taken back before it was written. */
+/* False when the entry was taken back before it was written; the message then says that nothing
+ * of it is in the journal any more. */
 static bool claim_insert(struct journal_entry *e)
 {
     if (!e->op.msg || (e->op.kind != STORE_INSERT && e->op.kind != STORE_SPILL))
         return true;
     uint8_t seen = INSERT_QUEUED;
-    return atomic_compare_exchange_strong(&e->op.msg->insert, &seen, INSERT_WRITING) ||
-           seen != INSERT_CANCELLED;
+    for (;;) {
+        if (atomic_compare_exchange_strong(&e->op.msg->insert, &seen, INSERT_WRITING) ||
+            seen != INSERT_CANCELLED)
+            return true;
+        if (atomic_compare_exchange_strong(&e->op.msg->insert, &seen, INSERT_NONE))
+            return false;
+    }
 }
 
 /* Takes the next batch of whole groups off PENDING; returns its length, and in *FULL_SYNC

@@ -10,6 +10,7 @@
  *   registry.lock      names -> types and custom queues
  *   type.lock          queues, counters, journal entries of one type; custom_queue.lock
  *   worker.lock        one worker's claimed and finished messages (under its type.lock)
+ *   progress.lock      what a handler has kept of its work
  *   journal.lock       the queue of the journal
  *   memory depot       (mem.c), taken by any allocation of a message
  *

@@ -241,6 +241,43 @@ void bgmqi_progress_unref(struct progress *p)
     free(p);
 }
 
+void *bgmqi_progress_bytes(const void *bytes, size_t len)
+{
+    char *copy = malloc(len + 1);
+    if (!copy)
+        return NULL;
+    memcpy(copy, bytes, len);
+    copy[len] = '\0';
+    return copy;
+}
+
+struct progress *bgmqi_progress_copy(struct progress *p, bool replace, void *cursor,
+                                     size_t len)
+{
+    struct progress *c = bgmqi_progress_new();
+    bool whole = c != NULL;
+    if (c && p) {
+        lock_take(&p->lock);
+        c->number = p->number;
+        if (p->text)
+            whole = (c->text = strdup(p->text)) != NULL;
+        if (whole && p->cursor && !replace) {
+            whole = (c->cursor = bgmqi_progress_bytes(p->cursor, p->cursor_len)) != NULL;
+            c->cursor_len = p->cursor_len;
+        }
+        lock_drop(&p->lock);
+    }
+    if (!whole) {
+        bgmqi_progress_unref(c);
+        return NULL;
+    }
+    if (replace) {
+        c->cursor = cursor;
+        c->cursor_len = len;
+    }
+    return c;
+}
+
 struct failure *bgmqi_failure_ref(struct failure *f)
 {
     if (f)

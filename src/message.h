@@ -70,6 +70,9 @@ struct progress {
     void *result; /* or NULL */
     size_t result_len;
     bool queued; /* an entry of the journal is on its way, and will write this */
+    unsigned
+        held; /* open transactions of the handler's that have a newer cursor: not written */
+    bool skipped; /* ... and an entry came by in the meantime */
 };
 
 enum {
@@ -135,6 +138,12 @@ struct failure *bgmqi_failure_new(const char *code, const char *text, int64_t at
 struct progress *bgmqi_progress_new(void);
 struct progress *bgmqi_progress_ref(struct progress *p); /* NULL is allowed */
 void bgmqi_progress_unref(struct progress *p);           /* likewise */
+/* A new one with what P keeps between attempts, all but the result, and with CURSOR (taken) in
+ * place of its cursor when REPLACE.  P may be NULL.  NULL: out of memory, CURSOR is the caller's. */
+struct progress *bgmqi_progress_copy(struct progress *p, bool replace, void *cursor,
+                                     size_t len);
+/* A copy of LEN bytes with a NUL behind them; NULL: out of memory. */
+void *bgmqi_progress_bytes(const void *bytes, size_t len);
 
 struct failure *bgmqi_failure_ref(struct failure *f);
 void bgmqi_failure_unref(struct failure *f);

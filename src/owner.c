@@ -8,15 +8,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "err.h"
 #include "lock.h"
+#include "park.h"
+
+/* How often a stand-by asks.  A queued lock would be quicker, but could not be given up. */
+#define STANDBY_STEP_NS (20 * INT64_C(1000000))
+enum { LOCK_PATH_MAX = 600 };
 
 struct owner {
     struct owner *next;
@@ -30,14 +35,15 @@ struct owner {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct owner *owned; /* protected by mutex */
 
-/* The mutex is held.  A file that is locked by this process must not be opened again. */
-static bool owned_here(const char *lock_path)
+/* The mutex is held.  True when the list says that this process (HERE), or one that it is a fork
+ * of, owns the file.  A file that is locked by this process must not be opened again. */
+static bool is_listed(const char *lock_path, bool here)
 {
     struct stat st;
     if (lstat(lock_path, &st) != 0)
         return false;
     for (const struct owner *o = owned; o; o = o->next)
-        if (o->dev == st.st_dev && o->ino == st.st_ino && o->pid == getpid())
+        if (o->dev == st.st_dev && o->ino == st.st_ino && (o->pid == getpid()) == here)
             return true;
     return false;
 }
@@ -94,7 +100,7 @@ int bgmqi_owner_take(struct owner **ret, const char *path, struct bgmq_error *er
     if (!err) {
         snprintf(lock_path, size, "%s-lock", path);
         PTHREAD_OK(pthread_mutex_lock(&mutex));
-        if (owned_here(lock_path))
+        if (is_listed(lock_path, true))
             err = bgmqi_err_set(error, BGMQ_EEXIST, "%s: open in this process already",
                                 path);
         else
@@ -108,6 +114,33 @@ int bgmqi_owner_take(struct owner **ret, const char *path, struct bgmq_error *er
     else
         *ret = o;
     return err;
+}
+
+int bgmqi_owner_wait(struct owner **ret, const char *path, unsigned wait_ms,
+                     struct bgmq_error *error)
+{
+    int64_t deadline =
+        clock_mono_ns(&bgmqi_clock_system) + (int64_t)wait_ms * INT64_C(1000000);
+    for (;;) {
+        int err = bgmqi_owner_take(ret, path, error);
+        int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
+        if (err != BGMQ_EOWNED || left <= 0)
+            return err;
+        struct park nobody = {0}; /* nobody tells that the owner goes */
+        bgmqi_park_wait(&nobody, left < STANDBY_STEP_NS ? left : STANDBY_STEP_NS);
+    }
+}
+
+bool bgmqi_owner_inherited(const char *path)
+{
+    char lock_path[LOCK_PATH_MAX];
+    if ((size_t)snprintf(lock_path, sizeof(lock_path), "%s-lock", path) >=
+        sizeof(lock_path))
+        return false; /* longer than any that can be opened */
+    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    bool yes = is_listed(lock_path, false);
+    PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    return yes;
 }
 
 static void release(struct owner *o, bool forget)

@@ -11,8 +11,12 @@ int bgmqi_pool_new(struct pool **ret, struct type *t, const struct worker_env *e
                    unsigned n);
 /* Changes their number at once, all or none; a surplus worker ends after what it runs. */
 int bgmqi_pool_resize(struct pool *p, unsigned n);
-/* Frees the workers that have ended by now. */
-void bgmqi_pool_reap(struct pool *p);
+/* Lends the first of those that work, good until P is asked to quit. */
+struct worker *bgmqi_pool_first(struct pool *p);
+/* Frees the workers that have ended by now, and replaces those whose handler was given up or ended
+ * its thread.  No more than the pool's number of stuck ones are replaced; beyond that the type
+ * works with less: true when it just came to that, with WHY for the log. */
+bool bgmqi_pool_mend(struct pool *p, struct bgmq_error *why);
 /* Asks all to end. */
 void bgmqi_pool_quit(struct pool *p);
 /* Waits for all to end, and frees P; they were asked to. */

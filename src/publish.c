@@ -17,6 +17,8 @@ enum { MANY_MAX = 4096 };
 struct draft {
     struct type *type;
     struct admission a;
+    struct message *noted; /* for a test service (see note) */
+    int64_t due_ms;
     bool waits; /* the publisher has to wait for the commit */
 };
 
@@ -28,6 +30,7 @@ static void draft_fini(struct draft *d)
     }
     free(d->a.key);
     bgmqi_message_unref(d->a.m);
+    bgmqi_message_unref(d->noted);
 }
 
 static int check_body(const struct bgmq *mq, const struct publication *p)
@@ -152,6 +155,24 @@ static int await(struct bgmq *mq, struct ticket *ticket, struct bgmq_receipt *re
     return err;
 }
 
+/* For a test service: a reference to M, which is about to be let in. */
+static struct message *note(const struct bgmq *mq, struct message *m)
+{
+    if (!mq->kit)
+        return NULL;
+    bgmqi_message_ref(m);
+    return m;
+}
+
+/* Tells the kit of what was noted, when it is IN. */
+static void tell(struct bgmq *mq, const char *name, struct message *noted, int64_t due_ms,
+                 bool in)
+{
+    if (noted && in)
+        mq->kit->published(mq->kit, name, noted, due_ms);
+    bgmqi_message_unref(noted);
+}
+
 static unsigned wait_of(struct type *t, const struct publication *p)
 {
     if (bgmqi_worker_job())
@@ -175,8 +196,11 @@ static int publish_new(struct bgmq *mq, struct type *t, const struct publication
         return BGMQ_ENOMEM;
     }
     struct bgmq_receipt r = {.level = (enum bgmq_durability)d.a.m->level};
+    int64_t due_ms = m->due_ms;
+    struct message *noted = note(mq, m);
     err = bgmqi_type_admit_patiently(t, &d.a, wait_ms);
     if (err) {
+        tell(mq, NULL, noted, 0, false);
         bgmqi_ticket_discard(ticket);
         draft_fini(&d);
         return err;
@@ -186,6 +210,7 @@ static int publish_new(struct bgmq *mq, struct type *t, const struct publication
     r.duplicate = d.a.duplicate;
     if (ticket)
         err = await(mq, ticket, &r, 1);
+    tell(mq, bgmqi_type_name(t), noted, due_ms, !err && !r.duplicate);
     if (!err)
         *receipt = r;
     return err;
@@ -205,7 +230,10 @@ static int take_place(struct bgmq *mq, struct type *t, const struct publication 
     }
     struct bgmq_receipt r = {.level = (enum bgmq_durability)m->level, .replaced = holder};
     struct ticket *ticket = d.a.ticket;
+    int64_t due_ms = m->due_ms;
+    struct message *noted = note(mq, m);
     err = bgmqi_type_replace(t, holder, &d.a, wait_for_commit, mq);
+    tell(mq, bgmqi_type_name(t), noted, due_ms, !err);
     bool sent = d.a.m == NULL;
     r.id = d.a.id;
     free(d.a.key); /* the one of the holder is used */
@@ -282,7 +310,9 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q,
     if (p->failure)
         m->failure = bgmqi_failure_ref((struct failure *)p->failure);
     struct bgmq_receipt r = {.id = m->id, .level = BGMQ_MEMORY};
+    struct message *noted = note(mq, m);
     int err = bgmqi_custom_put(q, m);
+    tell(mq, p->queue, noted, 0, !err);
     if (err)
         bgmqi_message_unref(m);
     else if (receipt)
@@ -332,8 +362,8 @@ static int find_address(struct bgmq *mq, const struct publication *p, bool make,
     return ret->type ? 0 : BGMQ_ENOENT;
 }
 
-int bgmqi_publish(struct bgmq *mq, const struct publication *p,
-                  struct bgmq_receipt *receipt)
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct address *ret,
+                       struct message **ret_message)
 {
     /* What is refused does not bring a type or queue into being: the message first, unless it is
      * there already, and says what its messages have. */
@@ -343,9 +373,29 @@ int bgmqi_publish(struct bgmq *mq, const struct publication *p,
     int err = make_message(mq, p, a.type, &m);
     if (!err && there != 0 && (err = find_address(mq, p, true, &a)) != 0)
         bgmqi_message_unref(m);
+    if (err) {
+        bgmqi_custom_unref(a.custom);
+        return err;
+    }
+    *ret = a;
+    *ret_message = m;
+    return 0;
+}
+
+int bgmqi_publish(struct bgmq *mq, const struct publication *p,
+                  struct bgmq_receipt *receipt)
+{
+    struct address a;
+    struct message *m;
+    int err = bgmqi_handle_draining(mq);
     if (!err)
-        err = publish_to_address(mq, &a, p, m, receipt);
+        err = bgmqi_publish_make(mq, p, &a, &m);
+    if (err)
+        return err;
+    err = publish_to_address(mq, &a, p, m, receipt);
     bgmqi_custom_unref(a.custom);
+    if (!err && mq->kit)
+        mq->kit->run(mq->kit);
     return err;
 }
 
@@ -413,18 +463,13 @@ static int many_draft(struct many *w, const struct bgmq_item *items)
                                 .body = items[i].body,
                                 .len = items[i].len,
                                 .options = items[i].options};
-        struct address a = {.place = PLACE_NONE};
+        struct address a;
         struct message *m;
-        bool valid = bgmqi_registry_valid(p.type) &&
-                     (!p.options || p.options->on_conflict == BGMQ_CONFLICT_KEEP);
-        int there = valid ? find_address(w->mq, &p, false, &a) : BGMQ_EINVAL;
-        int err = valid ? make_message(w->mq, &p, a.type, &m) : BGMQ_EINVAL;
+        bool fit = bgmqi_registry_valid(p.type) &&
+                   (!p.options || p.options->on_conflict == BGMQ_CONFLICT_KEEP);
+        int err = fit ? bgmqi_publish_make(w->mq, &p, &a, &m) : BGMQ_EINVAL;
         if (err)
             return err;
-        if (there != 0 && (err = find_address(w->mq, &p, true, &a)) != 0) {
-            bgmqi_message_unref(m);
-            return err;
-        }
         err = draft_init(w->mq, a.type, &p, m, &w->drafts[i]);
         if (err)
             return err;
@@ -444,6 +489,8 @@ static int many_admit(struct many *w)
         d->a.ticket = d->a.entry ? w->ticket : NULL;
         d->a.slot = (uint32_t)w->admitted;
         d->a.chained = true;
+        d->due_ms = d->a.m->due_ms;
+        d->noted = note(w->mq, d->a.m);
         int err = bgmqi_type_admit(d->type, &d->a);
         if (err)
             return err;
@@ -500,7 +547,11 @@ static int many_run(struct many *w, const struct bgmq_item *items)
         if (err && !d->a.entry)
             bgmqi_message_unref(d->a.m);
         free(d->a.key);
+        tell(w->mq, bgmqi_type_name(d->type), d->noted, d->due_ms,
+             !err && !w->receipts[i].duplicate);
     }
+    if (!err && w->mq->kit)
+        w->mq->kit->run(w->mq->kit);
     return err;
 }
 
@@ -514,6 +565,8 @@ int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, size_t n,
         return BGMQ_EINVAL;
     if (n == 0)
         return 0;
+    if ((err = bgmqi_handle_draining(mq)) != 0)
+        return err;
     struct many w = {.mq = mq, .n = n};
     w.drafts = calloc(n, sizeof(*w.drafts));
     w.receipts = calloc(n, sizeof(*w.receipts));

@@ -30,17 +30,19 @@ static char *error_body(const struct failure *f)
     return text;
 }
 
-static bool send_reply(struct bgmq *mq, struct bgmq_job *job, struct publication *p)
+/* A reply that is dropped went somewhere, too. */
+static int send_reply(struct bgmq *mq, const struct publication *p, void *ctx)
 {
+    const struct bgmq_job *job = ctx;
     int err = bgmqi_publish(mq, p, NULL);
     if (!err)
-        return true;
+        return 0;
     atomic_fetch_add(&mq->replies_dropped, 1);
     bgmqi_log(&mq->config.log, err == BGMQ_ENOENT ? BGMQ_LOG_DEBUG : BGMQ_LOG_WARNING,
               "%s: the reply of message %llu to %s was dropped: %s",
               bgmqi_type_name(job->type), (unsigned long long)job->message->id,
               p->queue ? p->queue : p->type, bgmq_strerror(err));
-    return true;
+    return 0;
 }
 
 /* Gives the reply what FROM has, which may be NULL. */
@@ -59,9 +61,9 @@ static void carry(struct publication *p, struct bgmq_message_options *o,
     }
 }
 
-bool bgmqi_reply_send(void *ctx, struct bgmq_job *job, bool failed)
+int bgmqi_reply_by(struct bgmq *mq, struct bgmq_job *job, bool failed, bgmqi_reply_fn *fn,
+                   void *ctx)
 {
-    struct bgmq *mq = ctx;
     const struct message *m = job->message;
     const struct message_ext *x = m->ext;
     const char *reply_to = x ? x->reply_to : NULL;
@@ -73,26 +75,31 @@ bool bgmqi_reply_send(void *ctx, struct bgmq_job *job, bool failed)
     if (failed) {
         char *body = error_body(job->failure);
         if (!body)
-            return false;
+            return BGMQ_ENOMEM;
         p.body = body;
         p.len = strlen(body);
         p.body_type = "Error";
         p.failure = job->failure;
-        bool sent = send_reply(mq, job, &p);
+        int err = fn(mq, &p, ctx);
         free(body);
-        return sent;
+        return err;
     }
     if (job->response_type) {
         p.body = job->response;
         p.len = job->response_len;
         p.body_type = job->response_type;
         if (!reply_to && !response_wanted(mq, job->response_type))
-            return true; /* it had a response, so it is not one for outq */
+            return 0; /* it had a response, so it is not one for outq */
         p.type = reply_to ? NULL : job->response_type;
     } else {
         p.body = m->body;
         p.len = m->len;
         p.body_type = bgmqi_type_plain(job->type);
     }
-    return send_reply(mq, job, &p);
+    return fn(mq, &p, ctx);
+}
+
+bool bgmqi_reply_send(void *ctx, struct bgmq_job *job, bool failed)
+{
+    return bgmqi_reply_by(ctx, job, failed, send_reply, job) == 0;
 }

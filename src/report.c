@@ -181,26 +181,30 @@ static json_t *stats_json(const struct bgmq_stats *s)
 static json_t *collection_json(const struct bgmq_collection *c)
 {
     return json_pack(
-        "{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "name",
-        c->name, "registered", c->registered, "threads", (json_int_t)c->threads,
+        "{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:b, s:I,"
+        " s:I, s:I, s:I}",
+        "name", c->name, "registered", c->registered, "threads", (json_int_t)c->threads,
         "running", (json_int_t)c->running, "added", (json_int_t)c->added, "taken",
         (json_int_t)c->taken, "outq_added", (json_int_t)c->outq_added, "dlq_added",
         (json_int_t)c->dlq_added, "queues", "inq", (json_int_t)c->inq, "priorityq",
         (json_int_t)c->priorityq, "dlq", (json_int_t)c->dlq, "outq", (json_int_t)c->outq,
-        "delayed", (json_int_t)c->delayed);
+        "delayed", (json_int_t)c->delayed, "paused", c->paused, "suspects",
+        (json_int_t)c->suspects, "stuck", (json_int_t)c->stuck, "expired",
+        (json_int_t)c->expired, "timeouts", (json_int_t)c->timeouts);
 }
 
 static json_t *service_json(const struct report *r)
 {
     static const char *const stores[] = {"none", "good", "retrying", "failed"};
     const struct bgmq_counters *c = &r->counters;
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "status",
-                     r->started ? "Started" : "Stopped", "store",
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:I, s:o}",
+                     "status", r->started ? "Started" : "Stopped", "store",
                      stores[c->store_state & 3], "replayed", (json_int_t)c->replayed,
                      "replies_dropped", (json_int_t)c->replies_dropped, "lost",
                      (json_int_t)c->lost, "commits", (json_int_t)c->commits,
-                     "journal_waiting", (json_int_t)c->journal_waiting, "totals",
-                     stats_json(&r->total));
+                     "journal_waiting", (json_int_t)c->journal_waiting, "breaker",
+                     c->breaker, "draining", c->draining, "solo", c->solo, "inbox",
+                     (json_int_t)c->inbox, "totals", stats_json(&r->total));
 }
 
 static char *dump(json_t *root)

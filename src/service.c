@@ -1,15 +1,21 @@
 /* service.c - start, stop, close: the life of an open service.
  *
  * Threads outlive a stop: stopped means that workers may not claim.  Down goes in this order:
- * nothing is let in, workers end, ticker, journal (which writes out everything and closes the
+ * nothing is let in, workers end, watch, ticker, journal (which writes out everything and closes the
  * store), owner lock. */
 #include "service.h"
 
 #include <stdlib.h>
 
+#include "inbox.h"
 #include "park.h"
+#include "tx_hub.h"
+#include "watch.h"
 
 #define MS INT64_C(1000000)
+
+/* A boot_breaker that never breaks. */
+enum { BREAKER_NEVER = 1000 };
 
 /* ---- all types ---------------------------------------------------------------------- */
 
@@ -38,6 +44,24 @@ void bgmqi_service_cancel(struct bgmq *mq, bool cancel)
 
 /* ---- start and stop ---------------------------------------------------------------- */
 
+/* True at the first start after the process has died too often: nothing is started then. */
+static bool breaks(struct bgmq *mq)
+{
+    unsigned most = mq->config.boot_breaker;
+    lock_take(&mq->life);
+    bool first = !mq->start_asked;
+    mq->start_asked = true;
+    bool breaks = first && most < BREAKER_NEVER && mq->deaths >= most;
+    lock_drop(&mq->life);
+    atomic_store(&mq->breaker, breaks);
+    if (breaks)
+        bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR,
+                  "not started: the process died %u times in a row, each within 60 s of"
+                  " opening the database; start again to run the messages all the same",
+                  mq->deaths);
+    return breaks;
+}
+
 int bgmq_start(struct bgmq *mq)
 {
     int err = bgmqi_handle_enter(mq);
@@ -47,22 +71,27 @@ int bgmq_start(struct bgmq *mq)
         return BGMQ_EBUSY;
     if (mq->journal && bgmqi_journal_failed(mq->journal))
         return BGMQ_ESTORE;
+    if (breaks(mq))
+        return 0;
+    atomic_store(&mq->draining, false);
     lock_take(&mq->life);
-    bool was = atomic_load(&mq->types.started);
+    bool was = atomic_load(&mq->types.started) != GATE_SHUT;
     if (!was) {
         mq->epoch++;
         mq->cancel_ns = 0;
-        atomic_store(&mq->types.started, true);
+        atomic_store(&mq->types.started,
+                     atomic_load(&mq->types.suspects) ? GATE_SOLO : GATE_OPEN);
     }
     lock_drop(&mq->life);
     if (was)
         return 0;
     if (mq->journal && bgmqi_journal_failed(mq->journal)) {
-        atomic_store(&mq->types.started, false); /* it failed meanwhile */
+        atomic_store(&mq->types.started, GATE_SHUT); /* it failed meanwhile */
         err = BGMQ_ESTORE;
     }
     bgmqi_service_cancel(mq, false);
     bgmqi_service_rouse(mq);
+    bgmqi_ticker_poke(mq->ticker);
     return err;
 }
 
@@ -72,7 +101,7 @@ static int add_running(void *ctx, struct type *t)
     return 0;
 }
 
-static size_t running(struct bgmq *mq)
+size_t bgmqi_service_running(struct bgmq *mq)
 {
     size_t n = 0;
     bgmqi_registry_each(mq->registry, true, add_running, &n);
@@ -84,7 +113,7 @@ static uint64_t halt(struct bgmq *mq, unsigned cancel_ms)
 {
     lock_take(&mq->life);
     uint64_t epoch = mq->epoch;
-    if (atomic_exchange(&mq->types.started, false))
+    if (atomic_exchange(&mq->types.started, GATE_SHUT) != GATE_SHUT)
         mq->cancel_ns = clock_mono_ns(mq->clock) + (int64_t)cancel_ms * MS;
     lock_drop(&mq->life);
     bgmqi_service_rouse(mq);
@@ -118,7 +147,7 @@ static bool drained(struct bgmq *mq, uint64_t epoch, int64_t ns)
         lock_drop(&mq->idle_lock);
         bool again = restarted(mq, epoch);
         lock_take(&mq->idle_lock);
-        over = again || running(mq) == 0;
+        over = again || bgmqi_service_running(mq) == 0;
         int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
         if (over || left <= 0)
             break;
@@ -154,19 +183,55 @@ int bgmq_request_stop(struct bgmq *mq)
         return err;
     halt(mq, mq->config.stop_grace_ms);
     bgmqi_ticker_poke(mq->ticker);
-    return running(mq) == 0 ? 0 : BGMQ_EINPROGRESS;
+    return bgmqi_service_running(mq) == 0 ? 0 : BGMQ_EINPROGRESS;
 }
 
 int bgmq_started(struct bgmq *mq)
 {
     int err = bgmqi_handle_enter(mq);
-    return err ? err : atomic_load(&mq->types.started);
+    return err ? err : atomic_load(&mq->types.started) != GATE_SHUT;
 }
 
 int bgmq_running(struct bgmq *mq)
 {
     int err = bgmqi_handle_enter(mq);
-    return err ? err : (int)running(mq);
+    return err ? err : (int)bgmqi_service_running(mq);
+}
+
+/* ---- drain -------------------------------------------------------------------------- */
+
+static int add_unfinished(void *ctx, struct type *t)
+{
+    struct bgmq_collection c;
+    bgmqi_type_collection(t, &c);
+    *(uint64_t *)ctx += c.inq + c.priorityq + c.running;
+    return 0;
+}
+
+int bgmq_drain(struct bgmq *mq, unsigned timeout_ms)
+{
+    int err = bgmqi_handle_enter(mq);
+    if (err)
+        return err;
+    atomic_store(&mq->draining, true);
+    if (bgmqi_handle_in_handler(mq))
+        return BGMQ_EINPROGRESS;
+    int64_t deadline = clock_mono_ns(&bgmqi_clock_system) + timeout_ms * MS;
+    lock_take(&mq->idle_lock);
+    for (;;) {
+        uint64_t unfinished = 0;
+        bgmqi_registry_each(mq->registry, true, add_unfinished, &unfinished);
+        int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
+        err = unfinished == 0                  ? 0
+              : atomic_load(&mq->types.closed) ? BGMQ_ECLOSED
+              : left <= 0                      ? BGMQ_EBUSY
+                                               : BGMQ_EINPROGRESS;
+        if (err != BGMQ_EINPROGRESS)
+            break;
+        wait_idle(mq, left);
+    }
+    lock_drop(&mq->idle_lock);
+    return err;
 }
 
 int bgmq_flush(struct bgmq *mq)
@@ -189,8 +254,11 @@ static int end_getters(void *ctx, struct type *t)
 /* Ends all threads and lets go of the database.  No handler runs. */
 static void shut(struct bgmq *mq)
 {
+    bgmqi_tx_hub_close(mq->hub);
     bgmqi_registry_each(mq->registry, false, end_getters, NULL);
     bgmqi_registry_end_customs(mq->registry);
+    if (mq->kit)
+        mq->kit->end(mq->kit);
     lock_take(&mq->life);
     struct crew *crews = mq->crews;
     mq->shut = true;
@@ -203,6 +271,8 @@ static void shut(struct bgmq *mq)
         bgmqi_pool_join(c->pool);
         free(c);
     }
+    bgmqi_watch_end(mq->watch);
+    mq->watch = NULL;
     bgmqi_ticker_end(mq->ticker);
     if (mq->journal)
         bgmqi_journal_end(mq->journal);
@@ -232,7 +302,7 @@ int bgmq_close(struct bgmq *mq)
         wait_shut(mq);
         return 0;
     }
-    atomic_store(&mq->types.started, false);
+    atomic_store(&mq->types.started, GATE_SHUT);
     bgmqi_service_rouse(mq);
     shut(mq);
     lock_take(&mq->idle_lock);
@@ -260,8 +330,12 @@ void bgmq_free(struct bgmq *mq)
 
 void bgmqi_service_free(struct bgmq *mq)
 {
+    bgmqi_watch_end(mq->watch);
+    bgmqi_tx_hub_close(mq->hub);
+    bgmqi_tx_hub_unref(mq->hub);
     bgmqi_ticker_free(mq->ticker);
     bgmqi_journal_free(mq->journal);
+    bgmqi_inbox_free(mq->inbox);
     bgmqi_registry_free(mq->registry);
     bgmqi_flight_free(mq->flight);
     bgmqi_owner_release(mq->owner);
@@ -270,6 +344,8 @@ void bgmqi_service_free(struct bgmq *mq)
     lock_fini(&mq->idle_lock);
     lock_fini(&mq->pending);
     lock_fini(&mq->life);
+    if (mq->kit)
+        mq->kit->free(mq->kit);
     free(mq);
 }
 

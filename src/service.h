@@ -7,6 +7,11 @@
 /* Opens with a clock of the caller's: what bgmq_open does with the system's. */
 int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
                        const struct clock *clock, struct bgmq_error *error);
+/* Likewise a test service: no type has threads and the ticker has none, KIT runs what there is to
+ * run.  Takes KIT, and frees it by bgmqi_service_free. */
+int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options,
+                           const struct clock *clock, struct kit *kit,
+                           struct bgmq_error *error);
 /* Frees MQ, whose threads are gone or never were. */
 void bgmqi_service_free(struct bgmq *mq);
 
@@ -14,5 +19,18 @@ void bgmqi_service_free(struct bgmq *mq);
 void bgmqi_service_rouse(struct bgmq *mq);
 /* Sets or clears the cancel flag of every handler that runs. */
 void bgmqi_service_cancel(struct bgmq *mq, bool cancel);
+
+/* The ticker's work besides types' due times; returns milliseconds until there is more (ticker.h).
+ * Its CTX is MQ, and so is that of the next three, upcalls of types and workers. */
+int64_t bgmqi_service_tick(void *ctx);
+/* An attempt has to be looked at by MONO_NS. */
+void bgmqi_service_deadline(void *ctx, int64_t mono_ns);
+/* A handler ended. */
+void bgmqi_service_idle(void *ctx);
+/* The ticker is to look now. */
+void bgmqi_service_poke(void *ctx);
+
+/* Handlers that run now, also those that were given up. */
+size_t bgmqi_service_running(struct bgmq *mq);
 
 #endif

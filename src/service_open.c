@@ -6,8 +6,11 @@
 #include <string.h>
 
 #include "err.h"
+#include "inbox.h"
 #include "reply.h"
 #include "service.h"
+#include "tx.h"
+#include "watch.h"
 
 #define MS INT64_C(1000000)
 
@@ -22,58 +25,41 @@ static void on_due(void *ctx, int64_t due_ms)
 
 static void on_committed(void *ctx, struct store_op *op, bool told)
 {
-    (void)ctx;
-    bgmqi_type_committed(op->owner, op, told);
+    struct bgmq *mq = ctx;
+    if (op->owner)
+        bgmqi_type_committed(op->owner, op, told);
+    if (told && op->flags & OP_INBOX)
+        bgmqi_inbox_ended(mq->inbox, op, 0);
 }
 
 static void on_dropped(void *ctx, struct store_op *op, int err)
 {
-    (void)ctx;
-    bgmqi_type_dropped(op->owner, op, err);
+    struct bgmq *mq = ctx;
+    if (op->owner)
+        bgmqi_type_dropped(op->owner, op, err);
+    if (op->flags & OP_INBOX)
+        bgmqi_inbox_ended(mq->inbox, op, err);
 }
 
 static void on_load(void *ctx, void *owner)
 {
-    (void)ctx;
-    bgmqi_type_load(owner);
+    struct bgmq *mq = ctx;
+    if (owner == mq->inbox)
+        bgmqi_inbox_look(mq->inbox);
+    else
+        bgmqi_type_load(owner);
+}
+
+static void on_change(void *ctx)
+{
+    bgmqi_inbox_ring(ctx);
 }
 
 static void on_failed(void *ctx)
 {
     struct bgmq *mq = ctx;
-    atomic_store(&mq->types.started, false);
+    atomic_store(&mq->types.started, GATE_SHUT);
     bgmqi_service_rouse(mq);
-}
-
-/* The ticker's other work: the cancel flags of a requested stop, workers that ended. */
-static int64_t on_tick(void *ctx)
-{
-    struct bgmq *mq = ctx;
-    int64_t now = clock_mono_ns(mq->clock), next = INT64_MAX;
-    bool cancel = false;
-    lock_take(&mq->life);
-    if (mq->cancel_ns && now >= mq->cancel_ns) {
-        mq->cancel_ns = 0;
-        cancel = true;
-    } else if (mq->cancel_ns) {
-        next = (mq->cancel_ns - now) / MS + 1;
-    }
-    for (struct crew *c = mq->crews; c; c = c->next)
-        bgmqi_pool_reap(c->pool);
-    lock_drop(&mq->life);
-    if (cancel)
-        bgmqi_service_cancel(mq, true);
-    return next;
-}
-
-static void on_idle(void *ctx)
-{
-    struct bgmq *mq = ctx;
-    if (atomic_load_explicit(&mq->types.started, memory_order_relaxed))
-        return;
-    lock_take(&mq->idle_lock);
-    PTHREAD_OK(pthread_cond_broadcast(&mq->idle));
-    lock_drop(&mq->idle_lock);
 }
 
 /* ---- open -------------------------------------------------------------------------- */
@@ -151,8 +137,24 @@ static int open_journal(struct bgmq *mq, struct store *store)
         .log = &mq->config.log,
         .events = {on_committed, on_dropped, on_load, on_failed, mq},
     };
+    if (!(mq->inbox = bgmqi_inbox_new(mq)))
+        return BGMQ_ENOMEM;
     int err = bgmqi_journal_open(&mq->journal, store, &jo);
     mq->types.journal = mq->journal;
+    return err;
+}
+
+/* Last of all: what is rung here looks into everything else. */
+static int open_inbox(struct bgmq *mq, struct bgmq_error *error)
+{
+    struct watch_options wo = {.database = mq->config.database,
+                               .bell = bgmqi_flight_bell(mq->flight),
+                               .stack_size = mq->config.stack_size,
+                               .changed = on_change,
+                               .ctx = mq};
+    int err = mq->config.guests ? bgmqi_watch_open(&mq->watch, &wo, error) : 0;
+    if (!err)
+        bgmqi_inbox_ring(mq);
     return err;
 }
 
@@ -165,7 +167,13 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
                                .history_max_age_ms = mq->config.history_max_age_ms};
     struct store *store;
     struct known *types = NULL;
-    int err = bgmqi_owner_take(&mq->owner, mq->config.database, error);
+    if (bgmqi_owner_inherited(mq->config.database))
+        return bgmqi_err_set(error, BGMQ_EFORKED,
+                             "%s: was open when this process was forked: fork before it"
+                             " is opened, or exec",
+                             mq->config.database);
+    int err =
+        bgmqi_owner_wait(&mq->owner, mq->config.database, mq->config.standby_ms, error);
     if (err)
         return err;
     err = bgmqi_store_sqlite_open(&store, &so, error);
@@ -177,9 +185,12 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
     err = recover(mq, store, &types, error);
     if (!err)
         err = open_journal(mq, store);
-    if (err)
+    if (!err)
+        err = bgmqi_tx_hub_new(&mq->hub, mq, mq->config.database);
+    else
         store->ops->close(store);
-    return restore_types(mq, types, err);
+    err = restore_types(mq, types, err);
+    return err ? err : open_inbox(mq, error);
 }
 
 static int open_parts(struct bgmq *mq, struct bgmq_error *error)
@@ -195,7 +206,8 @@ static int open_parts(struct bgmq *mq, struct bgmq_error *error)
     struct ticker_options to = {.registry = mq->registry,
                                 .clock = mq->clock,
                                 .stack_size = mq->config.stack_size,
-                                .also = on_tick,
+                                .by_hand = mq->kit != NULL,
+                                .also = bgmqi_service_tick,
                                 .ctx = mq};
     err = bgmqi_ticker_open(&mq->ticker, &to);
     return err || !mq->config.database ? err : open_store(mq, error);
@@ -210,8 +222,9 @@ static void init_condition(pthread_cond_t *c)
     PTHREAD_OK(pthread_condattr_destroy(&attr));
 }
 
-int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
-                       const struct clock *clock, struct bgmq_error *error)
+int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options,
+                           const struct clock *clock, struct kit *kit,
+                           struct bgmq_error *error)
 {
     if (!ret)
         return BGMQ_EINVAL;
@@ -227,6 +240,7 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
         return err;
     }
     mq->clock = clock;
+    mq->kit = kit;
     mq->generation = bgmqi_handle_generation();
     mq->budget.max = mq->config.max_bytes;
     lock_init(&mq->life);
@@ -237,25 +251,40 @@ int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
     mq->types.log = &mq->config.log;
     mq->types.budget = &mq->budget;
     atomic_init(&mq->types.ids, 1);
+    mq->types.max_crashes = mq->config.max_crashes;
+    mq->types.together = kit != NULL;
+    mq->types.timing = mq->config.metrics_interval_ms != 0;
     mq->types.due = on_due;
+    mq->types.deadline = bgmqi_service_deadline;
+    atomic_init(&mq->deadline_ns, INT64_MAX);
     mq->types.ctx = mq;
     mq->workers = (struct worker_env){.service = mq,
                                       .clock = clock,
                                       .log = &mq->config.log,
                                       .stack_size = mq->config.stack_size,
+                                      .by_hand = kit != NULL,
                                       .reply = bgmqi_reply_send,
-                                      .idle = on_idle,
+                                      .tx_over = bgmqi_tx_job_over,
+                                      .idle = bgmqi_service_idle,
+                                      .gone = bgmqi_service_poke,
                                       .ctx = mq};
     err = open_parts(mq, error);
     mq->config.database = NULL; /* was lent */
     if (err) {
         if (error && !error->text[0])
             bgmqi_err_set(error, err, "%s", bgmq_strerror(err));
+        mq->kit = NULL; /* is the caller's still */
         bgmqi_service_free(mq);
         return err;
     }
     *ret = mq;
     return 0;
+}
+
+int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,
+                       const struct clock *clock, struct bgmq_error *error)
+{
+    return bgmqi_service_open_kit(ret, options, clock, NULL, error);
 }
 
 int bgmq_open(struct bgmq **ret, const struct bgmq_options *options,

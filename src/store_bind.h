@@ -6,6 +6,21 @@
 
 #include "store.h"
 
+/* What the functions below bind, in this order. */
+#define JOB_COLUMNS                                                                      \
+    "id, type, seq, priority, attempt, max_attempts, run, crashes, flags, created, "     \
+    "crc, body"
+#define EXT_COLUMNS                                                                      \
+    "reply_to, reply_id, tag, traceparent, unique_key, body_type, meta, channel, "       \
+    "expires, timeout, unique_scope, unique_until"
+#define PLACE_COLUMNS "lane, key, error_code, error_text, error_at"
+#define HISTORY_COLUMNS                                                                  \
+    "id, type, outcome, priority, attempts, created, finished, error_code, error_text, " \
+    "started, crashes, tag, unique_key, result, body"
+#define JOB_VALUES     "?,?,?,?,?,?,?,?,?,?,?,?"
+#define EXT_VALUES     "?,?,?,?,?,?,?,?,?,?,?,?"
+#define HISTORY_VALUES "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"
+
 /* NULL binds NULL.  TEXT is lent until the statement has run, as all else here. */
 void bgmqi_store_bind_text(sqlite3_stmt *q, int at, const char *text);
 /* The JOB_PARAMS columns of JOB_COLUMNS. */

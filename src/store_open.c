@@ -361,6 +361,91 @@ int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *op
     return 0;
 }
 
+/* ---- visitors ---------------------------------------------------------------------- */
+
+static int check_there(const char *path, struct bgmq_error *error)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0)
+        return bgmqi_err_set(error, errno == ENOENT ? BGMQ_ENOENT : BGMQ_EOPEN, "%s: %s",
+                             path, strerror(errno));
+    int err = check_file(path, &st, error);
+    return err ? err : check_companions(path, error);
+}
+
+static int set_up_visitor(sqlite3 *db)
+{
+    static const struct {
+        const char *sql, *want;
+    } settings[] = {
+        {"PRAGMA main.journal_mode", "wal"},   {"PRAGMA main.synchronous = FULL", NULL},
+        {"PRAGMA cache_spill = OFF", NULL},    {"PRAGMA cache_spill", "0"},
+        {"PRAGMA main.mmap_size = 0", NULL},   {"PRAGMA temp_store = MEMORY", NULL},
+        {"PRAGMA cell_size_check = ON", NULL},
+    };
+    int rc = SQLITE_OK;
+    for (size_t i = 0; rc == SQLITE_OK && i < sizeof(settings) / sizeof(settings[0]); i++)
+        rc = set(db, settings[i].sql, settings[i].want);
+    return rc;
+}
+
+/* Whether the tables are there, and of this version. */
+static int check_tables(struct sqlite_store *s, struct bgmq_error *error)
+{
+    int state = bgmqi_store_schema_look(s->w, s->path, error);
+    if (state < 0)
+        return state;
+    if (state != SCHEMA_OURS && state != SCHEMA_MARKED_OURS)
+        return bgmqi_err_set(error, BGMQ_ENOENT, "%s: has no tables of a queue", s->path);
+    int rc = set(s->w,
+                 "SELECT 'yes' FROM main.sqlite_schema"
+                 " WHERE type = 'table' AND name = 'bgmq_inbox'",
+                 "yes");
+    if (rc == SQLITE_CANTOPEN)
+        return bgmqi_err_set(error, BGMQ_ENOENT,
+                             "%s: is of an older version until its owner opens it",
+                             s->path);
+    return rc == SQLITE_OK
+               ? 0
+               : bgmqi_store_schema_error(s->w, rc, s->path, "looking at it", error);
+}
+
+int bgmqi_store_open_visit(struct sqlite_store *s, const char *path,
+                           struct bgmq_error *error)
+{
+    int err = find_path(s, path, error);
+    if (err == 0)
+        err = check_there(s->path, error);
+    if (err)
+        return err;
+    look_at(s->path, "-wal", &s->log);
+    int rc = connect_to(s->path, &s->w);
+    if (rc == SQLITE_OK && s->log.there) /* as in open_writer */
+        rc = keep_log(s->w);
+    if (rc != SQLITE_OK)
+        return bgmqi_store_schema_error(s->w, rc, s->path, "opening it", error);
+    sqlite3_busy_handler(s->w, wait_for_lock, s);
+    s->patience_ms = OPEN_PATIENCE_MS;
+    err = check_tables(s, error);
+    if (err)
+        return err;
+    rc = keep_log(s->w);
+    if (rc == SQLITE_OK)
+        rc = set_up_visitor(s->w);
+    if (rc != SQLITE_OK)
+        return bgmqi_store_schema_error(s->w, rc, s->path, "setting it up", error);
+    look_at(s->path, "", &s->file);
+    look_at(s->path, "-wal", &s->log);
+    return 0;
+}
+
+void bgmqi_store_open_leave(struct sqlite_store *s)
+{
+    bgmqi_store_open_close(&s->w);
+    free(s->path);
+    s->path = NULL;
+}
+
 void bgmqi_store_open_close(sqlite3 **db)
 {
     if (!*db)

@@ -10,6 +10,15 @@
 int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *options,
                           struct bgmq_error *error);
 
+/* Sets S->path and S->w to one more connection to the database at PATH, which an owner has made;
+ * it changes nothing by being there: makes no file, copies no log.  S is cleared but for that, and
+ * S->patience_ms is how long it waits for a lock.  ENOENT: no database, or none of this version's
+ * tables yet; errors of bgmq_open.  What was opened is closed by the caller: bgmqi_store_open_leave. */
+int bgmqi_store_open_visit(struct sqlite_store *s, const char *path,
+                           struct bgmq_error *error);
+/* Closes S->w and frees S->path. */
+void bgmqi_store_open_leave(struct sqlite_store *s);
+
 /* False: the file, or its log, has been removed or replaced since.  Two calls of lstat. */
 bool bgmqi_store_open_is_same(const struct sqlite_store *s);
 

@@ -19,7 +19,7 @@ enum schema_state {
 int bgmqi_store_schema_look(sqlite3 *db, const char *path, struct bgmq_error *error);
 
 /* Makes the tables, or brings them up to date, in one transaction.  MARK: a file that gets its
- * tables now is ours alone, and gets our application id.  EVERSION, EOPEN. */
+ * tables now is ours alone, and gets our application id.  EVERSION, ESCHEMA, ECORRUPT, EOPEN. */
 int bgmqi_store_schema_make(sqlite3 *db, const char *path, int mark,
                             struct bgmq_error *error);
 

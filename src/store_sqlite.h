@@ -3,6 +3,7 @@
  *
  *   store_open.c    the file and the connections: checks, recipe
  *   store_schema.c  the tables: whose they are, creation, migration
+ *   store_tables.c  what the tables are, and whether they still are
  *   store_statement.c the statements
  *   store_sqlite.c  transactions and their failures, the table of functions
  *   store_bind.c    parameters of statements

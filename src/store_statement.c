@@ -7,24 +7,17 @@
 
 #include <stdio.h>
 
+#include "store_bind.h"
+
 /* A statement that fails rolls its whole transaction back (OR ROLLBACK, and no statement
  * journal): a partial rollback inside a transaction is what some SQLites get wrong. */
-#define JOB_COLUMNS                                                                      \
-    "id, type, seq, priority, attempt, max_attempts, run, crashes, flags, created, "     \
-    "crc, body"
-#define EXT_COLUMNS                                                                      \
-    "reply_to, reply_id, tag, traceparent, unique_key, body_type, meta, channel, "       \
-    "expires, timeout, unique_scope, unique_until"
-#define PLACE_COLUMNS "lane, key, error_code, error_text, error_at"
-#define JOB_ROW       "(?,?,?,?,?,?,?,?,?,?,?,?)"
-#define EXT_ROW       "?,?,?,?,?,?,?,?,?,?,?,?"
-#define HISTORY_ROW   "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-#define ROW_COLUMNS   JOB_COLUMNS ", " EXT_COLUMNS ", " PLACE_COLUMNS
-#define JOB_INSERT    "INSERT OR ROLLBACK INTO main.bgmq_job(" JOB_COLUMNS ") VALUES" JOB_ROW
+#define JOB_ROW     "(" JOB_VALUES ")"
+#define EXT_ROW     EXT_VALUES
+#define HISTORY_ROW "(" HISTORY_VALUES ")"
+#define ROW_COLUMNS JOB_COLUMNS ", " EXT_COLUMNS ", " PLACE_COLUMNS
+#define JOB_INSERT  "INSERT OR ROLLBACK INTO main.bgmq_job(" JOB_COLUMNS ") VALUES" JOB_ROW
 #define HISTORY_INSERT                                                                   \
-    "INSERT OR ROLLBACK INTO main.bgmq_history(id, type, outcome, priority, attempts,"   \
-    " created, finished, error_code, error_text, started, crashes, tag, unique_key,"     \
-    " result, body) VALUES" HISTORY_ROW
+    "INSERT OR ROLLBACK INTO main.bgmq_history(" HISTORY_COLUMNS ") VALUES" HISTORY_ROW
 
 static const char *const texts[STATEMENTS] = {
     [Q_BEGIN] = "BEGIN IMMEDIATE",
@@ -66,7 +59,9 @@ static const char *const texts[STATEMENTS] = {
         "DELETE FROM main.bgmq_unique WHERE (type, key) IN (SELECT type, key"
         " FROM main.bgmq_unique INDEXED BY bgmq_unique_until"
         " WHERE until IS NOT NULL AND until <= ?1 LIMIT 1000)",
-    [Q_TYPE_INSERT] = "INSERT OR ROLLBACK INTO main.bgmq_type(id, name) VALUES(?1, ?2)",
+    /* A transaction of the application's may have been faster, with the same name. */
+    [Q_TYPE_INSERT] = "INSERT OR ROLLBACK INTO main.bgmq_type(id, name) VALUES(?1, ?2)"
+                      " ON CONFLICT(id) DO NOTHING",
     [Q_HISTORY_INSERT] = HISTORY_INSERT,
     [Q_HISTORY_PRUNE] = "DELETE FROM main.bgmq_history WHERE seq BETWEEN ?1 AND ?2",
     /* The first row of ?1 .. ?2 that is not older than ?3: it stays. */

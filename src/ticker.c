@@ -41,21 +41,26 @@ static bool lower(struct ticker *t, int64_t ms)
     return false;
 }
 
+int64_t bgmqi_ticker_turn(struct ticker *t)
+{
+    /* Whatever comes from here on wakes us, or is seen by this turn. */
+    atomic_store(&t->next_ms, INT64_MAX);
+    struct turn turn = {.now_ms = clock_wall_ms(t->options.clock), .next_ms = INT64_MAX};
+    bgmqi_registry_each(t->options.registry, false, tick_type, &turn);
+    int64_t wait_ms = t->options.also(t->options.ctx);
+    if (turn.next_ms != INT64_MAX) {
+        lower(t, turn.next_ms);
+        int64_t left = turn.next_ms - turn.now_ms;
+        wait_ms = left < wait_ms ? left : wait_ms;
+    }
+    return wait_ms;
+}
+
 static void *run(void *arg)
 {
     struct ticker *t = arg;
     while (!atomic_load(&t->quit)) {
-        /* Whatever comes from here on wakes us, or is seen by this turn. */
-        atomic_store(&t->next_ms, INT64_MAX);
-        struct turn turn = {.now_ms = clock_wall_ms(t->options.clock),
-                            .next_ms = INT64_MAX};
-        bgmqi_registry_each(t->options.registry, false, tick_type, &turn);
-        int64_t wait_ms = t->options.also(t->options.ctx);
-        if (turn.next_ms != INT64_MAX) {
-            lower(t, turn.next_ms);
-            int64_t left = turn.next_ms - turn.now_ms;
-            wait_ms = left < wait_ms ? left : wait_ms;
-        }
+        int64_t wait_ms = bgmqi_ticker_turn(t);
         if (wait_ms > PARK_MAX_NS / 1000000)
             wait_ms = PARK_MAX_NS / 1000000;
         bgmqi_park_wait(&t->park, wait_ms * 1000000);
@@ -70,7 +75,8 @@ int bgmqi_ticker_open(struct ticker **ret, const struct ticker_options *options)
         return BGMQ_ENOMEM;
     t->options = *options;
     atomic_init(&t->next_ms, INT64_MAX);
-    if (bgmqi_thread_start(&t->thread, "bgmq-ticker", options->stack_size, run, t) != 0) {
+    if (!options->by_hand &&
+        bgmqi_thread_start(&t->thread, "bgmq-ticker", options->stack_size, run, t) != 0) {
         free(t);
         return BGMQ_ETHREAD;
     }
@@ -80,7 +86,7 @@ int bgmqi_ticker_open(struct ticker **ret, const struct ticker_options *options)
 
 void bgmqi_ticker_end(struct ticker *t)
 {
-    if (atomic_exchange(&t->quit, true))
+    if (atomic_exchange(&t->quit, true) || t->options.by_hand)
         return;
     bgmqi_park_wake(&t->park);
     PTHREAD_OK(pthread_join(t->thread, NULL));

@@ -56,6 +56,8 @@ void bgmqi_type_free(struct type *t)
     bgmqi_queue_clear(&t->dlq);
     bgmqi_queue_clear(&t->outq);
     bgmqi_queue_clear(&t->out);
+    bgmqi_queue_clear(&t->suspects[LANE_INQ]);
+    bgmqi_queue_clear(&t->suspects[LANE_PRIORITYQ]);
     bgmqi_heap_clear(&t->priorityq);
     bgmqi_heap_clear(&t->delayed);
     bgmqi_mem_refund_all(&t->memory);
@@ -142,11 +144,10 @@ void bgmqi_type_unlock(struct type *t)
     t->garbage = (struct queue){.len = 0};
     t->due_hint = INT64_MAX;
     bool urgent = t->priorityq.len || t->getters[LANE_INQ].head ||
-                  t->getters[GETTERS_OUTQ].head ||
-                  !atomic_load_explicit(&t->env->started, memory_order_relaxed);
+                  t->getters[GETTERS_OUTQ].head || !bgmqi_type_may_claim(t);
     if (urgent != atomic_load_explicit(&t->urgent, memory_order_relaxed))
         atomic_store(&t->urgent, urgent);
-    if (t->rooms.head && bgmqi_type_has_room(t, 1))
+    if (t->rooms.head && bgmqi_type_in_bounds(t, 1))
         bgmqi_park_wake(&t->rooms.head->park); /* under the lock: it lives on a stack */
     lock_drop(&t->lock);
     if (wake)
@@ -239,6 +240,32 @@ static void hand_out(struct type *t, struct message *m)
     t->taken++;
 }
 
+/* M ran when the process died: it waits to be run alone. */
+static void place_suspect(struct type *t, struct message *m, enum lane lane, bool front)
+{
+    m->place = PLACE_SUSPECT;
+    if (front)
+        bgmqi_queue_push_front(&t->suspects[lane], m);
+    else
+        bgmqi_queue_push(&t->suspects[lane], m);
+    atomic_fetch_add(&t->env->suspects, 1);
+    t->due_hint = INT64_MIN; /* the ticker lets them run (solo.c) */
+}
+
+struct message *bgmqi_type_pop_suspect(struct type *t, enum lane lane)
+{
+    struct message *m = bgmqi_queue_pop(&t->suspects[lane]);
+    if (m)
+        atomic_fetch_sub(&t->env->suspects, 1);
+    return m;
+}
+
+struct message *bgmqi_type_next_suspect(struct type *t)
+{
+    struct message *m = bgmqi_type_pop_suspect(t, LANE_PRIORITYQ);
+    return m ? m : bgmqi_type_pop_suspect(t, LANE_INQ);
+}
+
 void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
 {
     if (lane != LANE_DELAYED && bgmqi_getters_offer(&t->getters[lane], m)) {
@@ -247,6 +274,10 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
     }
     if (lane != LANE_DLQ)
         bgmqi_type_note_expiry(t, m);
+    if (m->crashes && !t->env->together && (lane == LANE_INQ || lane == LANE_PRIORITYQ)) {
+        place_suspect(t, m, lane, false);
+        return;
+    }
     switch (lane) {
     case LANE_INQ:
         m->place = PLACE_INQ;
@@ -277,6 +308,10 @@ void bgmqi_type_place_back(struct type *t, struct message *m)
 {
     bgmqi_type_leave_out(t, m);
     bgmqi_type_note_expiry(t, m);
+    if (m->crashes && !t->env->together) {
+        place_suspect(t, m, bgmqi_type_ready_lane(m), true);
+        return;
+    }
     if (m->priority > 0) {
         m->place = PLACE_PRIORITYQ;
         bgmqi_heap_push(&t->priorityq, m);
@@ -329,6 +364,12 @@ void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
     op->msg = m;
     op->failure = bgmqi_failure_ref(m->failure);
     op->owner = (void *)t;
+    if (m->kept && (kind == STORE_DELETE_JOB || kind == STORE_DELETE_BACKLOG))
+        op->flags |= OP_KEPT;
+    if (history != OUTCOME_NONE && t->config.history_body)
+        op->flags |= OP_BODY;
+    if (history == OUTCOME_DONE) /* with the result */
+        op->progress = bgmqi_progress_ref(m->progress);
 }
 
 bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
@@ -401,7 +442,7 @@ void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
     enum outcome history = bgmqi_type_history(t, how);
     enum store_op_kind kind = m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG;
     bool keyed = m->ext && m->ext->unique_key;
-    if (m->row == ROW_JOB && !keyed && bgmqi_journal_take_back(m)) {
+    if (m->row == ROW_JOB && !keyed && !m->kept && bgmqi_journal_take_back(m)) {
         m->row = ROW_NONE;
         if (history == OUTCOME_NONE) {
             if (end && end->slot)

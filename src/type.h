@@ -29,11 +29,19 @@
 #include "mem.h"
 #include "retry.h"
 #include "store.h"
+#include "timing.h"
 
 struct type;
 struct desk;
 struct key;
 struct getter;
+
+/* Who may claim, of all types. */
+enum gate_state {
+    GATE_SHUT, /* stopped */
+    GATE_OPEN, /* started */
+    GATE_SOLO  /* started, and suspects are run one at a time: only type_env.solo may */
+};
 
 /* What all types of a service share.  Set once. */
 struct type_env {
@@ -46,10 +54,17 @@ struct type_env {
     _Atomic uint64_t ids;  /* the next id, without a journal */
     _Atomic uint64_t lost; /* outcomes refused */
     CACHE_GAP(gap_lost);
-    _Atomic bool started; /* workers may claim */
-    _Atomic bool closed;  /* nothing is let in any more */
-    /* The ticker has to look at a type by DUE_MS. */
+    _Atomic int started;         /* enum gate_state */
+    _Atomic bool closed;         /* nothing is let in any more */
+    _Atomic(struct type *) solo; /* may start one suspect, and takes itself away then */
+    _Atomic uint64_t suspects;   /* that wait, of all types */
+    unsigned
+        max_crashes; /* deaths of the process in its handler until a message is dead */
+    bool timing;     /* handlers are timed for the metrics */
+    bool together;   /* suspects are run like others: a test service */
+    /* The ticker has to look at a type by DUE_MS, or at its attempts by the monotonic MONO_NS. */
     void (*due)(void *ctx, int64_t due_ms);
+    void (*deadline)(void *ctx, int64_t mono_ns);
     void *ctx;
 };
 
@@ -103,6 +118,9 @@ struct admission {
     struct getter *waiter;    /* it has waited for room, and its turn may have come */
     bool overtakes;           /* a handler's: those who wait for room are no concern */
     bool no_memory; /* out: EFULL, because all messages together are too many bytes */
+    uint64_t
+        inbox_id;   /* not 0: the message is this row of the inbox, which goes in the same
+                          commit; that is its id, and it is placed once committed */
     uint64_t id;    /* out: of the message, or of the one with the same key */
     bool duplicate; /* out: without a row; M is gone then */
 };
@@ -139,6 +157,9 @@ void bgmqi_type_committed(struct type *t, struct store_op *op, bool told);
 void bgmqi_type_dropped(struct type *t, struct store_op *op, int err);
 void bgmqi_type_load(struct type *t);
 
+/* True while messages of T are on their way: held by the journal, or about to be loaded. */
+bool bgmqi_type_moves(struct type *t);
+
 /* ---- workers (type_desk.c) --------------------------------------------------------- */
 
 enum { DESK_CLAIM_MAX = 16 };
@@ -151,9 +172,20 @@ void bgmqi_desk_leave(struct desk *d);
 struct type *bgmqi_desk_type(struct desk *d);
 
 enum desk_turn { DESK_MESSAGE, DESK_QUIT };
-/* Waits for the next message to run and starts it: attempt and run are counted, the message is
- * the worker's until bgmqi_desk_settle. */
+/* Waits for the next message and starts it: attempt and run are counted when its fate is to run;
+ * the message is the worker's until bgmqi_desk_settle. */
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret);
+/* What is to be done with it. */
+enum fate {
+    FATE_RUN,
+    FATE_CRASH,  /* it killed the process too often, or in its last attempt: dead */
+    FATE_EXPIRED /* its time was over before it started */
+};
+enum fate bgmqi_desk_fate(const struct desk *d);
+/* Monotonic time at which the attempt's time is over; INT64_MAX: never. */
+int64_t bgmqi_desk_deadline(const struct desk *d);
+/* Likewise, but one message at a time and without waiting; false: there is none. */
+bool bgmqi_desk_try(struct desk *d, struct message **ret);
 /* Asks the worker of D to end after what it runs. */
 void bgmqi_desk_quit(struct desk *d);
 /* Why the handler at D is asked to end: bits of enum cancel; 0: it is not. */
@@ -172,16 +204,57 @@ void bgmqi_desk_unhold(struct desk *d);
  * up and is settled; the caller has a reference to its message, to be given back. */
 bool bgmqi_desk_end(struct desk *d);
 
-enum settle { SETTLE_DONE, SETTLE_RETRY, SETTLE_SNOOZE, SETTLE_DEAD, SETTLE_DISCARD };
+enum settle {
+    SETTLE_DONE,
+    SETTLE_RETRY,
+    SETTLE_SNOOZE,
+    SETTLE_DEAD,
+    SETTLE_DISCARD,
+    SETTLE_BACK /* to the front of its queue, as if it had not started: interrupted by a stop */
+};
 struct settlement {
     enum settle how;
     int64_t due_ms;          /* RETRY, SNOOZE: 0 is at once */
     struct failure *failure; /* given to the message; NULL: none, or on DONE */
     bool no_outq;
     bool failed; /* counts as a failed attempt */
+    /* A transaction of the application's has seen to the row: DONE, no row any more; RETRY and
+     * DEAD, it stands in BACKLOG at SEQ, among the delayed or the dead. */
+    bool elsewhere;
+    uint64_t seq;
 };
-/* Ends the attempt that bgmqi_desk_next began. */
+/* Ends the attempt that bgmqi_desk_next began; the caller had true from bgmqi_desk_end. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
+/* In its place, after a false: nothing is settled, M's reference is given back, and the worker is
+ * to leave. */
+void bgmqi_desk_abandon(struct desk *d, struct message *m);
+
+/* An attempt that was given up: its message is the ticker's until bgmqi_type_settle_given_up. */
+struct given_up {
+    struct message *m;
+    int64_t timeout_ms;
+    int64_t started_ms;
+    struct flight_slot *slot;
+};
+/* Looks at T's attempts at NOW_NS: asks those to end whose time is over, and gives those up, at most
+ * MAX, that did not end in stuck_ms more.  Returns when to look again; INT64_MAX: no need. */
+int64_t bgmqi_type_overdue(struct type *t, int64_t now_ns, struct given_up *ret,
+                           size_t max, size_t *ret_n);
+void bgmqi_type_settle_given_up(struct type *t, const struct given_up *g,
+                                struct settlement *s);
+
+/* ---- what an attempt keeps (type_keep.c); the thread of its worker ------------------ */
+
+/* A reference to the progress of M, whose next attempt begins: a copy of its own, so that an
+ * attempt that was given up disturbs nobody.  Waits while memory is short. */
+struct progress *bgmqi_type_renew_progress(struct type *t, struct message *m);
+/* Makes P the progress of M, whose attempt is held. */
+void bgmqi_type_set_progress(struct type *t, struct message *m, struct progress *p);
+/* Tells the journal to write P for M, which has a row and whose attempt is held, by ENTRY.  Takes
+ * ENTRY. */
+void bgmqi_type_keep(struct type *t, struct message *m, struct progress *p,
+                     struct journal_entry *entry, enum bgmq_durability level,
+                     struct ticket *ticket);
 
 /* Wakes every parked worker of T, to look again at what it may do.  Whoever changed ENV before
  * knows after it that everybody under T's lock has seen the change. */
@@ -192,8 +265,13 @@ void bgmqi_type_cancel(struct type *t, bool cancel);
  * BGMQ_RETRY is dead, code "cancelled".  Returns how many.  MATCH is called under locks. */
 size_t bgmqi_type_cancel_if(struct type *t,
                             bool (*match)(void *ctx, const struct message *m), void *ctx);
-/* Handlers of T that run now. */
+/* Handlers of T that run now, those that were given up too. */
 size_t bgmqi_type_running(struct type *t);
+/* T's messages are not claimed while it is paused. */
+void bgmqi_type_pause(struct type *t, bool paused);
+bool bgmqi_type_paused(const struct type *t);
+/* Suspects of T that could start now: it is registered, not paused, and has a worker that is free. */
+size_t bgmqi_type_suspects(struct type *t);
 
 /* ---- time (type_time.c) ------------------------------------------------------------ */
 
@@ -247,12 +325,39 @@ void bgmqi_type_unpick(struct type *t, struct message *m, enum lane from);
 
 /* ---- rows that the application wrote (type_tx.c) ------------------------------------ */
 
-/* M, new, has a row by a transaction of the application's that has just been committed: in JOB
- * (M->row), or in BACKLOG among the delayed at (M->due_ms, M->seq).  Takes M; it gets its place.  The
- * committing thread; cannot fail. */
-void bgmqi_type_adopt(struct type *t, struct message *m);
+/* M, new, is about to get a row by a transaction of the application's that is not committed yet:
+ * in JOB, or, when it is due later, in BACKLOG among the delayed at (M->due_ms, M->seq).  Charges
+ * it, gives it its id, and says M->row.  EFULL, ECLOSED. */
+int bgmqi_type_expect(struct type *t, struct message *m);
+/* That transaction is undone: M is the caller's again. */
+void bgmqi_type_forget(struct type *t, struct message *m);
+/* That transaction has just been committed.  Takes M and ENTRY; M gets its place.  The committing
+ * thread; cannot fail. */
+void bgmqi_type_adopt(struct type *t, struct message *m, struct journal_entry *entry);
+/* The INSERT of M, which was taken back, is to be written after all.  Takes ENTRY. */
+void bgmqi_type_reinsert(struct type *t, struct message *m, struct journal_entry *entry);
+/* Fills what OP, about the end HOW of the attempt at D, says for the history. */
+void bgmqi_desk_describe(const struct desk *d, enum outcome how, struct store_op *op);
+/* A new number for the place of a message in a lane of T. */
+uint64_t bgmqi_type_draw(struct type *t);
 
 /* ---- looking (type_stats.c) -------------------------------------------------------- */
+
+/* Handlers that run now. */
+struct run_counts {
+    size_t running; /* those given up apart */
+    size_t stuck;   /* given up, and not returned */
+    size_t overdue; /* of those running: beyond their time-out */
+};
+/* Adds T's to SUM. */
+void bgmqi_type_run_counts(struct type *t, int64_t now_ns, struct run_counts *sum);
+/* Lists up to MAX of T's handlers that run, without the type's name; returns how many. */
+struct bgmq_run;
+size_t bgmqi_type_runs(struct type *t, int64_t now_ns, struct bgmq_run *ret, size_t max);
+/* Moves the times of T's handlers since the last call to SUM. */
+void bgmqi_type_take_timing(struct type *t, struct timing *sum);
+/* When the oldest message at the head of T's queues was accepted; INT64_MAX: none waits. */
+int64_t bgmqi_type_oldest_ms(struct type *t);
 
 void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret);
 /* Sum over all workers, those that left too. */

@@ -35,6 +35,9 @@ struct desk *bgmqi_desk_new(struct type *t)
     bgmqi_type_lock(t);
     d->next = NULL;
     d->parked = d->quit = false;
+    d->holds = 0;
+    atomic_store(&d->turn, TURN_IDLE);
+    atomic_store(&d->cancelled, 0);
     /* At the end: workers are shown in the order they came. */
     struct desk **last = &t->desks;
     while (*last)
@@ -52,10 +55,11 @@ struct type *bgmqi_desk_type(struct desk *d)
 
 /* ---- waking ------------------------------------------------------------------------ */
 
-static bool may_claim(const struct type *t)
+bool bgmqi_type_may_claim(const struct type *t)
 {
-    return atomic_load_explicit(&t->env->started, memory_order_relaxed) &&
-           atomic_load_explicit(&t->registered, memory_order_relaxed);
+    return atomic_load_explicit(&t->env->started, memory_order_relaxed) == GATE_OPEN &&
+           atomic_load_explicit(&t->registered, memory_order_relaxed) &&
+           !atomic_load_explicit(&t->paused, memory_order_relaxed);
 }
 
 static struct desk *unpark(struct type *t)
@@ -70,7 +74,7 @@ static struct desk *unpark(struct type *t)
 
 void bgmqi_type_wake_one(struct type *t)
 {
-    if (t->waking || !t->parked || !may_claim(t))
+    if (t->waking || !t->parked || !bgmqi_type_may_claim(t))
         return;
     assert(!t->wake);
     t->wake = unpark(t);
@@ -92,9 +96,7 @@ void bgmqi_type_rouse(struct type *t)
 
 /* ---- the desk under the type's lock ------------------------------------------------ */
 
-/* Takes what D holds: what is finished, to outq; and when CLAIMS, what it has claimed and not
- * started, back to the front in its order. */
-static void clear(struct desk *d, bool claims)
+void bgmqi_desk_clear(struct desk *d, bool claims)
 {
     struct message *done[DESK_CLAIM_MAX], *back[DESK_CLAIM_MAX];
     unsigned n_done = 0, n_back = 0;
@@ -108,6 +110,7 @@ static void clear(struct desk *d, bool claims)
         while (d->n > d->first)
             back[n_back++] = d->claimed[--d->n];
         d->first = d->n = 0;
+        d->alone = false;
     }
     lock_drop(&d->lock);
     for (unsigned i = 0; i < n_done; i++)
@@ -119,13 +122,13 @@ static void clear(struct desk *d, bool claims)
 void bgmqi_type_collect(struct type *t)
 {
     for (struct desk *d = t->desks; d; d = d->next)
-        clear(d, false);
+        bgmqi_desk_clear(d, false);
 }
 
 void bgmqi_type_unclaim(struct type *t)
 {
     for (struct desk *d = t->desks; d; d = d->next)
-        clear(d, true);
+        bgmqi_desk_clear(d, true);
 }
 
 /* One message of another desk that waits there behind a handler; NULL: none. */
@@ -171,12 +174,41 @@ static unsigned batch_size(const struct desk *d)
     return k < 1 ? 1 : k > DESK_CLAIM_MAX ? DESK_CLAIM_MAX : (unsigned)k;
 }
 
-/* Fills D, which is empty; false: there was nothing. */
-static bool fill(struct desk *d)
+static void put(struct desk *d, struct message *const *got, unsigned n, bool alone)
+{
+    lock_take(&d->lock);
+    for (unsigned i = 0; i < n; i++)
+        d->claimed[i] = got[i];
+    d->first = 0;
+    d->n = n;
+    d->alone = alone;
+    lock_drop(&d->lock);
+}
+
+/* Gives D, which is empty, the one suspect that T may start now; false: it may not, or has none. */
+static bool fill_alone(struct desk *d)
+{
+    struct type *t = d->type, *may = t;
+    if (atomic_load(&t->env->started) != GATE_SOLO || atomic_load(&t->env->solo) != t ||
+        atomic_load(&t->paused))
+        return false;
+    struct message *m = bgmqi_type_next_suspect(t);
+    if (!m)
+        return false;
+    m->place = PLACE_RUNNING;
+    bgmqi_queue_push(&t->out, m);
+    put(d, &m, 1, true);
+    /* After it is claimed: who sees that T has taken itself away sees that something runs. */
+    atomic_compare_exchange_strong(&t->env->solo, &may, NULL);
+    return true;
+}
+
+/* Fills D, which is empty, with up to MOST; false: there was nothing. */
+static bool fill(struct desk *d, unsigned most)
 {
     struct type *t = d->type;
     struct message *got[DESK_CLAIM_MAX];
-    unsigned n = 0, most = batch_size(d);
+    unsigned n = 0;
     while (n < most && (got[n] = take_next(t)) != NULL)
         n++;
     if (n == 0 && (got[0] = steal(t)) != NULL)
@@ -192,12 +224,7 @@ static bool fill(struct desk *d)
         if (t->delayed.top && t->delayed.top->due_ms <= t->last_tick_ms)
             t->due_hint = t->delayed.top->due_ms;
     }
-    lock_take(&d->lock);
-    for (unsigned i = 0; i < n; i++)
-        d->claimed[i] = got[i];
-    d->first = 0;
-    d->n = n;
-    lock_drop(&d->lock);
+    put(d, got, n, false);
     return true;
 }
 
@@ -234,8 +261,9 @@ static bool claim(struct desk *d)
             leave_parked(d); /* nobody woke it: the wait was over */
         else if (woken)
             t->waking = false;
-        clear(d, true);
-        if (d->quit || (may_claim(t) && (go = fill(d))))
+        bgmqi_desk_clear(d, true);
+        if (d->quit || (bgmqi_type_may_claim(t) && (go = fill(d, batch_size(d)))) ||
+            (go = fill_alone(d)))
             break;
         d->parked = true;
         d->next_parked = t->parked;
@@ -255,35 +283,108 @@ static bool claim(struct desk *d)
 
 /* ---- what the worker calls --------------------------------------------------------- */
 
+static enum fate fate_of(const struct type *t, const struct message *m)
+{
+    unsigned most = m->max_attempts ? m->max_attempts : t->config.max_attempts;
+    if (m->crashes && (m->crashes >= t->env->max_crashes || m->attempt >= most))
+        return FATE_CRASH;
+    if (m->ext && m->ext->expires_ms &&
+        clock_wall_ms(t->env->clock) >= m->ext->expires_ms)
+        return FATE_EXPIRED;
+    return FATE_RUN;
+}
+
+/* Gives the attempt at D its time-out, if there is one.  D's lock is held. */
+static void set_deadline(struct desk *d, const struct message *m)
+{
+    const struct type_config *c = &d->type->config;
+    unsigned timeout_ms =
+        m->ext && m->ext->timeout_ms ? m->ext->timeout_ms : c->timeout_ms;
+    d->deadline_ns = d->stuck_ns = INT64_MAX;
+    if (!timeout_ms)
+        return;
+    d->start_ns = d->mark_ns = clock_mono_ns(d->type->env->clock);
+    d->deadline_ns = d->start_ns + timeout_ms * INT64_C(1000000);
+    d->stuck_ns = d->deadline_ns + c->stuck_ms * INT64_C(1000000);
+}
+
+/* M starts at D, whose lock is held. */
+static void begin(struct desk *d, struct message *m)
+{
+    d->current = m;
+    d->fate = (uint8_t)fate_of(d->type, m);
+    d->slot = NULL;
+    d->start_ns = d->mark_ns;
+    set_deadline(d, m);
+    atomic_store_explicit(&d->turn, TURN_RUNNING, memory_order_relaxed);
+    if (d->fate != FATE_RUN)
+        return;
+    if (m->priority > 0)
+        d->stats.priority_received++;
+    else
+        d->stats.normal_received++;
+    m->attempt += m->attempt < UINT16_MAX;
+    m->run++;
+    d->attempt = m->attempt;
+    if (m->row != ROW_NONE)
+        d->slot = flight_begin(d->ring, m->id, m->attempt);
+}
+
+/* May what D has claimed start now?  D's lock is held. */
+static bool may_begin(const struct desk *d)
+{
+    const struct type *t = d->type;
+    int gate = atomic_load_explicit(&t->env->started, memory_order_acquire);
+    if (gate == GATE_SOLO)
+        return d->alone;
+    return gate == GATE_OPEN && !atomic_load_explicit(&t->paused, memory_order_relaxed) &&
+           (d->n == 1 || !atomic_load_explicit(&t->urgent, memory_order_acquire));
+}
+
+/* Starts the next of what D has claimed; NULL: it has to come to the type's lock. */
+static struct message *start(struct desk *d)
+{
+    struct message *m = NULL;
+    lock_take(&d->lock);
+    if (d->first < d->n && may_begin(d)) {
+        m = d->claimed[d->first++];
+        begin(d, m);
+    }
+    lock_drop(&d->lock);
+    if (m && d->deadline_ns != INT64_MAX)
+        d->type->env->deadline(d->type->env->ctx, d->deadline_ns);
+    return m;
+}
+
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
 {
-    for (;;) {
-        struct message *m = NULL;
-        lock_take(&d->lock);
-        if (d->first < d->n &&
-            atomic_load_explicit(&d->type->env->started, memory_order_acquire) &&
-            (d->n == 1 ||
-             !atomic_load_explicit(&d->type->urgent, memory_order_acquire))) {
-            m = d->claimed[d->first++];
-            d->current = m;
-            atomic_store_explicit(&d->turn, TURN_RUNNING, memory_order_relaxed);
-            if (m->priority > 0)
-                d->stats.priority_received++;
-            else
-                d->stats.normal_received++;
-        }
-        lock_drop(&d->lock);
-        if (m) {
-            m->attempt += m->attempt < UINT16_MAX;
-            m->run++;
-            d->slot =
-                m->row != ROW_NONE ? flight_begin(d->ring, m->id, m->attempt) : NULL;
-            *ret = m;
-            return DESK_MESSAGE;
-        }
+    while (!(*ret = start(d)))
         if (!claim(d))
             return DESK_QUIT;
-    }
+    return DESK_MESSAGE;
+}
+
+bool bgmqi_desk_try(struct desk *d, struct message **ret)
+{
+    bgmqi_type_lock(d->type);
+    bgmqi_desk_clear(d, true);
+    bool go =
+        !d->quit && ((bgmqi_type_may_claim(d->type) && fill(d, 1)) || fill_alone(d));
+    bgmqi_type_unlock(d->type);
+    if (!go)
+        return false;
+    read_clocks(d, true);
+    return (*ret = start(d)) != NULL; /* NULL: stopped meanwhile */
+}
+
+enum fate bgmqi_desk_fate(const struct desk *d)
+{
+    return (enum fate)d->fate;
+}
+
+int64_t bgmqi_desk_deadline(const struct desk *d)
+{
+    return d->deadline_ns;
 }
 
 void bgmqi_desk_quit(struct desk *d)
@@ -303,7 +404,7 @@ void bgmqi_desk_leave(struct desk *d)
     struct type *t = d->type;
     struct flight_ring *ring = d->ring;
     bgmqi_type_lock(t);
-    clear(d, true);
+    bgmqi_desk_clear(d, true);
     if (!d->quit)
         t->workers--;
     d->quit = true;
@@ -312,8 +413,11 @@ void bgmqi_desk_leave(struct desk *d)
             *p = d->next;
             break;
         }
+    lock_take(&d->lock);
     bgmqi_type_add_stats(&t->past, &d->stats);
+    bgmqi_timing_move(&t->past_timing, &d->timing);
     d->stats = (struct bgmq_stats){.last_ms = 0};
+    lock_drop(&d->lock);
     d->mean_ns = d->batch_mono_ns = 0;
     d->next = t->spare; /* kept: somebody may be about to wake it */
     t->spare = d;
@@ -321,4 +425,35 @@ void bgmqi_desk_leave(struct desk *d)
     bgmqi_type_wake_one(t);
     bgmqi_type_unlock(t);
     bgmqi_flight_release(t->env->flight, ring);
+}
+
+void bgmqi_type_pause(struct type *t, bool paused)
+{
+    bgmqi_type_lock(t);
+    atomic_store(&t->paused, paused);
+    if (!paused && (t->suspects[LANE_INQ].len || t->suspects[LANE_PRIORITYQ].len))
+        t->due_hint = INT64_MIN;
+    bgmqi_type_unlock(t);
+    bgmqi_type_rouse(t);
+}
+
+bool bgmqi_type_paused(const struct type *t)
+{
+    return atomic_load(&t->paused);
+}
+
+size_t bgmqi_type_suspects(struct type *t)
+{
+    if (!bgmqi_type_registered(t) || bgmqi_type_paused(t))
+        return 0;
+    bgmqi_type_lock(t);
+    size_t n = t->suspects[LANE_INQ].len + t->suspects[LANE_PRIORITYQ].len;
+    bool hands = false;
+    for (struct desk *d = t->desks; d && n && !hands; d = d->next) {
+        lock_take(&d->lock);
+        hands = !d->quit && !d->current;
+        lock_drop(&d->lock);
+    }
+    bgmqi_type_unlock(t);
+    return hands ? n : 0;
 }

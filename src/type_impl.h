@@ -33,6 +33,7 @@ struct type {
      * they have claimed.  Written under lock, read by workers without. */
     CACHE_GAP(gap_config);
     _Atomic bool urgent;
+    _Atomic bool paused;
     CACHE_GAP(gap_urgent);
 
     /* One operation on resting messages at a time: those it has picked are met by no other. */
@@ -42,7 +43,9 @@ struct type {
     /* protected by lock */
     struct queue inq, dlq, outq;
     struct heap priorityq, delayed;
-    struct queue out;   /* running and taken */
+    struct queue out; /* running and taken */
+    struct queue
+        suspects[2];    /* they would be in inq, priorityq but for what they may do */
     struct queue limbo; /* held by the journal, on their way to a place */
     /* Ends of messages that were heaped, in the journal and not committed yet, in order: their
      * rows must not be taken for waiting ones by a load. */
@@ -54,14 +57,16 @@ struct type {
     struct map keys;      /* key -> struct key, of messages without a row (type_keys.c) */
     struct getters rooms; /* publishers that wait for room, in the order they came */
     uint64_t added, taken, outq_added, dlq_added;
+    uint64_t expired, timeouts;
     unsigned streak; /* starts from priorityq since the last from inq */
     int64_t last_tick_ms;
     struct desk *desks;     /* in the order their workers came */
     struct desk *spare;     /* of workers that left, to be used again */
     struct bgmq_stats past; /* of workers that left */
-    struct desk *parked;    /* the last to park is the first to be woken */
-    bool waking;            /* a woken worker has not come to the lock yet */
-    bool batching;          /* some desk may hold claimed messages that did not start */
+    struct timing past_timing;
+    struct desk *parked; /* the last to park is the first to be woken */
+    bool waking;         /* a woken worker has not come to the lock yet */
+    bool batching;       /* some desk may hold claimed messages that did not start */
     unsigned workers;
     struct journal_load load;
     bool strays;    /* rows beyond inq's frontier are in memory: type_pick.c took them */
@@ -71,7 +76,6 @@ struct type {
     int64_t expiry_look_ms; /* the last look for those */
     bool expiry_wanted;     /* the next load looks for what has expired */
     int64_t key_expiry;     /* the first key held for a period that is over, or earlier */
-    uint64_t expired;
     /* what bgmqi_type_unlock does after the lock is free */
     struct desk *wake;
     struct queue garbage;
@@ -121,12 +125,19 @@ struct desk {
     unsigned n_finished; /* done well, still on type.out */
     struct message *current;
     struct bgmq_stats stats;
+    struct timing timing;
+    bool alone; /* what it has claimed is a suspect, to be run with nothing beside it */
+    /* of the current attempt; its worker may read them without the lock */
+    uint8_t fate; /* enum fate */
+    unsigned attempt;
+    struct flight_slot *slot;      /* NULL: none */
+    int64_t start_ns;              /* monotonic, as the next two */
+    int64_t deadline_ns, stuck_ns; /* INT64_MAX: it has no time-out */
 
     /* used by the worker only */
-    unsigned holds;           /* calls of hold not taken back */
-    struct flight_slot *slot; /* of the attempt; NULL: none */
-    int64_t mean_ns;          /* of the handler, exponentially weighted; 0: not known */
-    int64_t mark_ns;          /* when the current handler started */
+    unsigned holds;  /* calls of hold not taken back */
+    int64_t mean_ns; /* of the handler, exponentially weighted; 0: not known */
+    int64_t mark_ns; /* when the current handler started */
     int64_t batch_mono_ns, batch_wall_ms; /* both clocks, read together */
 };
 
@@ -148,6 +159,9 @@ bool bgmqi_type_before_frontier(const struct lane_state *l, int64_t key, uint64_
  * must be behind everything in it: only a number just drawn is. */
 void bgmqi_type_bound(struct type *t, enum lane lane, int64_t key, uint64_t seq,
                       size_t len);
+/* Whether the next message of LANE, at (KEY, SEQ), may go straight into memory.  When not, LANE
+ * gets a frontier, so that whatever comes after the ones in memory waits behind them. */
+bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq);
 /* True when LANE needs a load: little is before its frontier, or nothing (messages without a row
  * stand beyond it). */
 bool bgmqi_type_runs_low(const struct type *t, enum lane lane);
@@ -179,7 +193,7 @@ int bgmqi_type_take_key(struct type *t, struct admission *a);
 void bgmqi_type_sweep_keys(struct type *t, int64_t now_ms);
 void bgmqi_type_free_keys(struct type *t);
 /* True when a message of COST bytes is within the bounds of T (type_publish.c). */
-bool bgmqi_type_has_room(const struct type *t, size_t cost);
+bool bgmqi_type_in_bounds(const struct type *t, size_t cost);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
 /* Fills ENTRY's op with what is true of M now. */
@@ -196,7 +210,15 @@ void bgmqi_type_evict(struct type *t, enum lane lane);
 void bgmqi_type_add_stats(struct bgmq_stats *sum, const struct bgmq_stats *s);
 /* Moves what DESKs of T have finished to outq (type_desk.c). */
 void bgmqi_type_collect(struct type *t);
-/* ---- loading (type_load.c, type_time.c); the journal's thread -------------------- */
+/* Takes what D holds: what is finished, to outq; and when CLAIMS, what it has claimed and not
+ * started, back to the front in its order. */
+void bgmqi_desk_clear(struct desk *d, bool claims);
+/* True when T's workers may claim what is no suspect. */
+bool bgmqi_type_may_claim(const struct type *t);
+/* The first suspect of LANE (inq, priorityq), or of both; NULL: none. */
+struct message *bgmqi_type_pop_suspect(struct type *t, enum lane lane);
+struct message *bgmqi_type_next_suspect(struct type *t);
+/* ---- loading (type_load.c, type_expire.c); the journal's thread -------------------- */
 
 /* A message made of ROW, place NONE; NULL: out of memory. */
 struct message *bgmqi_type_message_of(const struct store_row *row);
@@ -281,6 +303,13 @@ void bgmqi_type_wake_one(struct type *t);
  * none.  END: of an attempt, else NULL.  The lock is not held. */
 void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
                         const struct attempt_end *end);
+/* Likewise, but its row went in a transaction of the application's.  END may not be NULL. */
+void bgmqi_type_end_elsewhere(struct type *t, struct message *m,
+                              const struct attempt_end *end);
+/* M, off type.out, has a row in BACKLOG at (LANE, key, M->seq) by such a transaction: it finds its
+ * place there.  The lock is held; takes ENTRY. */
+void bgmqi_type_place_elsewhere(struct type *t, struct message *m, enum lane lane,
+                                struct journal_entry *entry);
 /* An entry, whatever it takes: waits while memory is short.  No lock is held. */
 struct journal_entry *bgmqi_type_entry(void);
 

@@ -3,6 +3,7 @@
  * bgmqi_type_load runs on the journal's thread, which owns the store; so every row that was
  * committed before is seen, and nothing is committed meanwhile. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "type_impl.h"
 
@@ -19,6 +20,23 @@ struct haul {
     uint64_t seq;
 };
 
+static struct progress *progress_of(const struct store_row *row)
+{
+    struct progress *p = bgmqi_progress_new();
+    bool whole = p != NULL;
+    if (p && row->cursor)
+        whole = (p->cursor = bgmqi_progress_bytes(row->cursor, row->cursor_len)) != NULL;
+    if (whole && row->progress_text)
+        whole = (p->text = strdup(row->progress_text)) != NULL;
+    if (!whole) {
+        bgmqi_progress_unref(p);
+        return NULL;
+    }
+    p->cursor_len = row->cursor_len;
+    p->number = row->progress;
+    return p;
+}
+
 struct message *bgmqi_type_message_of(const struct store_row *row)
 {
     struct message *m = bgmqi_message_new(row->body, row->len);
@@ -31,6 +49,14 @@ struct message *bgmqi_type_message_of(const struct store_row *row)
     if (row->error_code)
         m->failure = bgmqi_failure_new(
             row->error_code, row->error_text ? row->error_text : "", row->error_ms);
+    if (row->cursor || row->progress_text || row->progress) {
+        m->progress = progress_of(row);
+        if (!m->progress) {
+            bgmqi_message_unref(m);
+            return NULL;
+        }
+    }
+    m->kept = row->kept != 0;
     m->id = row->id;
     m->seq = row->seq;
     m->created_ms = row->created_ms;
@@ -112,6 +138,8 @@ size_t bgmqi_type_drop_known(struct type *t, struct queue *loaded,
     mark_queue(&k, &t->dlq);
     mark_queue(&k, &t->out);
     mark_queue(&k, &t->limbo);
+    mark_queue(&k, &t->suspects[LANE_INQ]);
+    mark_queue(&k, &t->suspects[LANE_PRIORITYQ]);
     mark_heap(&k, &t->priorityq);
     mark_heap(&k, &t->delayed);
     for (struct journal_entry *e = t->leaving; e; e = e->sibling)
@@ -219,6 +247,18 @@ void bgmqi_type_load(struct type *t)
     bgmqi_type_expire_rows(t);
     for (int lane = 0; lane < LANES; lane++)
         load_lane(t, (enum lane)lane);
+}
+
+bool bgmqi_type_moves(struct type *t)
+{
+    bgmqi_type_lock(t);
+    bool moves = t->limbo.len > 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        const struct lane_state *l = &t->lanes[lane];
+        moves |= l->bounded && l->stored && bgmqi_type_runs_low(t, (enum lane)lane);
+    }
+    bgmqi_type_unlock(t);
+    return moves;
 }
 
 /* ---- the other way ----------------------------------------------------------------- */

@@ -3,9 +3,7 @@
  * bgmqi_type_admit runs on the publisher's thread; committed and dropped on the journal's. */
 #include "type_impl.h"
 
-/* Whether the next message of LANE may go straight into memory.  When not, LANE gets a
- * frontier, so that whatever comes after the ones in memory waits behind them. */
-static bool has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq)
+bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq)
 {
     struct lane_state *l = &t->lanes[lane];
     size_t len = bgmqi_type_lane_len(t, lane) + l->reserved;
@@ -28,20 +26,23 @@ static void admit_stored(struct type *t, struct admission *a)
     struct journal_entry *e = a->entry;
     enum lane lane = lane_of(m);
     int64_t key = bgmqi_type_key(m, lane);
-    bool direct = lane != LANE_DELAYED && has_room(t, lane, key, m->seq);
+    bool direct = lane != LANE_DELAYED && bgmqi_type_has_room(t, lane, key, m->seq);
     bgmqi_type_fill(t, e, direct ? STORE_INSERT : STORE_SPILL, m, OUTCOME_NONE,
                     m->created_ms);
     e->op.lane = (uint8_t)lane;
     e->op.key = key;
     e->op.ticket = a->ticket;
     e->op.slot = a->slot;
-    e->tell = a->ticket || !direct;
+    bool later = a->ticket || a->inbox_id; /* placed once committed */
+    if (a->inbox_id)
+        e->op.flags |= OP_INBOX;
+    e->tell = later || !direct;
     m->row = direct ? ROW_JOB : ROW_BACKLOG;
     /* The entry has the only reference, unless the message is placed at once. */
     if (!direct) {
         t->lanes[lane].in_journal++;
         bgmqi_queue_push(&t->limbo, m);
-    } else if (a->ticket) {
+    } else if (later) {
         t->lanes[lane].reserved++;
         bgmqi_queue_push(&t->limbo, m);
     } else {
@@ -50,7 +51,7 @@ static void admit_stored(struct type *t, struct admission *a)
     }
     if (!a->chained)
         bgmqi_journal_add(t->env->journal, e, e);
-    if (direct && !a->ticket) {
+    if (direct && !later) {
         t->added++;
         bgmqi_type_place(t, m, lane);
     }
@@ -68,14 +69,15 @@ static uint64_t claimed(const struct type *t)
     return n;
 }
 
-bool bgmqi_type_has_room(const struct type *t, size_t cost)
+bool bgmqi_type_in_bounds(const struct type *t, size_t cost)
 {
     const struct type_config *c = &t->config;
     if (c->max_bytes && t->memory.used + cost > c->max_bytes)
         return false;
     if (!c->max_messages)
         return true;
-    uint64_t waiting = claimed(t);
+    uint64_t waiting =
+        claimed(t) + t->suspects[LANE_INQ].len + t->suspects[LANE_PRIORITYQ].len;
     for (int lane = 0; lane < LANE_DLQ; lane++)
         waiting += bgmqi_type_lane_len(t, (enum lane)lane) + t->lanes[lane].stored +
                    t->lanes[lane].in_journal + t->lanes[lane].reserved;
@@ -87,7 +89,7 @@ static int take_room(struct type *t, struct admission *a, size_t cost)
 {
     if (t->rooms.head && t->rooms.head != a->waiter && !a->overtakes && !a->replaces)
         return BGMQ_EFULL;
-    if (!a->replaces && !bgmqi_type_has_room(t, cost))
+    if (!a->replaces && !bgmqi_type_in_bounds(t, cost))
         return BGMQ_EFULL;
     a->no_memory = bgmqi_mem_charge(&t->memory, cost) != 0;
     return a->no_memory ? BGMQ_EFULL : 0;
@@ -112,8 +114,9 @@ int bgmqi_type_admit(struct type *t, struct admission *a)
                   ? BGMQ_ECLOSED
                   : take_room(t, a, cost);
     if (err == 0) {
-        m->id = m->seq = a->id = bgmqi_type_next_number(t);
-        if (m->id == 0)
+        m->seq = bgmqi_type_next_number(t);
+        m->id = a->id = a->inbox_id ? a->inbox_id : m->seq;
+        if (m->seq == 0)
             err = BGMQ_EFULL;
         else if (!a->entry)
             err = bgmqi_type_take_key(t, a);
@@ -265,9 +268,11 @@ static void left(struct type *t, const struct store_op *op)
     t->leaving = e->sibling;
 }
 
+/* HISTORY: its row went in a transaction of the application's (type_tx.c). */
 static bool is_end(const struct store_op *op)
 {
-    return op->kind == STORE_DELETE_JOB || op->kind == STORE_DELETE_BACKLOG;
+    return op->kind == STORE_DELETE_JOB || op->kind == STORE_DELETE_BACKLOG ||
+           op->kind == STORE_HISTORY;
 }
 
 void bgmqi_type_committed(struct type *t, struct store_op *op, bool told)

@@ -39,11 +39,13 @@ static void check_lane_of(struct type *t, enum place place)
                                                       : LANE_PRIORITYQ);
 }
 
-/* What waits at PLACE now; NULL: nothing. */
+/* What waits at PLACE now, suspects last; NULL: nothing. */
 static struct message *take_now(struct type *t, enum place place)
 {
     bgmqi_type_collect(t);
     struct message *m = pop(t, place);
+    if (!m && (place == PLACE_INQ || place == PLACE_PRIORITYQ))
+        m = bgmqi_type_pop_suspect(t, place == PLACE_INQ ? LANE_INQ : LANE_PRIORITYQ);
     if (m) {
         m->place = PLACE_TAKEN;
         bgmqi_queue_push(&t->out, m);
@@ -191,6 +193,12 @@ size_t bgmqi_type_peek(struct type *t, enum place place, struct message **ret,
         const struct queue *q = place == PLACE_INQ   ? &t->inq
                                 : place == PLACE_DLQ ? &t->dlq
                                                      : &t->outq;
+        for (struct message *m = q->head; m && v.n < max; m = m->next)
+            see(&v, m);
+    }
+    if (place == PLACE_INQ || place == PLACE_PRIORITYQ) {
+        const struct queue *q =
+            &t->suspects[place == PLACE_INQ ? LANE_INQ : LANE_PRIORITYQ];
         for (struct message *m = q->head; m && v.n < max; m = m->next)
             see(&v, m);
     }

@@ -1,9 +1,14 @@
 /* worker.c - the thread of a worker: one turn is take, run, settle (see worker.h).
  *
- * Everything here runs on the worker's own thread with no lock held; the user's functions are
- * called from nowhere else. */
+ * Everything here runs on the worker's own thread with no lock held, but for what the ticker does
+ * when it gives up a handler; the user's functions are called from nowhere else.
+ *
+ * What a handler does to its thread.  pthread_exit unwinds to run_worker, whose clean-up settles
+ * the attempt as failed; that is why the job is part of the worker and not on the stack.  Cancellation
+ * is off: it is set so again after each handler, and the signal mask before the thread waits for its next messages. */
 #include "worker.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +21,10 @@ struct worker {
     const struct worker_env *env;
     pthread_t thread;
     _Atomic bool ended;
-    uint64_t random; /* used by the worker only */
+    /* used by the worker only */
+    uint64_t random;
+    struct bgmq_job job;
+    struct bgmq_job *outer; /* a test service may be used in another's handler */
 };
 
 static _Thread_local struct bgmq_job *current;
@@ -79,43 +87,86 @@ static unsigned most_attempts(const struct bgmq_job *job)
     return most ? most : bgmqi_type_config(job->type)->max_attempts;
 }
 
+static enum settle by_the_rules(const struct bgmq_job *job, enum bgmq_verdict verdict)
+{
+    return verdict == BGMQ_PERMANENT || job->attempt >= most_attempts(job) ? SETTLE_DEAD
+                                                                           : SETTLE_RETRY;
+}
+
 /* The rules, or the type's on_error in their place: what becomes of a failed attempt. */
 static enum settle decide(struct bgmq_job *job, const struct type_config *c,
                           enum bgmq_verdict verdict)
 {
-    if (c->on_error) {
-        switch (c->on_error(job, c->handler_ctx)) {
-        case BGMQ_RETRY:
-            return SETTLE_RETRY;
-        case BGMQ_SNOOZE:
-            return SETTLE_SNOOZE;
-        case BGMQ_DISCARD:
-            return SETTLE_DISCARD;
-        default:
-            return SETTLE_DEAD;
-        }
+    if (!c->on_error)
+        return by_the_rules(job, verdict);
+    switch (c->on_error(job, c->handler_ctx)) {
+    case BGMQ_RETRY:
+        return SETTLE_RETRY;
+    case BGMQ_SNOOZE:
+        return SETTLE_SNOOZE;
+    case BGMQ_DISCARD:
+        return SETTLE_DISCARD;
+    default:
+        return SETTLE_DEAD;
     }
-    return verdict == BGMQ_PERMANENT || job->message->attempt >= most_attempts(job)
-               ? SETTLE_DEAD
-               : SETTLE_RETRY;
 }
 
-/* ---- one turn ---------------------------------------------------------------------- */
+/* ---- settling ---------------------------------------------------------------------- */
 
 static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
 {
     return delay_ms > 0 ? clock_wall_ms(job->env->clock) + delay_ms : 0;
 }
 
-static void settle(struct worker *w, struct bgmq_job *job, enum bgmq_verdict verdict)
+void bgmqi_worker_keep_result(struct bgmq_job *job)
+{
+    if (!job->result)
+        return;
+    lock_take(&job->progress->lock);
+    void *old = job->progress->result;
+    job->progress->result = job->result;
+    job->progress->result_len = job->result_len;
+    lock_drop(&job->progress->lock);
+    free(old);
+    job->result = NULL;
+}
+
+/* Sends the answer that goes with an end, unless a transaction has; true: it was one. */
+static bool answer(struct bgmq_job *job, bool failed)
+{
+    bool wanted = (!failed && job->response_type) ||
+                  (job->message->ext && job->message->ext->reply_to);
+    return wanted && (job->replied || job->env->reply(job->env->ctx, job, failed));
+}
+
+/* Whether a handler that wants to be tried again was asked to end, and so is not: by an operator it
+ * is dead, by a stop it did not start.  True: *S says so. */
+static bool asked_to_end(struct bgmq_job *job, struct settlement *s)
+{
+    unsigned why = bgmqi_desk_cancelled(job->desk);
+    if (why & CANCEL_OPERATOR) {
+        bgmqi_worker_note(job, "cancelled", "an operator asked it to end");
+        *s = (struct settlement){.how = SETTLE_DEAD, .failed = true};
+        return true;
+    }
+    if (why == CANCEL_STOP) {
+        *s = (struct settlement){.how = SETTLE_BACK};
+        return true;
+    }
+    return false;
+}
+
+/* What becomes of JOB after VERDICT.  The user is asked here, and nothing is done yet. */
+static struct settlement plan(struct bgmq_job *job, enum bgmq_verdict verdict)
 {
     const struct type_config *c = bgmqi_type_config(job->type);
     struct settlement s = {.how = SETTLE_DONE};
-    bool has_error = false;
+    if (job->tx)
+        verdict = job->env->tx_over(job, verdict);
+    if (job->settled)
+        return job->settlement;
     switch (verdict) {
     case BGMQ_DONE:
-        if (job->response_type || (job->message->ext && job->message->ext->reply_to))
-            s.no_outq = job->env->reply(job->env->ctx, job, false);
         break;
     case BGMQ_SNOOZE:
         s.how = SETTLE_SNOOZE;
@@ -125,57 +176,194 @@ static void settle(struct worker *w, struct bgmq_job *job, enum bgmq_verdict ver
         s.failed = true;
         break;
     default:
+        if (verdict == BGMQ_RETRY && asked_to_end(job, &s))
+            break;
         s.how = decide(job, c, verdict);
-        s.failed = has_error = true;
+        s.failed = true;
     }
-    if (s.how == SETTLE_RETRY)
-        s.due_ms = due_in(job, bgmqi_retry_delay(&c->retry, job->message->attempt,
-                                                 bgmqi_random_next(&w->random)));
-    if (s.how == SETTLE_SNOOZE)
-        s.due_ms = due_in(job, job->snooze_ms);
-    if (s.how == SETTLE_DEAD && job->message->ext && job->message->ext->reply_to)
-        job->env->reply(job->env->ctx, job, true);
-    if (has_error && s.how != SETTLE_DISCARD) {
-        s.failure = job->failure;
-        job->failure = NULL;
-    }
-    bgmqi_desk_settle(w->desk, job->message, &s);
+    return s;
 }
 
-static void turn(struct worker *w, struct message *m)
+/* What becomes of a message that is not to run. */
+static struct settlement plan_unrun(struct bgmq_job *job, enum fate fate)
+{
+    char text[96];
+    struct settlement s = {.how = SETTLE_DEAD};
+    if (fate == FATE_CRASH) {
+        snprintf(text, sizeof(text), "the process died in its handler, %u times in a row",
+                 job->message->crashes);
+        bgmqi_worker_note(job, "crash", text);
+        bgmqi_log(job->env->log, BGMQ_LOG_ERROR, "%s: message %llu is dead: %s",
+                  bgmqi_type_name(job->type), (unsigned long long)job->message->id, text);
+        s.failed = true;
+    } else if (bgmqi_type_config(job->type)->discard_expired) {
+        s.how = SETTLE_DISCARD;
+    } else {
+        bgmqi_worker_note(job, "expired", "it was not started in time");
+    }
+    return s;
+}
+
+static void complete(struct bgmq_job *job, struct settlement *s, uint64_t *random)
+{
+    const struct type_config *c = bgmqi_type_config(job->type);
+    if (s->how == SETTLE_DONE) {
+        bgmqi_worker_keep_result(job);
+        s->no_outq = answer(job, false);
+    }
+    if (s->how == SETTLE_RETRY && !s->elsewhere)
+        s->due_ms = due_in(
+            job, bgmqi_retry_delay(&c->retry, job->attempt, bgmqi_random_next(random)));
+    if (s->how == SETTLE_SNOOZE)
+        s->due_ms = due_in(job, job->snooze_ms);
+    if (s->how == SETTLE_DEAD)
+        answer(job, true);
+    if (!s->elsewhere &&
+        (s->how == SETTLE_DEAD || (s->failed && s->how != SETTLE_DISCARD))) {
+        s->failure = job->failure;
+        job->failure = NULL;
+    }
+}
+
+/* Settles W's job, unless it was given up; false: it was. */
+static bool settle(struct worker *w, struct settlement *s)
+{
+    struct bgmq_job *job = &w->job;
+    if (bgmqi_desk_end(w->desk)) {
+        complete(job, s, &w->random);
+        bgmqi_desk_settle(w->desk, job->message, s);
+        return true;
+    }
+    bgmqi_log(w->env->log, BGMQ_LOG_WARNING,
+              "%s: message %llu: a handler returned after it was given up: refused",
+              bgmqi_type_name(job->type), (unsigned long long)job->message->id);
+    bgmqi_desk_abandon(w->desk, job->message);
+    return false;
+}
+
+void bgmqi_worker_settle_given_up(struct type *t, const struct worker_env *env,
+                                  const struct given_up *g)
+{
+    char text[64];
+    struct bgmq_job job = {
+        .env = env, .type = t, .message = g->m, .attempt = g->m->attempt};
+    uint64_t random = (uint64_t)clock_mono_ns(&bgmqi_clock_system) ^ g->m->id;
+    struct bgmq_job *before = current;
+    snprintf(text, sizeof(text), "did not complete within %lld ms",
+             (long long)g->timeout_ms);
+    bgmqi_worker_note(&job, "Timeout", text);
+    bgmqi_log(env->log, BGMQ_LOG_ERROR, "%s: message %llu %s, and is given up",
+              bgmqi_type_name(t), (unsigned long long)g->m->id, text);
+    struct settlement s = {.how = by_the_rules(&job, BGMQ_RETRY), .failed = true};
+    current = &job; /* for the time of its reply: it never waits, as in a handler */
+    complete(&job, &s, &random);
+    bgmqi_type_settle_given_up(t, g, &s);
+    current = before;
+    bgmqi_failure_unref(job.failure);
+}
+
+/* ---- one turn ---------------------------------------------------------------------- */
+
+static void begin(struct worker *w, struct type *t, struct message *m)
+{
+    w->outer = current;
+    w->job = (struct bgmq_job){
+        .env = w->env, .type = t, .desk = w->desk, .message = m, .attempt = m->attempt};
+    current = &w->job;
+    if (m->progress)
+        w->job.progress = bgmqi_type_renew_progress(t, m);
+}
+
+static void clean(struct worker *w)
+{
+    struct bgmq_job *job = &w->job;
+    current = w->outer;
+    bgmqi_failure_unref(job->failure);
+    if (job->json)
+        json_decref(job->json);
+    bgmqi_message_ext_free(job->reply_ext);
+    free(job->response_type);
+    free(job->response);
+    free(job->result);
+    bgmqi_progress_unref(job->progress);
+    *job = (struct bgmq_job){.message = NULL};
+}
+
+/* False: the attempt was given up, and W is to leave. */
+static bool turn(struct worker *w, struct message *m)
 {
     struct type *t = bgmqi_desk_type(w->desk);
-    struct bgmq_job job = {.env = w->env, .type = t, .desk = w->desk, .message = m};
-    current = &job;
-    enum bgmq_verdict verdict = BGMQ_PERMANENT;
-    if (m->crashes && m->attempt > most_attempts(&job)) {
-        /* The last attempt it had ended with the process. */
-        m->attempt--;
-        bgmqi_worker_note(&job, "Crash", "the process died during the last attempt");
+    struct bgmq_job *job = &w->job;
+    enum fate fate = bgmqi_desk_fate(w->desk);
+    struct settlement s;
+    begin(w, t, m);
+    if (fate == FATE_RUN) {
+        bgmqi_type_unkey(t, m);
+        s = plan(job, run(job, bgmqi_type_config(t)));
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     } else {
-        verdict = run(&job, bgmqi_type_config(t));
+        s = plan_unrun(job, fate);
     }
-    if (bgmqi_desk_end(w->desk))
-        settle(w, &job, verdict);
-    current = NULL;
-    bgmqi_failure_unref(job.failure);
-    if (job.json)
-        json_decref(job.json);
-    bgmqi_message_ext_free(job.reply_ext);
-    free(job.response_type);
-    free(job.response);
+    bool ours = settle(w, &s);
+    clean(w);
+    return ours;
+}
+
+static void leave(struct worker *w)
+{
+    bgmqi_desk_leave(w->desk);
+    atomic_store(&w->ended, true);
+}
+
+/* The handler called pthread_exit. */
+static void thread_exits(void *arg)
+{
+    struct worker *w = arg;
+    assert(w->job.message);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    bgmqi_worker_note(&w->job, "ThreadExit", "the handler ended its thread");
+    struct settlement s = {.how = by_the_rules(&w->job, BGMQ_RETRY), .failed = true};
+    if (w->job.tx)
+        w->env->tx_over(&w->job, BGMQ_RETRY);
+    if (w->job.settled)
+        s = w->job.settlement;
+    settle(w, &s);
+    clean(w);
+    const struct worker_env *env = w->env;
+    leave(w);
+    env->idle(env->ctx);
+    env->gone(env->ctx);
+}
+
+static void work(struct worker *w)
+{
+    struct message *m;
+    bool ours = true;
+    while (ours && bgmqi_desk_next(w->desk, &m) == DESK_MESSAGE) {
+        ours = turn(w, m);
+        w->env->idle(w->env->ctx);
+    }
+}
+
+bool bgmqi_worker_step(struct worker *w)
+{
+    struct message *m;
+    if (!bgmqi_desk_try(w->desk, &m))
+        return false;
+    if (!turn(w, m))
+        leave(w);
+    w->env->idle(w->env->ctx);
+    return true;
 }
 
 static void *run_worker(void *arg)
 {
     struct worker *w = arg;
-    struct message *m;
-    while (bgmqi_desk_next(w->desk, &m) == DESK_MESSAGE) {
-        turn(w, m);
-        w->env->idle(w->env->ctx);
-    }
-    bgmqi_desk_leave(w->desk);
-    atomic_store(&w->ended, true);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    pthread_cleanup_push(thread_exits, w);
+    work(w);
+    pthread_cleanup_pop(0);
+    leave(w);
     return NULL;
 }
 
@@ -190,6 +378,11 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
     w->desk = d;
     w->env = env;
     w->random = (uint64_t)clock_mono_ns(&bgmqi_clock_system) ^ (uint64_t)(uintptr_t)w;
+    if (env->by_hand) {
+        w->random = bgmqi_type_number(t); /* tests repeat */
+        *ret = w;
+        return 0;
+    }
     char name[16];
     snprintf(name, sizeof(name), "mq:%.12s", bgmqi_type_name(t));
     if (bgmqi_thread_start(&w->thread, name, env->stack_size, run_worker, w) != 0) {
@@ -204,6 +397,10 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
 void bgmqi_worker_quit(struct worker *w)
 {
     bgmqi_desk_quit(w->desk);
+    if (w->env->by_hand) {
+        bgmqi_desk_leave(w->desk);
+        atomic_store(&w->ended, true);
+    }
 }
 
 bool bgmqi_worker_ended(const struct worker *w)
@@ -211,8 +408,19 @@ bool bgmqi_worker_ended(const struct worker *w)
     return atomic_load(&w->ended);
 }
 
+bool bgmqi_worker_lost(const struct worker *w)
+{
+    return atomic_load(&w->ended) || !bgmqi_desk_owns(w->desk);
+}
+
+bool bgmqi_worker_stuck(const struct worker *w)
+{
+    return !atomic_load(&w->ended) && !bgmqi_desk_owns(w->desk);
+}
+
 void bgmqi_worker_join(struct worker *w)
 {
-    pthread_join(w->thread, NULL);
+    if (!w->env->by_hand)
+        pthread_join(w->thread, NULL);
     free(w);
 }

@@ -17,7 +17,7 @@ END_TEST
 
 START_TEST(test_each_error_has_a_name_and_a_text)
 {
-    for (int err = 0; err >= BGMQ_EHTTP; err--) {
+    for (int err = 0; err >= BGMQ_ECORRUPT; err--) {
         ck_assert_ptr_nonnull(bgmq_strerror(err));
         ck_assert_str_ne(bgmq_strerror(err), "");
         ck_assert_int_eq(strncmp(bgmq_errname(err), "BGMQ_", 5), 0);
@@ -31,7 +31,7 @@ END_TEST
 START_TEST(test_unknown_codes_have_a_text_too)
 {
     ck_assert_str_eq(bgmq_errname(1), "BGMQ_E?");
-    ck_assert_str_eq(bgmq_errname(BGMQ_EHTTP - 1), "BGMQ_E?");
+    ck_assert_str_eq(bgmq_errname(BGMQ_ECORRUPT - 1), "BGMQ_E?");
     ck_assert_ptr_nonnull(bgmq_strerror(1000));
     ck_assert_ptr_nonnull(bgmq_strerror(-1000));
 }

@@ -152,6 +152,38 @@ static void lifecycle(const struct args *a)
     bench_result("commits", (double)counters.commits);
 }
 
+/* One handler that saves its cursor for each of N items, while the journal writes. */
+static int save_cursors(struct bgmq_job *job, void *ctx)
+{
+    uint64_t n = *(const uint64_t *)ctx;
+    char cursor[BODY] = "";
+    int64_t begin = bench_now();
+    for (uint64_t i = 0; i < n; i++) {
+        memcpy(cursor, &i, sizeof(i));
+        int err = bgmq_job_save_cursor(job, cursor, sizeof(cursor), BGMQ_BEHIND);
+        bench_check(err == 0, bgmq_errname(err));
+    }
+    bench_result_rate(n, begin);
+    bench_tally(0);
+    return BGMQ_DONE;
+}
+
+static void cursor(const struct args *a)
+{
+    uint64_t n = (uint64_t)bench_number(a, "n");
+    struct bgmq_options options = {.database = bench_text(a, "db")};
+    int err = bgmq_open(&mq, &options, NULL);
+    if (!err)
+        err = bgmq_register(mq, "bench", save_cursors, &n, NULL);
+    if (!err)
+        err = bgmq_start(mq);
+    bench_check(err == 0, bgmq_errname(err));
+    char body[BODY] = "";
+    publish(body);
+    bench_tally_wait(1);
+    bench_check(bgmq_flush(mq) == 0, "bgmq_flush");
+}
+
 /* Seconds of user and system time of this process, as /proc/self/stat has them. */
 static double cpu_seconds(void)
 {
@@ -219,7 +251,7 @@ int main(int argc, char **argv)
         void (*run)(const struct args *a);
     } scenarios[] = {
         {"dispatch", dispatch},   {"wake", wake}, {"memory", memory},
-        {"lifecycle", lifecycle}, {"idle", idle},
+        {"lifecycle", lifecycle}, {"idle", idle}, {"cursor", cursor},
     };
     struct args a = {.argc = argc, .argv = argv};
     for (size_t i = 0; argc > 1 && i < sizeof(scenarios) / sizeof(*scenarios); i++) {

@@ -1,7 +1,7 @@
 /* oracle.c - judges a history: was anything lost, invented, mangled, run early or run again
  * without a reason?  Called by the crash tests after the last process has drained the database;
  * it knows nothing of the library. */
-#include "oracle.h"
+#include "oracle_impl.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* A message that starts so long after it has expired was forgotten, not overtaken. */
+enum { STALE_MS = 5000 };
 
 void history_write(int fd, const char *format, ...)
 {
@@ -22,91 +25,34 @@ void history_write(int fd, const char *format, ...)
         abort();
 }
 
-struct entry {
-    char key[KEY_SIZE];
-    uint64_t id; /* 0: not known yet */
-    int64_t not_before_ms;
-    long starts, dones;
-    int attempted, acked, refused, dead;
-    /* of the process that runs now */
-    long round, starts_of_round, fails_of_round;
-    /* of the last start: what it was, and whether its handler came to an end */
-    unsigned last_attempt;
-    int open;
-};
-
-/* Keys, by their hash, and ids lead to an entry: open addressing, doubled when half full. */
-struct node {
-    uint64_t number;
-    struct entry *e; /* NULL: free */
-};
-
-struct table {
-    struct node *nodes;
-    size_t cap, len;
-};
-
-struct oracle {
-    struct table keys, ids;
-    struct verdict *v;
-    long round;
-};
-
-static uint64_t hash_text(const char *text)
-{
-    uint64_t h = 1469598103934665603u;
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 1099511628211u;
-    return h;
-}
-
-/* The node of NUMBER and KEY (NULL: whatever it is), or the free one where it would be. */
-static struct node *seek(const struct table *t, uint64_t number, const char *key)
-{
-    size_t at = (size_t)((number * 11400714819323198485u) >> 20);
-    for (;; at++) {
-        struct node *n = &t->nodes[at & (t->cap - 1)];
-        if (!n->e || (n->number == number && (!key || !strcmp(n->e->key, key))))
-            return n;
-    }
-}
-
-static void put(struct table *t, uint64_t number, struct entry *e)
-{
-    if (2 * (t->len + 1) > t->cap) {
-        struct table old = *t;
-        t->cap = old.cap ? 2 * old.cap : 1024;
-        t->nodes = calloc(t->cap, sizeof(*t->nodes));
-        for (size_t i = 0; i < old.cap; i++)
-            if (old.nodes[i].e)
-                *seek(t, old.nodes[i].number, old.nodes[i].e->key) = old.nodes[i];
-        free(old.nodes);
-    }
-    *seek(t, number, e->key) = (struct node){.number = number, .e = e};
-    t->len++;
-}
-
-static struct entry *find_key(struct oracle *o, const char *key)
-{
-    return o->keys.cap ? seek(&o->keys, hash_text(key), key)->e : NULL;
-}
-
-static struct entry *find_id(struct oracle *o, uint64_t id)
-{
-    return o->ids.cap ? seek(&o->ids, id, NULL)->e : NULL;
-}
-
 static int is_response(const struct entry *e)
 {
     return !strncmp(e->key, "R-", 2);
 }
 
-static void blame(struct oracle *o, long *count, const char *what, const char *key)
+/* A message that a message publishes in the transaction in which it ends. */
+static int is_follower(const struct entry *e)
+{
+    return !strncmp(e->key, "n-", 2);
+}
+
+/* It ends in a transaction of the application, with one effect. */
+static int has_effect(const struct entry *e)
+{
+    return e->key[0] == 't' || is_follower(e);
+}
+
+void oracle_blame(struct oracle *o, long *count, const char *what, const char *key)
 {
     if (!o->v->first[0])
         snprintf(o->v->first, sizeof(o->v->first), "%s: %s, in round %ld", what, key,
                  o->round);
     ++*count;
+}
+
+static struct entry *find_key(const struct oracle *o, const char *key)
+{
+    return table_find(&o->keys, table_hash(key), key);
 }
 
 /* The entry of KEY; one that nobody announced is a phantom. */
@@ -116,94 +62,261 @@ static struct entry *entry_of(struct oracle *o, const char *key, int announced)
     if (e)
         return e;
     e = calloc(1, sizeof(*e));
+    if (!e)
+        abort();
     snprintf(e->key, sizeof(e->key), "%s", key);
-    put(&o->keys, hash_text(key), e);
+    table_put(&o->keys, table_hash(key), e);
     if (!announced)
-        blame(o, &o->v->phantom, "handled, never published", key);
+        oracle_blame(o, &o->v->phantom, "handled, never published", key);
     return e;
 }
 
-/* E has ID: the same each time, and nobody else's.  A response may be published more than once,
- * each time with an id of its own. */
+/* E has ID: the same each time, and nobody else's.  A response, and what is published by an
+ * attempt that is rolled back, may be published more than once, each time with an id of its
+ * own. */
 static void know_id(struct oracle *o, struct entry *e, uint64_t id)
 {
-    struct entry *owner = find_id(o, id);
+    struct entry *owner = table_find(&o->ids, id, NULL);
     if (owner && owner != e)
-        blame(o, &o->v->reused_ids, "id of another", e->key);
+        oracle_blame(o, &o->v->reused_ids, "id of another", e->key);
     if (e->id && e->id != id && !is_response(e))
-        blame(o, &o->v->mangled, "another id than before", e->key);
+        oracle_blame(o, &o->v->mangled, "another id than before", e->key);
     if (owner)
         return;
     e->id = id;
-    put(&o->ids, id, e);
+    table_put(&o->ids, id, e);
+}
+
+/* ---- starts and ends ------------------------------------------------------------ */
+
+/* The number of an attempt grows from start to start of one life, except where the message was
+ * given back.  Of attempts whose end was not committed when the process died the library keeps
+ * the last of each thread only: they are counted apart. */
+static void judge_attempt(struct oracle *o, struct entry *e, unsigned attempt)
+{
+    if (is_response(e) || !e->starts || e->life != o->lives)
+        return;
+    int grows = attempt > e->last_attempt;
+    if (e->last == 'H' && attempt == e->last_attempt)
+        grows = 1;
+    if (grows)
+        return;
+    if (e->open || e->round == o->round)
+        oracle_blame(o, &o->v->uncounted, "an attempt was not counted", e->key);
+    else
+        o->v->forgotten++;
 }
 
 /* In one process a message runs once, and once more for each time it failed. */
 static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int64_t ms)
 {
     o->v->started++;
-    if (ms < e->not_before_ms)
-        blame(o, &o->v->early, "before its time", e->key);
+    if (ms < e->not_before_ms || (e->held_round == o->round && ms < e->held_ms))
+        oracle_blame(o, &o->v->early, "before its time", e->key);
+    if (e->expires_ms && !e->starts && ms > e->expires_ms + STALE_MS)
+        oracle_blame(o, &o->v->stale, "after it had expired", e->key);
+    if (e->gone || e->committed)
+        oracle_blame(o, &o->v->phantom, "handled, though it was there no more", e->key);
+    judge_attempt(o, e, attempt);
     if (e->round != o->round) {
         e->round = o->round;
         e->starts_of_round = e->fails_of_round = 0;
-        if (e->open && attempt <= e->last_attempt && !is_response(e))
-            blame(o, &o->v->uncounted, "the attempt that died was not counted", e->key);
+        e->deaths += e->open;
     }
     if (!is_response(e) && e->starts_of_round > e->fails_of_round)
-        blame(o, &o->v->repeated, "ran again without a reason", e->key);
+        oracle_blame(o, &o->v->repeated, "ran again without a reason", e->key);
     e->starts_of_round++;
     e->starts++;
     e->open = 1;
+    e->last = 'S';
+    e->failed = 0;
     e->last_attempt = attempt;
+    e->life = o->lives;
+    if (e->keyed)
+        oracle_unique_run(o, e);
 }
 
-static void judge_line(struct oracle *o, const char *line)
+static void judge_failure(struct oracle *o, struct entry *e, char letter, int64_t ms)
 {
-    char key[KEY_SIZE], rest[64];
+    if (letter == 'H') {
+        e->held_round = o->round;
+        e->held_ms = ms;
+    }
+    e->open = 0;
+    e->last = letter;
+    e->failed = letter == 'K';
+    e->fails_of_round++;
+    o->v->given_back += letter == 'H';
+}
+
+static void judge_done(struct oracle *o, struct entry *e)
+{
+    e->open = 0;
+    e->last = 'D';
+    o->v->done += e->dones == 0;
+    o->v->twice += e->dones == 1 && !is_response(e);
+    e->dones++;
+}
+
+static void judge_death(struct oracle *o, struct entry *e, const char *code)
+{
+    int right = 1;
+    if (!strcmp(code, "expired"))
+        right = e->expires_ms != 0;
+    else if (!strcmp(code, "cancelled"))
+        right = e->may_cancel;
+    else if (!strcmp(code, "crash"))
+        right = e->deaths + e->open > 0;
+    else if (code[0])
+        right = e->starts > 0;
+    if (!right)
+        oracle_blame(o, &o->v->wrongly_dead, code, e->key);
+    o->v->expired += !strcmp(code, "expired");
+    o->v->cancelled += !strcmp(code, "cancelled");
+    o->v->crashed += !strcmp(code, "crash");
+    o->v->dead += !e->dead;
+    e->dead = 1;
+}
+
+/* A walk goes on where its cursor says: not before what is on disk, not after what was begun. */
+static void judge_walk(struct oracle *o, struct entry *e, char letter, long item)
+{
+    if (letter == 'I') {
+        o->v->walks++;
+        if (item < e->saved)
+            oracle_blame(o, &o->v->cursors, "its cursor was lost", e->key);
+        if (item > e->begun)
+            oracle_blame(o, &o->v->cursors, "goes on after what was begun", e->key);
+    } else if (letter == 'J') {
+        e->begun = item + 1 > e->begun ? item + 1 : e->begun;
+    } else {
+        e->saved = item > e->saved ? item : e->saved;
+    }
+}
+
+/* ---- lines ---------------------------------------------------------------------- */
+
+static void judge_publish(struct oracle *o, const char *line)
+{
+    char key[KEY_SIZE], rest[64], scope[16];
     uint64_t id = 0;
-    unsigned attempt = 0;
-    int64_t ms = 0;
+    int64_t ms = 0, now = 0;
+    int replaces = 0;
     struct entry *e;
-    if (sscanf(line, "O %ld %63s", &o->round, rest) == 2) {
-        o->v->rounds++;
-    } else if (sscanf(line, "T %31s %63s %" SCNd64, key, rest, &ms) == 3) {
+    if (sscanf(line, "T %31s %63s %" SCNd64, key, rest, &ms) == 3) {
         e = entry_of(o, key, 1);
         if (!e->attempted++)
             o->v->attempted++;
         e->not_before_ms = ms;
-    } else if (sscanf(line, "A %31s %" SCNu64, key, &id) == 2) {
+    } else if (sscanf(line, "Y %31s %" SCNd64, key, &ms) == 2) {
+        entry_of(o, key, 0)->expires_ms = ms;
+    } else if (sscanf(line, "Q %31s %63s %15s %" SCNd64 " %" SCNd64 " %d", key, rest,
+                      scope, &ms, &now, &replaces) == 6) {
+        e = entry_of(o, key, 0);
+        e->scope = scope[0];
+        e->period_ms = ms;
+        e->tried_ms = now;
+        e->replaces = replaces;
+        oracle_unique_try(o, e, rest);
+    } else if (sscanf(line, "A %31s %" SCNu64 " %" SCNd64, key, &id, &ms) >= 2) {
         e = entry_of(o, key, 0);
         know_id(o, e, id);
         e->acked = 1;
         o->v->acked++;
+        if (e->keyed)
+            oracle_unique_accept(o, e, ms);
+    } else if (sscanf(line, "P %31s %" SCNu64, key, &id) == 2) {
+        e = entry_of(o, key, 0);
+        know_id(o, e, id);
+        e->accepted_round = o->round;
     } else if (sscanf(line, "E %31s %63s", key, rest) == 2) {
         entry_of(o, key, 0)->refused = strcmp(rest, "BGMQ_EUNCERTAIN") != 0;
         if (!o->v->failed_publishes++)
             snprintf(o->v->refusal, sizeof(o->v->refusal), "%s: %s, in round %ld", key,
                      rest, o->round);
-    } else if (sscanf(line, "S %31s %" SCNu64 " %u %" SCNd64, key, &id, &attempt, &ms) ==
-               4) {
+    } else if (sscanf(line, "N %31s", key) == 1) {
+        entry_of(o, key, 0)->never = 1;
+    } else if (sscanf(line, "R %31s %" SCNu64, key, &id) == 2) {
+        e = table_find(&o->ids, id, NULL);
+        if (e)
+            e->gone = 1;
+        o->v->replaced++;
+    }
+}
+
+static void judge_run(struct oracle *o, const char *line)
+{
+    char key[KEY_SIZE];
+    uint64_t id = 0;
+    unsigned attempt = 0;
+    int64_t ms = 0;
+    long item = 0;
+    struct entry *e;
+    if (sscanf(line, "S %31s %" SCNu64 " %u %" SCNd64, key, &id, &attempt, &ms) == 4) {
         e = entry_of(o, key, 0);
         know_id(o, e, id);
         judge_start(o, e, attempt, ms);
-    } else if (sscanf(line, "F %31s", key) == 1) {
-        e = entry_of(o, key, 0);
-        e->open = 0;
-        e->fails_of_round++;
+    } else if (strchr("FHK", line[0]) &&
+               sscanf(line + 1, "%31s %*u %" SCNd64, key, &ms) >= 1) {
+        judge_failure(o, entry_of(o, key, 0), line[0], ms);
     } else if (sscanf(line, "D %31s", key) == 1) {
+        judge_done(o, entry_of(o, key, 0));
+    } else if (sscanf(line, "Z %31s", key) == 1) {
         e = entry_of(o, key, 0);
-        e->open = 0;
-        o->v->done += e->dones == 0;
-        o->v->twice += e->dones == 1 && !is_response(e);
-        e->dones++;
-    } else if (sscanf(line, "X %31s", key) == 1) {
-        e = entry_of(o, key, 0);
-        e->dead = 1;
-        o->v->dead++;
+        judge_done(o, e);
+        e->committed = 1;
+    } else if (strchr("IJL", line[0]) && sscanf(line + 1, "%31s %ld", key, &item) == 2) {
+        judge_walk(o, entry_of(o, key, 0), line[0], item);
     } else if (sscanf(line, "B %31s", key) == 1) {
-        blame(o, &o->v->mangled, "another body than published", key);
+        oracle_blame(o, &o->v->mangled, "another body than published", key);
     }
+}
+
+static void judge_operator(struct oracle *o, const char *line)
+{
+    char key[KEY_SIZE];
+    int64_t ms = 0;
+    if (sscanf(line, "V %31s", key) == 1) {
+        entry_of(o, key, 0)->may_vanish = 1;
+    } else if (sscanf(line, "U %31s", key) == 1) {
+        entry_of(o, key, 0)->gone = 1;
+        o->v->deleted++;
+    } else if (sscanf(line, "C %31s", key) == 1) {
+        entry_of(o, key, 0)->may_cancel = 1;
+    } else if (sscanf(line, "M %31s %" SCNd64, key, &ms) == 2) {
+        entry_of(o, key, 0)->not_before_ms = ms;
+    } else if (line[0] == 'W') {
+        o->lives++;
+    }
+}
+
+static void judge_line(struct oracle *o, const char *line)
+{
+    char key[KEY_SIZE], code[64] = "";
+    long round = 0;
+    if (sscanf(line, "O %ld", &round) == 1) {
+        o->round = round;
+        o->v->rounds++;
+    } else if (sscanf(line, "X %31s %*u %63s", key, code) >= 1) {
+        judge_death(o, entry_of(o, key, 0), strcmp(code, ".") ? code : "");
+    } else if (sscanf(line, "G %31s", key) == 1) {
+        entry_of(o, key, 0)->effects++;
+    } else if (sscanf(line, "c %31s", key) == 1) {
+        entry_of(o, key, 0)->booked++;
+    } else if (strchr("TYQAPENR", line[0])) {
+        judge_publish(o, line);
+    } else if (strchr("SFHKDZIJLB", line[0])) {
+        judge_run(o, line);
+    } else {
+        judge_operator(o, line);
+    }
+}
+
+/* ---- the end -------------------------------------------------------------------- */
+
+static int was_seen(const struct entry *e)
+{
+    return e && (e->dones || e->dead || e->effects);
 }
 
 /* KEY belongs to a batch, "b3.1.17.2": was its first member, "b3.1.17.0", ever seen? */
@@ -226,30 +339,72 @@ static int response_missing(struct oracle *o, const struct entry *e)
         return 0;
     char key[KEY_SIZE + 2];
     snprintf(key, sizeof(key), "R-%s", e->key);
-    struct entry *response = find_key(o, key);
-    return !response || !(response->dones || response->dead);
+    return !was_seen(find_key(o, key));
+}
+
+/* What ended in a transaction has exactly one effect, and its follower is there; what died has
+ * neither. */
+static void judge_effects(struct oracle *o, const struct entry *e)
+{
+    if (!has_effect(e))
+        return;
+    long want = !e->dead && (e->acked || e->booked || e->starts || e->effects);
+    if (e->acked || e->booked || e->starts ? e->effects != want : e->effects > 1)
+        oracle_blame(o, &o->v->effects,
+                     e->effects > want ? "an effect too many" : "its effect is missing",
+                     e->key);
+    if (e->committed && !e->effects)
+        oracle_blame(o, &o->v->effects, "committed, yet without effect", e->key);
+    if (is_follower(e))
+        return;
+    char key[KEY_SIZE + 2];
+    snprintf(key, sizeof(key), "n-%s", e->key);
+    if (was_seen(find_key(o, key)) != (e->effects > 0))
+        oracle_blame(o, &o->v->orphans, "what it published does not go with its end",
+                     e->key);
+}
+
+/* It and a row of the application are published in one transaction. */
+static int is_booked(const struct entry *e)
+{
+    return strchr("txg", e->key[0]) != NULL;
 }
 
 static void judge_end(struct oracle *o, const struct entry *e)
 {
-    int seen = e->dones || e->dead;
-    if (e->acked && !seen)
-        blame(o, &o->v->lost, "lost", e->key);
+    int excused = e->gone || e->may_vanish || oracle_unique_may_be_replaced(o, e);
+    if (is_booked(e) && was_seen(e) && e->booked != 1)
+        oracle_blame(o, &o->v->phantom, "there, though its transaction is not", e->key);
+    if ((e->acked || e->booked) && !was_seen(e) && !excused)
+        oracle_blame(o, &o->v->lost, "lost", e->key);
     if (e->starts && !e->attempted)
-        blame(o, &o->v->phantom, "handled, never published", e->key);
-    if (e->refused && e->starts)
-        blame(o, &o->v->phantom, "handled, though its publish failed", e->key);
+        oracle_blame(o, &o->v->phantom, "handled, never published", e->key);
+    if ((e->refused || e->never) && (e->starts || e->dead || e->effects))
+        oracle_blame(o, &o->v->phantom, "there, though its publish failed", e->key);
     struct entry *first = first_of_batch(o, e);
-    if (first && seen != (first->dones || first->dead))
-        blame(o, &o->v->torn_batches, "half a batch", e->key);
+    if (first && was_seen(e) != was_seen(first))
+        oracle_blame(o, &o->v->torn_batches, "half a batch", e->key);
     if (response_missing(o, e))
-        blame(o, &o->v->orphans, "its response is missing", e->key);
+        oracle_blame(o, &o->v->orphans, "its response is missing", e->key);
+    judge_effects(o, e);
 }
 
 static int whole(const char *line)
 {
     size_t len = strlen(line);
     return len > 3 && !strcmp(line + len - 3, " .\n");
+}
+
+static int guilty(struct verdict *v)
+{
+    snprintf(v->text, sizeof(v->text),
+             "lost %ld, phantom %ld, early %ld, stale %ld, mangled %ld, reused ids %ld, "
+             "torn batches %ld, repeated %ld, uncounted %ld, orphans %ld, effects %ld, "
+             "two with one key %ld, cursors %ld, wrongly dead %ld; first: %s",
+             v->lost, v->phantom, v->early, v->stale, v->mangled, v->reused_ids,
+             v->torn_batches, v->repeated, v->uncounted, v->orphans, v->effects,
+             v->two_keys, v->cursors, v->wrongly_dead, v->first);
+    return v->first[0] != '\0';
 }
 
 int oracle_judge(const char *path, struct verdict *ret)
@@ -269,8 +424,10 @@ int oracle_judge(const char *path, struct verdict *ret)
             judge_end(&o, o.keys.nodes[i].e);
     for (size_t i = 0; i < o.keys.cap; i++)
         free(o.keys.nodes[i].e);
+    for (size_t i = 0; i < o.uniques.cap; i++)
+        free(o.uniques.nodes[i].e);
     free(o.keys.nodes);
     free(o.ids.nodes);
-    return ret->lost || ret->phantom || ret->early || ret->mangled || ret->reused_ids ||
-           ret->torn_batches || ret->repeated || ret->uncounted || ret->orphans;
+    free(o.uniques.nodes);
+    return guilty(ret);
 }

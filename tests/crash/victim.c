@@ -3,7 +3,8 @@
  * threads but the first two belong to the library. */
 #include "victim.h"
 
-#include "oracle.h"
+#include "cargo.h"
+#include "loop.h"
 
 #include <bgmq.h>
 #include <fcntl.h>
@@ -15,10 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { MAX_BODY = 3000, PUBLISHES = 400, BATCH = 3 };
+enum { PUBLISHES = 400, BATCH = 3 };
 
 struct victim {
     struct bgmq *mq;
@@ -36,53 +36,13 @@ struct publisher {
     long n;
 };
 
-static int64_t wall_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
-/* The body of KEY: the key, a bar, and bytes that follow from the key.  Returns its length. */
-static size_t make_body(const char *key, char *body)
-{
-    uint64_t state = 1;
-    for (const char *p = key; *p; p++)
-        state = state * 1099511628211u + (unsigned char)*p;
-    size_t len = (size_t)snprintf(body, KEY_SIZE + 1, "%s|", key);
-    size_t more = next_random(&state) % 4 ? 50 : next_random(&state) % (MAX_BODY - 100);
-    for (size_t i = 0; i < more; i++)
-        body[len++] = (char)next_random(&state);
-    return len;
-}
-
 /* ---- handling ------------------------------------------------------------------- */
-
-/* Writes to KEY what the body says it is; false when it is not what was published. */
-static int read_body(struct bgmq_job *job, char key[KEY_SIZE])
-{
-    size_t len = 0;
-    const char *body = bgmq_job_body(job, &len);
-    const char *bar = len ? memchr(body, '|', len < KEY_SIZE ? len : KEY_SIZE) : NULL;
-    snprintf(key, KEY_SIZE, "%.*s", bar ? (int)(bar - body) : 0, body);
-    char want[MAX_BODY];
-    size_t want_len = make_body(key, want);
-    return bar && len == want_len && !memcmp(body, want, len);
-}
 
 static void respond(struct victim *v, struct bgmq_job *job, const char *key)
 {
-    char response[KEY_SIZE + 2], body[MAX_BODY];
+    char response[KEY_SIZE + 2], body[CARGO_MAX];
     snprintf(response, sizeof(response), "R-%s", key);
-    size_t len = make_body(response, body);
+    size_t len = cargo_make(response, body);
     history_write(v->history, "T %s response 0", response);
     if (bgmq_job_respond(job, "Plain", body, len))
         abort();
@@ -94,7 +54,9 @@ static int handle(struct bgmq_job *job, void *ctx)
     struct victim *v = ctx;
     char key[KEY_SIZE];
     uint64_t id = bgmq_job_id(job);
-    int good = read_body(job, key);
+    size_t len = 0;
+    const char *body = bgmq_job_body(job, &len);
+    int good = cargo_read(body, len, key);
     history_write(v->history, "S %s %" PRIu64 " %u %" PRId64, key, id,
                   bgmq_job_attempt(job), wall_ms());
     if (!good)
@@ -130,7 +92,7 @@ static void tell(struct publisher *p, const char *key, int err, uint64_t id)
 
 static void publish_batch(struct publisher *p)
 {
-    char keys[BATCH][KEY_SIZE], bodies[BATCH][MAX_BODY];
+    char keys[BATCH][KEY_SIZE], bodies[BATCH][CARGO_MAX];
     struct bgmq_item items[BATCH];
     struct bgmq_receipt receipts[BATCH];
     struct bgmq_message_options options = {.durability = level_of(p)};
@@ -138,7 +100,7 @@ static void publish_batch(struct publisher *p)
         snprintf(keys[i], KEY_SIZE, "b%ld.%d.%ld.%d", p->v->round, p->number, p->n, i);
         items[i] = (struct bgmq_item){.type = "Plain",
                                       .body = bodies[i],
-                                      .len = make_body(keys[i], bodies[i]),
+                                      .len = cargo_make(keys[i], bodies[i]),
                                       .options = &options};
         history_write(p->v->history, "T %s batch 0", keys[i]);
     }
@@ -153,10 +115,10 @@ static void publish_one(struct publisher *p)
     static const char letters[] = "pfc";
     uint64_t random = next_random(&p->random);
     int type = (int)(random % 3);
-    char key[KEY_SIZE], body[MAX_BODY];
+    char key[KEY_SIZE], body[CARGO_MAX];
     snprintf(key, sizeof(key), "r%ld.%d.%c%ld", p->v->round, p->number, letters[type],
              p->n);
-    size_t len = make_body(key, body);
+    size_t len = cargo_make(key, body);
     struct bgmq_message_options options = {.durability = level_of(p)};
     if (random >> 8 & 1)
         options.priority = 1 + (int)((random >> 16) % 9);
@@ -203,7 +165,7 @@ static int work(struct victim *v)
 {
     struct publisher publishers[2];
     pthread_t threads[2];
-    if (bgmq_start(v->mq) || write(VICTIM_READY_FD, "!", 1) != 1)
+    if (bgmq_start(v->mq) || write(LOOP_READY_FD, "!", 1) != 1)
         return 11;
     for (int i = 0; i < 2; i++) {
         publishers[i] =
@@ -249,7 +211,7 @@ static int64_t left(struct bgmq *mq)
 /* Ends when nothing is left; the parent's patience is the bound. */
 static int drain(struct victim *v)
 {
-    if (bgmq_start(v->mq) || write(VICTIM_READY_FD, "!", 1) != 1)
+    if (bgmq_start(v->mq) || write(LOOP_READY_FD, "!", 1) != 1)
         return 11;
     int64_t n;
     while ((n = left(v->mq)) > 0 || bgmq_flush(v->mq) || (n = left(v->mq)) > 0)

@@ -10,7 +10,4 @@ int victim_main(int argc, char **argv);
 #define VICTIM_WORK  "work"  /* publish and handle until killed */
 #define VICTIM_DRAIN "drain" /* handle what is left, tell the dead, close, end */
 
-/* File descriptor on which the victim says "!" when it is about to begin. */
-enum { VICTIM_READY_FD = 3 };
-
 #endif

@@ -1,0 +1,375 @@
+/* guest.c - publishing into a database that another process owns (see bgmq_sqlite.h).
+ *
+ * On the caller's thread, one at a time.  A guest writes to bgmq_inbox and to nothing else; the owner
+ * takes over from there, and decides on everything but the form.  It must never check-point, never
+ * make a file, and never open the database but through SQLite (store_open.c says why). */
+#include <bgmq_sqlite.h>
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "err.h"
+#include "handle.h"
+#include "store_open.h"
+
+enum { WAIT_MS = 5000, BODY_MAX = 64 << 20 };
+
+struct bgmq_guest {
+    struct bgmq_guest *next; /* protected by mutex */
+    /* set once, then read only */
+    unsigned generation; /* of fork */
+    /* used by the caller's thread only */
+    struct sqlite_store visit;
+    sqlite3_stmt *insert;
+    struct flight_bell *bell; /* NULL: no owner has made one yet */
+    bool synced;              /* commits are */
+    bool failed; /* a sync failed: the next one may succeed without the data */
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct bgmq_guest *guests; /* protected by mutex: all of this process */
+
+/* ---- open and close ---------------------------------------------------------------- */
+
+/* True when DATABASE was open when this process was forked. */
+static bool is_inherited(const char *database, unsigned generation)
+{
+    struct stat st;
+    bool yes = bgmqi_owner_inherited(database);
+    if (stat(database, &st) != 0)
+        return yes;
+    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    for (const struct bgmq_guest *g = guests; g && !yes; g = g->next)
+        yes = g->generation != generation && g->visit.file.device == st.st_dev &&
+              g->visit.file.inode == st.st_ino;
+    PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    return yes;
+}
+
+static void fini(struct bgmq_guest *g)
+{
+    sqlite3_finalize(g->insert);
+    bgmqi_store_open_leave(&g->visit);
+    bgmqi_flight_leave(g->bell);
+    free(g);
+}
+
+static int open_guest(struct bgmq_guest *g, const char *database,
+                      struct bgmq_error *error)
+{
+    static const char insert[] =
+        "INSERT INTO main.bgmq_inbox(type, body, priority, run_at, expires, unique_key,"
+        " unique_scope, unique_period, reply_to, reply_id, tag, traceparent, meta, "
+        "channel,"
+        " max_attempts, timeout, created)"
+        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, "
+        "?17)";
+    int err = bgmqi_store_open_visit(&g->visit, database, error);
+    if (err)
+        return err;
+    if (sqlite3_db_readonly(g->visit.w, "main") == 1)
+        return bgmqi_err_set(error, BGMQ_EREADONLY, "%s: can only be read",
+                             g->visit.path);
+    int rc = sqlite3_prepare_v3(g->visit.w, insert, -1, SQLITE_PREPARE_PERSISTENT,
+                                &g->insert, NULL);
+    if (rc != SQLITE_OK)
+        return bgmqi_err_set(error, rc == SQLITE_NOMEM ? BGMQ_ENOMEM : BGMQ_ESCHEMA,
+                             "%s: %s", g->visit.path, sqlite3_errmsg(g->visit.w));
+    g->synced = true; /* as the connection was set up */
+    g->bell = bgmqi_flight_visit(g->visit.path);
+    return 0;
+}
+
+int bgmq_guest_open(struct bgmq_guest **ret, const char *database,
+                    struct bgmq_error *error)
+{
+    if (error)
+        error->text[0] = '\0';
+    if (!ret || !database)
+        return BGMQ_EINVAL;
+    unsigned generation = bgmqi_handle_generation();
+    if (is_inherited(database, generation))
+        return bgmqi_err_set(error, BGMQ_EFORKED,
+                             "%s: was open when this process was forked: fork before it"
+                             " is opened, or exec",
+                             database);
+    struct bgmq_guest *g = calloc(1, sizeof(*g));
+    if (!g)
+        return bgmqi_err_set(error, BGMQ_ENOMEM, "out of memory");
+    g->generation = generation;
+    int err = open_guest(g, database, error);
+    if (err) {
+        fini(g);
+        return err;
+    }
+    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    g->next = guests;
+    guests = g;
+    PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    *ret = g;
+    return 0;
+}
+
+void bgmq_guest_close(struct bgmq_guest *g)
+{
+    if (!g || g->generation != bgmqi_handle_generation())
+        return; /* a child of fork: locks and files are its parent's */
+    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    struct bgmq_guest **p = &guests;
+    while (*p != g)
+        p = &(*p)->next;
+    *p = g->next;
+    PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    fini(g);
+}
+
+static int enter(const struct bgmq_guest *g)
+{
+    if (!g)
+        return BGMQ_EINVAL;
+    if (g->generation != bgmqi_handle_generation())
+        return BGMQ_EFORKED;
+    return g->failed ? BGMQ_ESTORE : 0;
+}
+
+/* ---- publish ----------------------------------------------------------------------- */
+
+static int error_of(int rc)
+{
+    switch (rc & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_DONE:
+        return 0;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return BGMQ_EBUSY;
+    case SQLITE_FULL:
+        return BGMQ_EFULL;
+    case SQLITE_NOMEM:
+        return BGMQ_ENOMEM;
+    case SQLITE_CONSTRAINT:
+        return BGMQ_EINVAL; /* the table's own checks */
+    case SQLITE_TOOBIG:
+        return BGMQ_ETOOBIG;
+    case SQLITE_READONLY:
+        return BGMQ_EREADONLY;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return BGMQ_ECORRUPT;
+    default:
+        return BGMQ_ESTORE;
+    }
+}
+
+/* META as the text of a JSON object, to free(); NULL: out of memory. */
+static char *meta_text(const char *const *meta)
+{
+    json_t *object = json_object();
+    bool ok = object != NULL;
+    for (size_t i = 0; ok && meta[i]; i += 2)
+        ok = json_object_set_new(object, meta[i], json_string(meta[i + 1])) == 0;
+    char *text = ok ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    return text;
+}
+
+/* What the owner would refuse for its form is refused here. */
+static int check(const char *type, const void *body, size_t len,
+                 const struct bgmq_message_options *o, int64_t now_ms,
+                 int64_t *ret_due_ms)
+{
+    if (!body || !bgmqi_registry_valid(type) ||
+        (o->channel && !bgmqi_registry_valid(o->channel)))
+        return BGMQ_EINVAL;
+    if (len > BODY_MAX)
+        return BGMQ_ETOOBIG;
+    /* Only the owner could tell a guest what became of the other message. */
+    if (o->on_conflict != BGMQ_CONFLICT_KEEP || o->no_outq || o->unique < 0 ||
+        o->unique > BGMQ_UNIQUE_PERIOD || o->expire_ms < 0 || o->expire_at_ms < 0 ||
+        (o->expire_ms && o->expire_at_ms) || o->expire_ms > INT64_MAX / 2 ||
+        (o->unique == BGMQ_UNIQUE_PERIOD && (!o->unique_key || o->unique_period_ms <= 0)))
+        return BGMQ_EINVAL;
+    int err = bgmqi_options_message(o, now_ms, ret_due_ms);
+    struct message_ext *ext = NULL;
+    if (!err)
+        err = bgmqi_message_ext_new(o, NULL, NULL, 0, &ext);
+    bgmqi_message_ext_free(ext);
+    return err;
+}
+
+static void bind_text(sqlite3_stmt *q, int at, const char *text)
+{
+    sqlite3_bind_text(q, at, text, -1, SQLITE_STATIC); /* NULL binds NULL */
+}
+
+/* 0 is NULL in the table. */
+static void bind_number(sqlite3_stmt *q, int at, int64_t number)
+{
+    if (number)
+        sqlite3_bind_int64(q, at, number);
+    else
+        sqlite3_bind_null(q, at);
+}
+
+static void bind(sqlite3_stmt *q, const char *type, const void *body, size_t len,
+                 const struct bgmq_message_options *o, int64_t now_ms, int64_t due_ms)
+{
+    bind_text(q, 1, type);
+    sqlite3_bind_blob64(q, 2, body, len, SQLITE_STATIC);
+    sqlite3_bind_int(q, 3, o->priority);
+    bind_number(q, 4, due_ms);
+    bind_number(q, 5, o->expire_ms ? now_ms + o->expire_ms : o->expire_at_ms);
+    bind_text(q, 6, o->unique_key);
+    sqlite3_bind_int(q, 7, o->unique);
+    bind_number(q, 8, o->unique == BGMQ_UNIQUE_PERIOD ? o->unique_period_ms : 0);
+    bind_text(q, 9, o->reply_to);
+    bind_number(q, 10, (int64_t)o->reply_id);
+    bind_text(q, 11, o->tag);
+    bind_text(q, 12, o->traceparent);
+    bind_text(q, 14, o->channel);
+    sqlite3_bind_int64(q, 15, o->max_attempts);
+    bind_number(q, 16, o->timeout_ms);
+    sqlite3_bind_int64(q, 17, now_ms);
+}
+
+/* Sets whether commits are synced. */
+static int set_sync(struct bgmq_guest *g, bool synced)
+{
+    if (g->synced == synced)
+        return SQLITE_OK;
+    int rc = sqlite3_exec(g->visit.w,
+                          synced ? "PRAGMA main.synchronous = FULL"
+                                 : "PRAGMA main.synchronous = NORMAL",
+                          NULL, NULL, NULL);
+    if (rc == SQLITE_OK)
+        g->synced = synced;
+    return rc;
+}
+
+/* One transaction with the one row.  *RET_ID gets its id. */
+static int write_row(struct bgmq_guest *g, uint64_t *ret_id)
+{
+    sqlite3 *db = g->visit.w;
+    int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    if (rc != SQLITE_OK)
+        return error_of(rc);
+    rc = sqlite3_step(g->insert);
+    sqlite3_reset(g->insert);
+    bool inserted = rc == SQLITE_DONE;
+    if (inserted) {
+        *ret_id = (uint64_t)sqlite3_last_insert_rowid(db);
+        rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+    }
+    if (rc == SQLITE_OK)
+        return 0;
+    if (!sqlite3_get_autocommit(db))
+        sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    int err = error_of(rc);
+    if (inserted && err == BGMQ_ESTORE) {
+        g->failed = true; /* as the journal after a failed commit */
+        return BGMQ_EUNCERTAIN;
+    }
+    return err;
+}
+
+/* The owner may have come since. */
+static void ring(struct bgmq_guest *g)
+{
+    if (!g->bell)
+        g->bell = bgmqi_flight_visit(g->visit.path);
+    if (g->bell)
+        bgmqi_flight_ring(g->bell);
+}
+
+int bgmq_guest_publish(struct bgmq_guest *g, const char *type, const void *body,
+                       size_t len, const struct bgmq_message_options *options,
+                       struct bgmq_receipt *receipt)
+{
+    static const struct bgmq_message_options none;
+    const struct bgmq_message_options *o = options ? options : &none;
+    int64_t now_ms = clock_wall_ms(&bgmqi_clock_system), due_ms = 0;
+    int err = enter(g);
+    if (!err)
+        err = check(type, body, len, o, now_ms, &due_ms);
+    if (err)
+        return err;
+    if (!bgmqi_store_open_is_same(&g->visit)) {
+        g->failed = true; /* what is written would be in a file that is gone */
+        return BGMQ_ESTORE;
+    }
+    char *meta = o->meta && o->meta[0] ? meta_text(o->meta) : NULL;
+    if (o->meta && o->meta[0] && !meta)
+        return BGMQ_ENOMEM;
+    bool synced = o->durability == BGMQ_DEFAULT || o->durability == BGMQ_DISK;
+    g->visit.patience_ms = o->wait_ms ? o->wait_ms : WAIT_MS;
+    struct bgmq_receipt r = {.level = synced ? BGMQ_DISK : BGMQ_COMMIT};
+    bind(g->insert, type, body, len, o, now_ms, due_ms);
+    bind_text(g->insert, 13, meta);
+    err = error_of(set_sync(g, synced));
+    if (!err)
+        err = write_row(g, &r.id);
+    sqlite3_clear_bindings(g->insert); /* nothing of the caller's is kept */
+    free(meta);
+    if (err)
+        return err;
+    ring(g);
+    if (receipt)
+        *receipt = r;
+    return 0;
+}
+
+/* ---- status ------------------------------------------------------------------------ */
+
+static int write_status(sqlite3_stmt *q, FILE *f)
+{
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW)
+        fprintf(
+            f, "%s: %lld waiting, %lld delayed, %lld dead, %lld in the inbox\n",
+            (const char *)sqlite3_column_text(q, 0),
+            (long long)sqlite3_column_int64(q, 1), (long long)sqlite3_column_int64(q, 2),
+            (long long)sqlite3_column_int64(q, 3), (long long)sqlite3_column_int64(q, 4));
+    return rc;
+}
+
+int bgmq_guest_status(struct bgmq_guest *g, char **ret)
+{
+    /* From the tables, because this connection has views turned off. */
+    static const char sql[] =
+        "SELECT name, sum(waiting), sum(delayed), sum(dead), sum(inbox) FROM ("
+        " SELECT name, 0 AS waiting, 0 AS delayed, 0 AS dead, 0 AS inbox"
+        "  FROM main.bgmq_type"
+        " UNION ALL SELECT name, n, 0, 0, 0 FROM main.bgmq_type JOIN"
+        "  (SELECT type, count(*) AS n FROM main.bgmq_job GROUP BY type) ON type = id"
+        " UNION ALL SELECT name, n * (lane < 2), n * (lane = 2), n * (lane = 3), 0"
+        "  FROM main.bgmq_type JOIN (SELECT type, lane, count(*) AS n"
+        "   FROM main.bgmq_backlog GROUP BY type, lane) ON type = id"
+        " UNION ALL SELECT type || coalesce('@' || channel, ''), 0, 0, 0, 1"
+        "  FROM main.bgmq_inbox) GROUP BY name ORDER BY name";
+    int err = enter(g);
+    if (!err && !ret)
+        err = BGMQ_EINVAL;
+    if (err)
+        return err;
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return BGMQ_ENOMEM;
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(g->visit.w, sql, -1, &q, NULL);
+    if (rc == SQLITE_OK)
+        rc = write_status(q, f);
+    sqlite3_finalize(q);
+    err = error_of(rc);
+    if (fclose(f) != 0 && !err)
+        err = BGMQ_ENOMEM;
+    if (err)
+        free(text);
+    else
+        *ret = text;
+    return err;
+}

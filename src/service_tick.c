@@ -1,0 +1,149 @@
+/* service_tick.c - what the ticker does besides due times: attempts that take too long, workers that
+ * are missed, suspects, metrics, the cancel flags of a stop, and a wall clock that jumps.
+ *
+ * The ticker's thread, but for the upcalls that wake it.  No lock is held while it logs, or settles
+ * what was given up. */
+#include "inbox.h"
+#include "service.h"
+
+#define MS      INT64_C(1000000)
+#define JUMP_MS 5000
+
+enum { GIVEN_UP_MAX = 16 };
+
+/* ---- upcalls ----------------------------------------------------------------------- */
+
+void bgmqi_service_poke(void *ctx)
+{
+    struct bgmq *mq = ctx;
+    if (mq->ticker)
+        bgmqi_ticker_poke(mq->ticker);
+}
+
+static bool lower(struct bgmq *mq, int64_t mono_ns)
+{
+    int64_t seen = atomic_load_explicit(&mq->deadline_ns, memory_order_relaxed);
+    while (mono_ns < seen)
+        if (atomic_compare_exchange_weak(&mq->deadline_ns, &seen, mono_ns))
+            return true;
+    return false;
+}
+
+void bgmqi_service_deadline(void *ctx, int64_t mono_ns)
+{
+    if (lower(ctx, mono_ns))
+        bgmqi_service_poke(ctx);
+}
+
+void bgmqi_service_idle(void *ctx)
+{
+    struct bgmq *mq = ctx;
+    int gate = atomic_load_explicit(&mq->types.started, memory_order_relaxed);
+    if (gate == GATE_OPEN && !atomic_load_explicit(&mq->draining, memory_order_relaxed))
+        return;
+    if (gate == GATE_SOLO)
+        bgmqi_service_poke(mq);
+    lock_take(&mq->idle_lock);
+    PTHREAD_OK(pthread_cond_broadcast(&mq->idle));
+    lock_drop(&mq->idle_lock);
+}
+
+/* ---- one thing after the other ------------------------------------------------------ */
+
+/* The flags of a requested stop, when its time has come. */
+static int64_t cancel_late(struct bgmq *mq, int64_t now_ns)
+{
+    lock_take(&mq->life);
+    int64_t at_ns = mq->cancel_ns ? mq->cancel_ns : INT64_MAX;
+    if (now_ns >= at_ns)
+        mq->cancel_ns = 0;
+    lock_drop(&mq->life);
+    if (now_ns < at_ns)
+        return at_ns;
+    bgmqi_service_cancel(mq, true);
+    return INT64_MAX;
+}
+
+struct round {
+    struct bgmq *mq;
+    int64_t now_ns, next_ns;
+};
+
+static int look_at_attempts(void *ctx, struct type *t)
+{
+    struct round *r = ctx;
+    struct given_up lost[GIVEN_UP_MAX];
+    size_t n = GIVEN_UP_MAX;
+    int64_t next = INT64_MAX;
+    while (n == GIVEN_UP_MAX) {
+        next = bgmqi_type_overdue(t, r->now_ns, lost, GIVEN_UP_MAX, &n);
+        for (size_t i = 0; i < n; i++)
+            bgmqi_worker_settle_given_up(t, &r->mq->workers, &lost[i]);
+    }
+    if (next < r->next_ns)
+        r->next_ns = next;
+    return 0;
+}
+
+/* A deadline that was told is kept, though its attempt may have ended long before: so quick handlers
+ * with a time-out wake the ticker once in that time, and not each. */
+static int64_t attempts(struct bgmq *mq, int64_t now_ns)
+{
+    struct round r = {.mq = mq, .now_ns = now_ns, .next_ns = INT64_MAX};
+    if (now_ns < atomic_load(&mq->deadline_ns))
+        return atomic_load(&mq->deadline_ns);
+    atomic_store(&mq->deadline_ns, INT64_MAX); /* whoever starts from here on tells us */
+    bgmqi_registry_each(mq->registry, true, look_at_attempts, &r);
+    lower(mq, r.next_ns);
+    return atomic_load(&mq->deadline_ns);
+}
+
+static void mend_pools(struct bgmq *mq)
+{
+    struct bgmq_error why = {""};
+    lock_take(&mq->life);
+    for (struct crew *c = mq->crews; c; c = c->next)
+        bgmqi_pool_mend(c->pool, &why);
+    lock_drop(&mq->life);
+    if (why.text[0])
+        bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR, "%s", why.text);
+}
+
+/* Says once when somebody has set the wall clock: what is due moves with it. */
+static void watch_clock(struct bgmq *mq, int64_t now_ns)
+{
+    struct clock_watch *w = &mq->clock_watch;
+    int64_t offset_ms = clock_wall_ms(mq->clock) - now_ns / MS;
+    int64_t jump_ms = w->known ? offset_ms - w->offset_ms : 0;
+    w->known = true;
+    w->offset_ms = offset_ms;
+    if (jump_ms > JUMP_MS || jump_ms < -JUMP_MS)
+        bgmqi_log(
+            &mq->config.log, BGMQ_LOG_WARNING,
+            "the wall clock jumped by %+lld ms: what is delayed goes by the new time",
+            (long long)jump_ms);
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+int64_t bgmqi_service_tick(void *ctx)
+{
+    struct bgmq *mq = ctx;
+    int64_t now_ns = clock_mono_ns(mq->clock);
+    watch_clock(mq, now_ns);
+    int64_t next_ns = least(cancel_late(mq, now_ns), attempts(mq, now_ns));
+    mend_pools(mq);
+    if (!mq->types.together)
+        next_ns =
+            least(next_ns, bgmqi_solo_tick(&mq->solo, &mq->types, mq->registry, now_ns));
+    next_ns = least(next_ns, bgmqi_metrics_tick(&mq->metrics, &mq->types, mq->registry,
+                                                mq->config.metrics_interval_ms, now_ns));
+    int64_t left_ns = next_ns == INT64_MAX ? INT64_MAX : next_ns - now_ns;
+    left_ns = least(left_ns, bgmqi_inbox_due(mq->inbox));
+    if (left_ns == INT64_MAX)
+        return INT64_MAX;
+    return left_ns > 0 ? (left_ns + MS - 1) / MS : 0;
+}

@@ -1,0 +1,81 @@
+/* oracle_unique.c - judges unique keys: of all that were published under one, no two may be
+ * there at once.
+ *
+ * The order of two lines of the history is that of the acts only where one waits for the other: a
+ * message is told to end before it gives up its key, and the next one is told to be accepted after
+ * it got it.  So two that are surely there at once are a fault; what the history leaves open (a
+ * publish that the kill interrupted, a death in the handler that may have been the last) is
+ * none. */
+#include "oracle_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void oracle_unique_try(struct oracle *o, struct entry *e, const char *unique)
+{
+    uint64_t hash = table_hash(unique);
+    struct entry *head = table_find(&o->uniques, hash, unique);
+    if (!head) {
+        head = calloc(1, sizeof(*head));
+        if (!head)
+            abort();
+        snprintf(head->key, sizeof(head->key), "%s", unique);
+        table_put(&o->uniques, hash, head);
+    }
+    e->keyed = 1;
+    e->tried_round = o->round;
+    e->next_of_key = head->next_of_key;
+    e->head_of_key = head;
+    head->next_of_key = e;
+}
+
+/* Somebody who takes places was interrupted while it published for the key of E: neither it nor
+ * E is certain. */
+static const struct entry *interrupted(const struct oracle *o, const struct entry *e)
+{
+    for (const struct entry *r = e->head_of_key->next_of_key; r != e; r = r->next_of_key)
+        if (r->replaces && !r->acked && !r->refused && r->tried_round < o->round)
+            return r;
+    return NULL;
+}
+
+int oracle_unique_may_be_replaced(const struct oracle *o, const struct entry *e)
+{
+    return e->keyed && interrupted(o, e) != NULL;
+}
+
+/* E has its key at this moment, beyond doubt. */
+static int holds(const struct oracle *o, const struct entry *e)
+{
+    int there = e->acked || e->accepted_round == o->round || e->starts;
+    int dead = (e->failed || (e->open && e->round != o->round)) && e->scope != 'd';
+    int ended = e->gone || e->never || e->may_cancel || e->may_vanish || e->last == 'D';
+    return there && !ended && !dead && !interrupted(o, e);
+}
+
+static void judge_pair(struct oracle *o, const struct entry *e, const struct entry *other)
+{
+    if (e->scope != 'p' && e->scope != 'w' && holds(o, e) && holds(o, other))
+        oracle_blame(o, &o->v->two_keys, "has the unique key of another", e->key);
+}
+
+void oracle_unique_accept(struct oracle *o, struct entry *e, int64_t ms)
+{
+    o->v->kept_keys++;
+    for (struct entry *x = e->head_of_key->next_of_key; x; x = x->next_of_key) {
+        if (x == e)
+            continue;
+        judge_pair(o, e, x);
+        if (e->scope == 'p' && x->acked && !x->gone && x->tried_ms <= e->tried_ms &&
+            ms < x->tried_ms + x->period_ms)
+            oracle_blame(o, &o->v->two_keys, "accepted within the period of another",
+                         e->key);
+    }
+}
+
+void oracle_unique_run(struct oracle *o, struct entry *e)
+{
+    for (struct entry *x = e->head_of_key->next_of_key; x; x = x->next_of_key)
+        if (x != e)
+            judge_pair(o, e, x);
+}
