@@ -315,7 +315,8 @@ BGMQ_API void bgmq_free(struct bgmq *mq);
  * (NULL: defaults), borrows CTX until bgmq_free.  EEXIST: registered already (the log names it).
  * EINVAL; ETHREAD.
  * A channel is a second row of queues of the same type, with workers of its own: register NAME
- * once for each channel, and once without.  Everywhere else it goes by the name "NAME@CHANNEL". */
+ * once for each channel, and once without.  Everywhere else it goes by the name "NAME@CHANNEL", of
+ * 200 bytes at most, and a unique key is one of the channel. */
 BGMQ_API int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler,
                            void *ctx, const struct bgmq_type_options *options);
 
@@ -348,7 +349,8 @@ struct bgmq_item {
 };
 
 /* Publishes N messages in one commit: all are accepted or none.  RECEIPTS (N of them) may be
- * NULL.  Errors as bgmq_publish. */
+ * NULL.  Errors as bgmq_publish; it does not wait for room, and takes no on_conflict but KEEP
+ * (EINVAL). */
 BGMQ_API int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, size_t n,
                                struct bgmq_receipt *receipts);
 

@@ -38,8 +38,8 @@ BGMQ_API int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids);
 
 /* Abandons waiting and delayed messages: dead, code "cancelled", TEXT as its text (NULL: none).
  * Handlers that run what WHICH names are asked to end (bgmq_job_cancelled); one that then returns
- * BGMQ_RETRY is dead likewise.  Returns how many, both kinds.  ENOENT: WHICH names an id that neither
- * waits nor runs. */
+ * BGMQ_RETRY is dead likewise.  Returns how many, both kinds.  ENOENT: WHICH names an id that
+ * neither waits nor runs. */
 BGMQ_API int bgmq_cancel(struct bgmq *mq, const char *type,
                          const struct bgmq_select *which, const char *text);
 /* Deletes waiting, delayed and dead messages.  Returns how many.  ENOENT as above. */
@@ -81,7 +81,8 @@ struct bgmq_info {
     char error_code[72], error_text[1032]; /* empty: no attempt failed */
     int64_t error_ms;
 };
-/* Looks for message ID of TYPE in memory, database and history.  ENOENT. */
+/* Looks for message ID of TYPE in memory, database and history.  ENOENT.  The history knows no
+ * types: one that has ended is found whatever TYPE is. */
 BGMQ_API int bgmq_find(struct bgmq *mq, const char *type, uint64_t id,
                        struct bgmq_info *ret);
 

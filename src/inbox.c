@@ -134,13 +134,8 @@ static bool is_wrong(const struct inbox *b, const struct store_inbox_row *row,
 static int find_type(const struct inbox *b, const struct store_inbox_row *row,
                      struct type **ret)
 {
-    char name[512]; /* both parts are checked: 200 bytes each at most */
-    const char *channel = row->options.channel;
-    if (channel)
-        snprintf(name, sizeof(name), "%s@%s", row->type, channel);
-    else
-        snprintf(name, sizeof(name), "%s", row->type);
-    return bgmqi_registry_type(b->mq->registry, name, ret);
+    return bgmqi_registry_channel(b->mq->registry, row->type, row->options.channel, false,
+                                  ret);
 }
 
 /* Gives the row ID to the journal to be marked.  False: out of memory. */

@@ -40,8 +40,9 @@ static int check_body(const struct bgmq *mq, const struct publication *p)
     return p->len > mq->config.max_body ? BGMQ_ETOOBIG : 0;
 }
 
-int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct type *t,
-                       struct message **ret)
+/* Makes the message of P for T (NULL: no type yet, so no defaults), with no level yet. */
+static int make_message(struct bgmq *mq, const struct publication *p, struct type *t,
+                        struct message **ret)
 {
     int64_t now = clock_wall_ms(mq->clock), due = 0;
     int64_t expire_ms =
@@ -361,23 +362,37 @@ static int find_address(struct bgmq *mq, const struct publication *p, bool make,
     return ret->type ? 0 : BGMQ_ENOENT;
 }
 
-int bgmqi_publish(struct bgmq *mq, const struct publication *p,
-                  struct bgmq_receipt *receipt)
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct address *ret,
+                       struct message **ret_message)
 {
     /* What is refused does not bring a type or queue into being: the message first, unless it is
      * there already, and says what its messages have. */
     struct address a = {.place = PLACE_NONE};
     struct message *m;
-    int there = 0;
-    int err = bgmqi_handle_draining(mq);
-    if (err)
-        return err;
-    there = find_address(mq, p, false, &a);
-    err = bgmqi_publish_make(mq, p, a.type, &m);
+    int there = find_address(mq, p, false, &a);
+    int err = make_message(mq, p, a.type, &m);
     if (!err && there != 0 && (err = find_address(mq, p, true, &a)) != 0)
         bgmqi_message_unref(m);
+    if (err) {
+        bgmqi_custom_unref(a.custom);
+        return err;
+    }
+    *ret = a;
+    *ret_message = m;
+    return 0;
+}
+
+int bgmqi_publish(struct bgmq *mq, const struct publication *p,
+                  struct bgmq_receipt *receipt)
+{
+    struct address a;
+    struct message *m;
+    int err = bgmqi_handle_draining(mq);
     if (!err)
-        err = publish_to_address(mq, &a, p, m, receipt);
+        err = bgmqi_publish_make(mq, p, &a, &m);
+    if (err)
+        return err;
+    err = publish_to_address(mq, &a, p, m, receipt);
     bgmqi_custom_unref(a.custom);
     if (!err && mq->kit)
         mq->kit->run(mq->kit);
@@ -448,18 +463,13 @@ static int many_draft(struct many *w, const struct bgmq_item *items)
                                 .body = items[i].body,
                                 .len = items[i].len,
                                 .options = items[i].options};
-        struct address a = {.place = PLACE_NONE};
+        struct address a;
         struct message *m;
-        bool valid = bgmqi_registry_valid(p.type) &&
-                     (!p.options || p.options->on_conflict == BGMQ_CONFLICT_KEEP);
-        int there = valid ? find_address(w->mq, &p, false, &a) : BGMQ_EINVAL;
-        int err = valid ? bgmqi_publish_make(w->mq, &p, a.type, &m) : BGMQ_EINVAL;
+        bool fit = bgmqi_registry_valid(p.type) &&
+                   (!p.options || p.options->on_conflict == BGMQ_CONFLICT_KEEP);
+        int err = fit ? bgmqi_publish_make(w->mq, &p, &a, &m) : BGMQ_EINVAL;
         if (err)
             return err;
-        if (there != 0 && (err = find_address(w->mq, &p, true, &a)) != 0) {
-            bgmqi_message_unref(m);
-            return err;
-        }
         err = draft_init(w->mq, a.type, &p, m, &w->drafts[i]);
         if (err)
             return err;
@@ -536,9 +546,9 @@ static int many_run(struct many *w, const struct bgmq_item *items)
             bgmqi_type_dismiss(d->type, &d->a);
         if (err && !d->a.entry)
             bgmqi_message_unref(d->a.m);
+        free(d->a.key);
         tell(w->mq, bgmqi_type_name(d->type), d->noted, d->due_ms,
              !err && !w->receipts[i].duplicate);
-        free(d->a.key);
     }
     if (!err && w->mq->kit)
         w->mq->kit->run(w->mq->kit);

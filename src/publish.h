@@ -17,10 +17,10 @@ struct publication {
     const struct failure *failure; /* carried by a custom queue's message */
     bool behind; /* wait for nobody: what follows from a row may be as late as its end */
 };
-/* Makes the message of P for T (NULL: no type yet, so no defaults), with no level yet.  Errors of
- * bgmq_publish about its arguments. */
-int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct type *t,
-                       struct message **ret);
+/* Finds where P goes, and makes its message, with no level yet; a type or queue is made when it is
+ * not there.  A custom queue in RET is a reference.  Errors of bgmq_publish about its arguments. */
+int bgmqi_publish_make(struct bgmq *mq, const struct publication *p, struct address *ret,
+                       struct message **ret_message);
 /* Errors and meaning as bgmq_publish. */
 int bgmqi_publish(struct bgmq *mq, const struct publication *p,
                   struct bgmq_receipt *receipt);

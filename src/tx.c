@@ -134,24 +134,16 @@ static int write_row(struct tx_conn *c, const struct expected *x, uint64_t *owne
 static int publish(struct bgmq *mq, struct tx_conn *c, const struct publication *p,
                    struct bgmq_receipt *ret)
 {
+    struct address a;
     struct message *m;
-    struct type *t;
     struct expected *x;
     uint64_t owner = 0;
     int err =
-        bgmqi_registry_valid(p->type)
-            ? bgmqi_publish_make(mq, p, bgmqi_registry_find(mq->registry, p->type), &m)
-            : BGMQ_EINVAL;
+        bgmqi_registry_valid(p->type) ? bgmqi_publish_make(mq, p, &a, &m) : BGMQ_EINVAL;
     if (err)
         return err;
-    err = bgmqi_registry_channel(mq->registry, p->type,
-                                 p->options ? p->options->channel : NULL, false, &t);
-    if (err) {
-        bgmqi_message_unref(m);
-        return err;
-    }
     m->level = BGMQ_COMMIT;
-    err = expect(t, m, &x);
+    err = expect(a.type, m, &x);
     if (err)
         return err;
     sqlite3_int64 rowid = sqlite3_last_insert_rowid(c->db);

@@ -147,7 +147,7 @@ void bgmqi_type_unlock(struct type *t)
                   t->getters[GETTERS_OUTQ].head || !bgmqi_type_may_claim(t);
     if (urgent != atomic_load_explicit(&t->urgent, memory_order_relaxed))
         atomic_store(&t->urgent, urgent);
-    if (t->rooms.head && bgmqi_type_admits(t, 1))
+    if (t->rooms.head && bgmqi_type_in_bounds(t, 1))
         bgmqi_park_wake(&t->rooms.head->park); /* under the lock: it lives on a stack */
     lock_drop(&t->lock);
     if (wake)
@@ -272,12 +272,12 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
         hand_out(t, m);
         return;
     }
+    if (lane != LANE_DLQ)
+        bgmqi_type_note_expiry(t, m);
     if (m->crashes && !t->env->together && (lane == LANE_INQ || lane == LANE_PRIORITYQ)) {
         place_suspect(t, m, lane, false);
         return;
     }
-    if (lane != LANE_DLQ)
-        bgmqi_type_note_expiry(t, m);
     switch (lane) {
     case LANE_INQ:
         m->place = PLACE_INQ;
@@ -307,11 +307,11 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
 void bgmqi_type_place_back(struct type *t, struct message *m)
 {
     bgmqi_type_leave_out(t, m);
+    bgmqi_type_note_expiry(t, m);
     if (m->crashes && !t->env->together) {
         place_suspect(t, m, bgmqi_type_ready_lane(m), true);
         return;
     }
-    bgmqi_type_note_expiry(t, m);
     if (m->priority > 0) {
         m->place = PLACE_PRIORITYQ;
         bgmqi_heap_push(&t->priorityq, m);

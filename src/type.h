@@ -113,14 +113,14 @@ struct admission {
     bool
         chained; /* one of several: not placed before bgmqi_type_confirm, and with an ENTRY
                      (and a ticket) added to the journal by the caller */
-    uint64_t
-        inbox_id; /* not 0: the message is this row of the inbox, which goes in the same
-                          commit; that is its id, and it is placed once committed */
     struct key *key;          /* room for its unique key, when it has one and no ENTRY */
     struct message *replaces; /* it takes over the key of this one, and its room */
     struct getter *waiter;    /* it has waited for room, and its turn may have come */
     bool overtakes;           /* a handler's: those who wait for room are no concern */
     bool no_memory; /* out: EFULL, because all messages together are too many bytes */
+    uint64_t
+        inbox_id;   /* not 0: the message is this row of the inbox, which goes in the same
+                          commit; that is its id, and it is placed once committed */
     uint64_t id;    /* out: of the message, or of the one with the same key */
     bool duplicate; /* out: without a row; M is gone then */
 };

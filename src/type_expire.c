@@ -63,6 +63,9 @@ static void look_for_next(struct type *t)
     bgmqi_type_lock(t);
     for (const struct message *m = t->inq.head; m; m = m->next)
         next = earlier(next, m);
+    for (int lane = LANE_INQ; lane <= LANE_PRIORITYQ; lane++)
+        for (const struct message *m = t->suspects[lane].head; m; m = m->next)
+            next = earlier(next, m);
     for (struct message *m = NULL; (m = bgmqi_heap_walk(&t->priorityq, m)) != NULL;)
         next = earlier(next, m);
     for (struct message *m = NULL; (m = bgmqi_heap_walk(&t->delayed, m)) != NULL;)

@@ -23,12 +23,28 @@ static void put_progress(struct bgmq_info *i, struct progress *p)
     lock_drop(&p->lock);
 }
 
+/* The attempt of M, which a desk of T may have begun; the worker counts it without T's lock. */
+static unsigned attempt_of(struct type *t, const struct message *m)
+{
+    if (m->place != PLACE_RUNNING)
+        return m->attempt;
+    unsigned attempt = 0;
+    for (struct desk *d = t->desks; d; d = d->next) {
+        lock_take(&d->lock);
+        if (d->current == m)
+            attempt = d->attempt;
+        lock_drop(&d->lock);
+    }
+    return attempt;
+}
+
 /* M as it is, in STATE.  The type's lock is held. */
-static void describe(struct bgmq_info *i, struct message *m, enum bgmq_state state)
+static void describe(struct bgmq_info *i, struct type *t, struct message *m,
+                     enum bgmq_state state)
 {
     *i = (struct bgmq_info){.id = m->id,
                             .state = state,
-                            .attempt = m->attempt,
+                            .attempt = attempt_of(t, m),
                             .crashes = m->crashes,
                             .priority = m->priority,
                             .created_ms = m->created_ms,
@@ -68,6 +84,8 @@ static bool find_in_memory(struct type *t, uint64_t id, struct bgmq_info *ret,
         enum bgmq_state state;
     } places[] = {
         {&t->inq, NULL, BGMQ_STATE_WAITING},
+        {&t->suspects[LANE_INQ], NULL, BGMQ_STATE_WAITING},
+        {&t->suspects[LANE_PRIORITYQ], NULL, BGMQ_STATE_WAITING},
         {NULL, &t->priorityq, BGMQ_STATE_WAITING},
         {NULL, &t->delayed, BGMQ_STATE_DELAYED},
         {&t->dlq, NULL, BGMQ_STATE_DEAD},
@@ -81,7 +99,7 @@ static bool find_in_memory(struct type *t, uint64_t id, struct bgmq_info *ret,
     for (size_t i = 0; !m && i < sizeof(places) / sizeof(places[0]); i++) {
         m = places[i].queue ? in_queue(places[i].queue, id) : in_heap(places[i].heap, id);
         if (m)
-            describe(ret, m, places[i].state);
+            describe(ret, t, m, places[i].state);
     }
     *on_way = !m && in_queue(&t->limbo, id);
     bgmqi_type_unlock(t);

@@ -193,7 +193,7 @@ int bgmqi_type_take_key(struct type *t, struct admission *a);
 void bgmqi_type_sweep_keys(struct type *t, int64_t now_ms);
 void bgmqi_type_free_keys(struct type *t);
 /* True when a message of COST bytes is within the bounds of T (type_publish.c). */
-bool bgmqi_type_admits(const struct type *t, size_t cost);
+bool bgmqi_type_in_bounds(const struct type *t, size_t cost);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
 /* Fills ENTRY's op with what is true of M now. */
@@ -218,7 +218,7 @@ bool bgmqi_type_may_claim(const struct type *t);
 /* The first suspect of LANE (inq, priorityq), or of both; NULL: none. */
 struct message *bgmqi_type_pop_suspect(struct type *t, enum lane lane);
 struct message *bgmqi_type_next_suspect(struct type *t);
-/* ---- loading (type_load.c, type_time.c); the journal's thread -------------------- */
+/* ---- loading (type_load.c, type_expire.c); the journal's thread -------------------- */
 
 /* A message made of ROW, place NONE; NULL: out of memory. */
 struct message *bgmqi_type_message_of(const struct store_row *row);

@@ -84,6 +84,13 @@ static void pick_heap(struct hand *h, struct heap *heap, enum lane lane)
     }
 }
 
+static void pick_suspects(struct hand *h, enum lane lane)
+{
+    size_t before = h->n;
+    pick_queue(h, &h->type->suspects[lane], lane);
+    atomic_fetch_sub(&h->type->env->suspects, h->n - before);
+}
+
 size_t bgmqi_type_pick_memory(struct type *t, const struct choice *c,
                               struct picked *picks, size_t max)
 {
@@ -91,10 +98,14 @@ size_t bgmqi_type_pick_memory(struct type *t, const struct choice *c,
     bgmqi_type_lock(t);
     if (bgmqi_choice_has(c, LANE_INQ) || bgmqi_choice_has(c, LANE_PRIORITYQ))
         bgmqi_type_unclaim(t); /* what was claimed and did not start still waits */
-    if (bgmqi_choice_has(c, LANE_INQ))
+    if (bgmqi_choice_has(c, LANE_INQ)) {
         pick_queue(&h, &t->inq, LANE_INQ);
-    if (bgmqi_choice_has(c, LANE_PRIORITYQ))
+        pick_suspects(&h, LANE_INQ);
+    }
+    if (bgmqi_choice_has(c, LANE_PRIORITYQ)) {
         pick_heap(&h, &t->priorityq, LANE_PRIORITYQ);
+        pick_suspects(&h, LANE_PRIORITYQ);
+    }
     if (bgmqi_choice_has(c, LANE_DELAYED))
         pick_heap(&h, &t->delayed, LANE_DELAYED);
     if (bgmqi_choice_has(c, LANE_DLQ))

@@ -69,14 +69,15 @@ static uint64_t claimed(const struct type *t)
     return n;
 }
 
-bool bgmqi_type_admits(const struct type *t, size_t cost)
+bool bgmqi_type_in_bounds(const struct type *t, size_t cost)
 {
     const struct type_config *c = &t->config;
     if (c->max_bytes && t->memory.used + cost > c->max_bytes)
         return false;
     if (!c->max_messages)
         return true;
-    uint64_t waiting = claimed(t);
+    uint64_t waiting =
+        claimed(t) + t->suspects[LANE_INQ].len + t->suspects[LANE_PRIORITYQ].len;
     for (int lane = 0; lane < LANE_DLQ; lane++)
         waiting += bgmqi_type_lane_len(t, (enum lane)lane) + t->lanes[lane].stored +
                    t->lanes[lane].in_journal + t->lanes[lane].reserved;
@@ -88,7 +89,7 @@ static int take_room(struct type *t, struct admission *a, size_t cost)
 {
     if (t->rooms.head && t->rooms.head != a->waiter && !a->overtakes && !a->replaces)
         return BGMQ_EFULL;
-    if (!a->replaces && !bgmqi_type_admits(t, cost))
+    if (!a->replaces && !bgmqi_type_in_bounds(t, cost))
         return BGMQ_EFULL;
     a->no_memory = bgmqi_mem_charge(&t->memory, cost) != 0;
     return a->no_memory ? BGMQ_EFULL : 0;

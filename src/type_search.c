@@ -118,7 +118,7 @@ static int ids_of_memory(struct ids *s)
     bgmqi_type_lock(t);
     for (int lane = 0; lane < LANES; lane++)
         n += bgmqi_type_lane_len(t, (enum lane)lane);
-    n += t->out.len;
+    n += t->out.len + t->suspects[LANE_INQ].len + t->suspects[LANE_PRIORITYQ].len;
     bgmqi_type_unlock(t);
     int err = ids_reserve(s, n);
     if (err)
@@ -127,6 +127,8 @@ static int ids_of_memory(struct ids *s)
     bgmqi_type_unclaim(t);
     ids_of_queue(s, LANE_INQ, &t->inq);
     ids_of_heap(s, LANE_PRIORITYQ, &t->priorityq);
+    ids_of_queue(s, LANE_INQ, &t->suspects[LANE_INQ]);
+    ids_of_queue(s, LANE_PRIORITYQ, &t->suspects[LANE_PRIORITYQ]);
     ids_of_heap(s, LANE_DELAYED, &t->delayed);
     ids_of_queue(s, LANE_DLQ, &t->dlq);
     bgmqi_type_unlock(t);

@@ -118,15 +118,18 @@ static struct journal_entry *prepare(struct type *t, struct message *m,
         e->op.flags |= OP_ERROR;
         m->kept = true;
     }
-    if (s->failure) {
-        bgmqi_failure_unref(m->failure);
+    struct failure *old = m->failure;
+    bgmqi_type_lock(t); /* for those who look */
+    if (s->failure)
         m->failure = s->failure;
-    }
     if (s->how == SETTLE_SNOOZE)
         m->attempt--;
     if (fate == FATE_RUN)
         m->crashes = 0; /* this start ended with an answer */
     m->due_ms = s->how == SETTLE_DEAD ? 0 : s->due_ms;
+    bgmqi_type_unlock(t);
+    if (s->failure)
+        bgmqi_failure_unref(old);
     return e;
 }
 
@@ -187,6 +190,15 @@ static void settle_back(struct desk *d, struct message *m, const struct settleme
     bgmqi_type_unlock(t);
 }
 
+static void drop_failure(struct type *t, struct message *m)
+{
+    struct failure *old = m->failure;
+    bgmqi_type_lock(t); /* for those who look */
+    m->failure = NULL;
+    bgmqi_type_unlock(t);
+    bgmqi_failure_unref(old);
+}
+
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
 {
     struct type *t = d->type;
@@ -205,8 +217,8 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
         else
             bgmqi_type_end_row(t, m, OUTCOME_DONE, &end);
     }
-    bgmqi_failure_unref(m->failure); /* what ended well carries no error */
-    m->failure = NULL;
+    if (m->failure)
+        drop_failure(t, m); /* what ended well carries no error */
     if (s->no_outq)
         m->quiet = true;
     int64_t now = clock_mono_ns(t->env->clock);

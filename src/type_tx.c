@@ -17,8 +17,10 @@ int bgmqi_type_expect(struct type *t, struct message *m)
 {
     bgmqi_type_lock(t);
     int err = atomic_load_explicit(&t->env->closed, memory_order_relaxed) ? BGMQ_ECLOSED
-              : bgmqi_mem_charge(&t->memory, bgmqi_message_cost(m)) != 0  ? BGMQ_EFULL
-                                                                          : 0;
+              : !bgmqi_type_in_bounds(t, bgmqi_message_cost(m)) ||
+                      bgmqi_mem_charge(&t->memory, bgmqi_message_cost(m)) != 0
+                  ? BGMQ_EFULL
+                  : 0;
     if (!err && (m->id = m->seq = bgmqi_type_next_number(t)) == 0) {
         bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
         err = BGMQ_EFULL;
