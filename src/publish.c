@@ -249,19 +249,30 @@ static int take_place(struct bgmq *mq, struct type *t, const struct publication 
     return err;
 }
 
+/* Another message of P, for the lane of the first. */
+static int make_again(struct bgmq *mq, struct type *t, const struct publication *p,
+                      int priority, struct message **ret)
+{
+    int err = make_message(mq, p, t, ret);
+    if (!err)
+        (*ret)->priority = priority;
+    return err;
+}
+
 /* Takes M, in any case.  Who holds the key is told by publishing as long as somebody does; only
  * one publisher at a time replaces, so that it is a worker's doing when the holder is gone. */
 static int publish_in_place(struct bgmq *mq, struct type *t, const struct publication *p,
                             struct message *m, struct bgmq_receipt *receipt)
 {
     enum { TRIES = 8 };
+    int priority = m->priority;
     uint64_t gone = 0;
     int err = publish_new(mq, t, p, m, wait_of(t, p), receipt);
     if (err || !receipt->duplicate)
         return err;
     bgmqi_type_operate(t);
     for (int i = 0; i < TRIES && !err && receipt->duplicate; i++) {
-        if ((err = bgmqi_publish_make(mq, p, t, &m)) != 0)
+        if ((err = make_again(mq, t, p, priority, &m)) != 0)
             break;
         uint64_t holder = receipt->id;
         err = take_place(mq, t, p, m, holder, receipt);
@@ -270,7 +281,7 @@ static int publish_in_place(struct bgmq *mq, struct type *t, const struct public
             break;
         }
         gone = holder;
-        if (err == BGMQ_ENOENT && (err = bgmqi_publish_make(mq, p, t, &m)) == 0)
+        if (err == BGMQ_ENOENT && (err = make_again(mq, t, p, priority, &m)) == 0)
             err = publish_new(mq, t, p, m, 0, receipt);
     }
     bgmqi_type_operated(t);
