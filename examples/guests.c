@@ -64,7 +64,7 @@ int main(int argc, char **argv)
 {
     struct bgmq_options options = {.database = argc > 1 ? argv[1] : "guests.db",
                                    .guests = 1};
-    int n = argc > 2 ? atoi(argv[2]) : 2;
+    int n = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 2;
     struct bgmq_error error;
     struct bgmq *mq;
     if (bgmq_open(&mq, &options, &error)) {

@@ -1,5 +1,5 @@
-/* test_inbox.c - rows of bgmq_inbox become messages: those that cannot, those that have no room yet,
- * many at once, on a disk that fails, and in a process that ends at any call to the system. */
+/* test_inbox.c - rows of bgmq_inbox become messages: those that cannot, those that have no room
+ * yet, many at once, on a disk that fails, and in a process that ends at any call to the system. */
 #include "flow.h"
 
 #include "../harness/shim_vfs.h"
