@@ -72,9 +72,11 @@ int main(int argc, char **argv)
         return 1;
     }
     struct bgmq_type_options type = {.outq_limit = (unsigned)n}; /* none is forgotten */
-    int failed = bgmq_register(mq, "Note", print_note, NULL, &type) || bgmq_start(mq);
+    int failed = bgmq_register(mq, "Note", print_note, NULL, &type);
     puts("ready");
     fflush(stdout);
+    if (!failed)
+        failed = bgmq_start(mq);
     if (!failed && argc <= 2)
         failed = insert_notes(options.database);
     if (!failed)
