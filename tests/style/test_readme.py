@@ -7,7 +7,7 @@ few includes, or, when that fails, inside a function that has the usual names (m
 db, body, len, err).  The first block is part of examples/hello.c, word for word.  Blocks of
 ```sql, ```python and ```js are run, as another process would, where jobs.db is a database of
 the library's; one that inserts has to leave rows in the inbox.  Blocks of other kinds (```sh,
-```text) are left alone.
+```text) are left alone.  The columns of the views, and of the inbox, are those of that database.
 """
 import os
 import pathlib
@@ -82,6 +82,35 @@ def syntax(t, name, block):
         t.check(f'{name} compiles', good, why)
 
 
+def own(folder):
+    """Makes jobs.db in FOLDER.  Whether it is there, and why not."""
+    good, why = compiled(OWNER, folder, '-o', f'{folder}/owner', *LINK)
+    if good:
+        good = subprocess.run([f'{folder}/owner'], cwd=folder).returncode == 0
+    return good, why
+
+
+def columns(t, text):
+    with tempfile.TemporaryDirectory() as folder:
+        good, why = own(folder)
+        if not t.check('a database is made', good, why):
+            return
+        db = sqlite3.connect(f'{folder}/jobs.db')
+        views = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'view'"
+                                              " AND name LIKE 'bgmq%'")]
+        for view in views:
+            there = [row[1] for row in db.execute(f'PRAGMA table_info({view})')]
+            line = re.search(rf'^\| `{view}` \|(.*?)(:.*)?\|$', text, re.M)
+            listed = re.findall(r'`(\w+)`', line.group(1)) if line else []
+            t.check(f'the columns of {view} are listed', listed == there, there)
+        inbox = {row[1] for row in db.execute('PRAGMA table_info(bgmq_inbox)')}
+        db.close()
+        part = re.search(r'^Columns: .*?\n\n', text, re.M | re.S)
+        listed = set(re.findall(r'`(\w+)`', part.group())) if part else set()
+        t.check('the columns of the inbox are listed', inbox - {'id', 'created'} == listed,
+                *sorted(inbox ^ listed))
+
+
 def in_inbox(folder):
     db = sqlite3.connect(f'{folder}/jobs.db')
     rows = db.execute('SELECT count(*) FROM bgmq_inbox').fetchone()[0]
@@ -101,9 +130,8 @@ def beside(t, name, kind, block):
         t.skip(f'{name} runs', 'no node with node:sqlite')
         return
     with tempfile.TemporaryDirectory() as folder:
-        good, why = compiled(OWNER, folder, '-o', f'{folder}/owner', *LINK)
+        good, why = own(folder)
         if good:
-            subprocess.run([f'{folder}/owner'], cwd=folder, check=True)
             sql = f'import sqlite3\nsqlite3.connect("jobs.db").executescript({block!r})'
             command = {'sql': [sys.executable, '-c', sql],
                        'python': [sys.executable, '-c', block],
@@ -134,6 +162,7 @@ def main():
     for line, kind, block in every:
         if kind in ('sql', 'python', 'js'):
             beside(t, f'the block at line {line}', kind, block)
+    columns(t, text)
     hello = ROOT / 'examples/hello.c'
     if blocks:
         t.check('the first block is part of examples/hello.c',
