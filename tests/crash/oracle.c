@@ -206,7 +206,7 @@ static void judge_publish(struct oracle *o, const char *line)
     char key[KEY_SIZE], rest[64], scope[16];
     uint64_t id = 0;
     int64_t ms = 0, now = 0;
-    int replaces = 0;
+    int replaces = 0, fades = 0;
     struct entry *e;
     if (sscanf(line, "T %31s %63s %" SCNd64, key, rest, &ms) == 3) {
         e = entry_of(o, key, 1);
@@ -214,8 +214,10 @@ static void judge_publish(struct oracle *o, const char *line)
             o->v->attempted++;
         e->not_before_ms = ms;
         e->life = o->lives;
-    } else if (sscanf(line, "Y %31s %" SCNd64, key, &ms) == 2) {
-        entry_of(o, key, 0)->expires_ms = ms;
+    } else if (sscanf(line, "Y %31s %" SCNd64 " %d", key, &ms, &fades) >= 2) {
+        e = entry_of(o, key, 0);
+        e->expires_ms = ms;
+        e->fades = fades;
     } else if (sscanf(line, "Q %31s %63s %15s %" SCNd64 " %" SCNd64 " %d", key, rest,
                       scope, &ms, &now, &replaces) == 6) {
         e = entry_of(o, key, 0);
@@ -246,6 +248,7 @@ static void judge_publish(struct oracle *o, const char *line)
         e = table_find(&o->ids, id, NULL);
         if (e)
             e->gone = 1;
+        oracle_unique_replace(entry_of(o, key, 0), e);
         o->v->replaced++;
     }
 }
@@ -299,6 +302,8 @@ static void judge_operator(struct oracle *o, const char *line)
 static void judge_line(struct oracle *o, const char *line)
 {
     char key[KEY_SIZE], code[64] = "";
+    uint64_t id = 0;
+    int64_t ms = 0;
     long round = 0;
     if (sscanf(line, "O %ld", &round) == 1) {
         o->round = round;
@@ -307,6 +312,10 @@ static void judge_line(struct oracle *o, const char *line)
         judge_death(o, entry_of(o, key, 0), strcmp(code, ".") ? code : "");
     } else if (sscanf(line, "G %31s", key) == 1) {
         entry_of(o, key, 0)->effects++;
+    } else if (sscanf(line, "h %" SCNu64 " %" SCNd64, &id, &ms) == 2) {
+        struct entry *e = table_find(&o->ids, id, NULL);
+        if (e)
+            e->discarded_ms = ms;
     } else if (sscanf(line, "c %31s", key) == 1) {
         entry_of(o, key, 0)->booked++;
     } else if (strchr("TYQAPENR", line[0])) {
@@ -376,13 +385,23 @@ static int is_booked(const struct entry *e)
     return strchr("txg", e->key[0]) != NULL;
 }
 
+/* Somebody has made an end of it, or its time is over. */
+static int may_be_discarded(const struct oracle *o, const struct entry *e)
+{
+    int faded = e->fades && e->discarded_ms >= e->expires_ms;
+    return faded || e->gone || e->may_vanish || oracle_unique_may_be_replaced(o, e);
+}
+
+/* Nothing vanishes but with a reason, and the library's history knows of it. */
 static void judge_end(struct oracle *o, const struct entry *e)
 {
-    int excused = e->gone || e->may_vanish || oracle_unique_may_be_replaced(o, e);
+    int may = may_be_discarded(o, e), excused = may && e->discarded_ms;
     if (is_booked(e) && was_seen(e) && e->booked != 1)
         oracle_blame(o, &o->v->phantom, "there, though its transaction is not", e->key);
     if ((e->acked || e->booked) && !was_seen(e) && !excused)
         oracle_blame(o, &o->v->lost, "lost", e->key);
+    if (e->discarded_ms && !may && !e->dones)
+        oracle_blame(o, &o->v->lost, "discarded without a reason", e->key);
     if (e->starts && !e->attempted)
         oracle_blame(o, &o->v->phantom, "handled, never published", e->key);
     if ((e->refused || e->never) && (e->starts || e->dead || e->effects))

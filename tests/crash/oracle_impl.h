@@ -12,6 +12,8 @@ struct entry {
     long starts, dones, effects;
     int booked, attempted, acked, refused, never, dead, committed;
     int may_vanish, may_cancel, gone;
+    int fades;            /* expires into nothing */
+    int64_t discarded_ms; /* says the library's history; 0: it does not */
     /* of the process that runs now */
     long round, starts_of_round, fails_of_round;
     /* of the last start: what it was, in which life, and whether its handler came to an end */
@@ -30,6 +32,8 @@ struct entry {
     struct entry
         *next_of_key; /* the one that was tried before it; of a head: the last one */
     struct entry *head_of_key;
+    struct entry
+        *ousted; /* had the key when this one ran: has this one taken its place? */
     int keyed, replaces;
     char scope; /* first letter of unfinished, waiting, done, period */
     int64_t period_ms, tried_ms;
@@ -67,6 +71,8 @@ void oracle_unique_try(struct oracle *o, struct entry *e, const char *unique);
 /* E was accepted, at MS (0: not said), or runs: is another one there that has its key? */
 void oracle_unique_accept(struct oracle *o, struct entry *e, int64_t ms);
 void oracle_unique_run(struct oracle *o, struct entry *e);
+/* E has taken the place of OTHER (NULL: of one that nobody was told of). */
+void oracle_unique_replace(struct entry *e, const struct entry *other);
 /* May E's place have been taken by a message of which nobody could tell any more? */
 int oracle_unique_may_be_replaced(const struct oracle *o, const struct entry *e);
 

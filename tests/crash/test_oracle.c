@@ -43,11 +43,16 @@ static const char *const clean[] = {
     /* rolled back, refused, replaced, deleted: never seen again */
     "T x 4 0 .\nN x .\n",
     "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nR l 7 .\n"
-    "A l 8 6 .\nS l 8 1 7 .\nD l 8 .\n",
-    "T p 4 0 .\nA p 7 .\nV p .\nU p .\n",
+    "A l 8 6 .\nS l 8 1 7 .\nD l 8 .\nh 7 6 .\n",
+    "T p 4 0 .\nA p 7 .\nV p .\nU p .\nh 7 6 .\n",
+    /* the one that takes the place runs before its publisher can tell */
+    "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nS l 8 1 7 .\n"
+    "D l 8 .\nR l 7 .\nA l 8 6 .\nh 7 6 .\n",
+    /* expired into nothing */
+    "T v 4 0 .\nY v 9 1 .\nA v 7 .\nh 7 9 .\n",
     /* replaced by one that the kill interrupted */
     "O 1 work .\nT k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\n"
-    "O 2 work .\nS l 8 1 7 .\nD l 8 .\n",
+    "O 2 work .\nS l 8 1 7 .\nD l 8 .\nh 7 6 .\n",
     /* one key, one after the other */
     "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nS k 7 1 6 .\nD k 7 .\nT l 4 0 .\n"
     "Q l u1 u 0 6 0 .\nA l 8 7 .\nS l 8 1 7 .\nD l 8 .\n",
@@ -104,6 +109,21 @@ static const struct {
     {offsetof(struct verdict, lost), "T x1.1.1 tx 0 .\nc x1.1.1 .\n"},
     {offsetof(struct verdict, lost),
      "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nN l .\n"},
+    /* what took its place was refused, and that was told, though in an earlier round */
+    {offsetof(struct verdict, lost),
+     "O 1 work .\nT k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\n"
+     "N l .\nO 2 work .\nh 7 6 .\n"},
+    /* replaced or deleted, and nothing of it in the library's history */
+    {offsetof(struct verdict, lost),
+     "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nR l 7 .\n"
+     "A l 8 6 .\nS l 8 1 7 .\nD l 8 .\n"},
+    {offsetof(struct verdict, lost), "T p 4 0 .\nA p 7 .\nV p .\nU p .\n"},
+    /* expired into nothing: too early; without leave; not written down */
+    {offsetof(struct verdict, lost), "T v 4 0 .\nY v 9 1 .\nA v 7 .\nh 7 8 .\n"},
+    {offsetof(struct verdict, lost), "T v 4 0 .\nY v 9 0 .\nA v 7 .\nh 7 9 .\n"},
+    {offsetof(struct verdict, lost), "T v 4 0 .\nY v 9 1 .\nA v 7 .\n"},
+    /* discarded, and nobody knows why */
+    {offsetof(struct verdict, lost), "T p 4 0 .\nA p 7 .\nh 7 9 .\n"},
     {offsetof(struct verdict, phantom), "T p 4 0 .\nN p .\nS p 7 1 5 .\nD p 7 .\n"},
     {offsetof(struct verdict, phantom),
      "T x1.1.1 tx 0 .\nS x1.1.1 7 1 5 .\nD x1.1.1 7 .\n"},
@@ -136,6 +156,18 @@ static const struct {
      "Q l d1 d 0 6 0 .\nA l 8 7 .\n"},
     {offsetof(struct verdict, two_keys), "T k 4 0 .\nQ k p1 p 10 5 0 .\nA k 7 5 .\nT l 4 "
                                          "0 .\nQ l p1 p 10 9 0 .\nA l 8 9 .\n"},
+    /* ran while another had its key: that one is not the one it names, */
+    {offsetof(struct verdict, two_keys),
+     "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nS l 8 1 7 .\n"
+     "D l 8 .\nA l 8 6 .\nS k 7 1 8 .\nD k 7 .\n"},
+    {offsetof(struct verdict, two_keys),
+     "T j 4 0 .\nA j 6 .\nT k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\n"
+     "Q l u1 u 0 6 1 .\nS l 8 1 7 .\nD l 8 .\nR l 6 .\nA l 8 6 .\nh 6 6 .\nS k 7 1 8 .\n"
+     "D k 7 .\n"},
+    /* ... or it runs again, whoever was killed meanwhile */
+    {offsetof(struct verdict, two_keys),
+     "O 1 work .\nT k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\n"
+     "S l 8 1 7 .\nD l 8 .\nO 2 work .\nS k 7 1 8 .\nD k 7 .\n"},
     {offsetof(struct verdict, cursors),
      "T w 4 0 .\nA w 7 .\nS w 7 1 5 .\nI w 0 .\nJ w 0 .\nL w 1 .\nF w 7 .\nS w 7 2 6 .\n"
      "I w 0 .\n"},
