@@ -107,18 +107,28 @@ static void judge_attempt(struct oracle *o, struct entry *e, unsigned attempt)
         o->v->forgotten++;
 }
 
+/* One of a new life, after it had been dead before its time, runs at once; so does one that was
+ * tried before, when an operator wants it. */
+static int is_early(const struct oracle *o, const struct entry *e, int64_t ms,
+                    int revived)
+{
+    int hurried = e->starts && e->timed != o->hurries;
+    if (hurried || e->changing)
+        return 0;
+    return (ms < e->not_before_ms && !revived) ||
+           (e->held_round == o->round && ms < e->held_ms);
+}
+
 /* In one process a message runs once, and once more for each time it failed. */
 static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int64_t ms)
 {
     o->v->started++;
-    /* One of a new life, after it had been dead before its time, runs at once. */
     int revived = e->life != o->lives && (e->may_cancel || e->expires_ms);
-    if ((ms < e->not_before_ms && !revived) ||
-        (e->held_round == o->round && ms < e->held_ms))
+    if (is_early(o, e, ms, revived))
         oracle_blame(o, &o->v->early, "before its time", e->key);
-    if (e->expires_ms && !e->starts && ms > e->expires_ms + STALE_MS)
+    if (e->expires_ms && !e->starts && !revived && ms > e->expires_ms + STALE_MS)
         oracle_blame(o, &o->v->stale, "after it had expired", e->key);
-    if (e->gone || e->committed)
+    if (e->gone || e->committed || e->stopped_life == o->lives + 1)
         oracle_blame(o, &o->v->phantom, "handled, though it was there no more", e->key);
     judge_attempt(o, e, attempt);
     if (e->round != o->round) {
@@ -146,6 +156,7 @@ static void judge_failure(struct oracle *o, struct entry *e, char letter, int64_
     if (letter == 'H') {
         e->held_round = o->round;
         e->held_ms = ms;
+        e->timed = o->hurries;
     }
     e->open = 0;
     e->last = letter;
@@ -213,6 +224,7 @@ static void judge_publish(struct oracle *o, const char *line)
         if (!e->attempted++)
             o->v->attempted++;
         e->not_before_ms = ms;
+        e->timed = o->hurries;
         e->life = o->lives;
     } else if (sscanf(line, "Y %31s %" SCNd64 " %d", key, &ms, &fades) >= 2) {
         e = entry_of(o, key, 0);
@@ -281,10 +293,22 @@ static void judge_run(struct oracle *o, const char *line)
     }
 }
 
+/* Until it is said how it ended, a change may take effect at any time. */
+static void judge_change(const struct oracle *o, struct entry *e, int64_t ms)
+{
+    e->changing = ms == 0;
+    if (ms <= 0)
+        return;
+    e->not_before_ms = ms;
+    e->held_round = 0;
+    e->timed = o->hurries;
+}
+
 static void judge_operator(struct oracle *o, const char *line)
 {
     char key[KEY_SIZE];
     int64_t ms = 0;
+    int begins = 0;
     if (sscanf(line, "V %31s", key) == 1) {
         entry_of(o, key, 0)->may_vanish = 1;
     } else if (sscanf(line, "U %31s", key) == 1) {
@@ -293,7 +317,14 @@ static void judge_operator(struct oracle *o, const char *line)
     } else if (sscanf(line, "C %31s", key) == 1) {
         entry_of(o, key, 0)->may_cancel = 1;
     } else if (sscanf(line, "M %31s %" SCNd64, key, &ms) == 2) {
-        entry_of(o, key, 0)->not_before_ms = ms;
+        judge_change(o, entry_of(o, key, 0), ms);
+    } else if (sscanf(line, "k %31s", key) == 1) {
+        entry_of(o, key, 0)->stopped_life = o->lives + 1;
+    } else if (sscanf(line, "u %31s", key) == 1) {
+        oracle_blame(o, &o->v->lost, "an operator does not find it", key);
+    } else if (sscanf(line, "w %d", &begins) == 1) {
+        o->hurries++;
+        o->hurrying = begins;
     } else if (line[0] == 'W') {
         o->lives++;
     }
@@ -308,6 +339,8 @@ static void judge_line(struct oracle *o, const char *line)
     if (sscanf(line, "O %ld", &round) == 1) {
         o->round = round;
         o->v->rounds++;
+        o->hurries += o->hurrying; /* its end was not said */
+        o->hurrying = 0;
     } else if (sscanf(line, "X %31s %*u %63s", key, code) >= 1) {
         judge_death(o, entry_of(o, key, 0), strcmp(code, ".") ? code : "");
     } else if (sscanf(line, "G %31s", key) == 1) {

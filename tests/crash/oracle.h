@@ -25,7 +25,10 @@
  *   V key              an operator is about to delete KEY
  *   U key              an operator has deleted KEY
  *   C key              an operator is about to cancel KEY
- *   M key ms           an operator has put KEY off to MS; 0: is about to change when it runs
+ *   k key              ... has, and it is dead
+ *   u key              an operator has looked for KEY, and not found it
+ *   M key ms           an operator has put KEY off to MS; 0: is about to; -1: could not
+ *   w 1                an operator is about to let run what waits to be tried again; 0: has
  *   W                  an operator is about to give the dead a new life
  *   X key id code      found in the dlq
  *   c key              at the end: the application's table has booked KEY

@@ -12,6 +12,9 @@ struct entry {
     long starts, dones, effects;
     int booked, attempted, acked, refused, never, dead, committed;
     int may_vanish, may_cancel, gone;
+    int changing;         /* somebody changes when it runs */
+    long stopped_life;    /* it is dead for the rest of this life, counted from 1 */
+    long timed;           /* when its time was said: o.hurries of then */
     int fades;            /* expires into nothing */
     int64_t discarded_ms; /* says the library's history; 0: it does not */
     /* of the process that runs now */
@@ -54,7 +57,8 @@ struct table {
 struct oracle {
     struct table keys, ids, uniques;
     struct verdict *v;
-    long round, lives;
+    long round, lives, hurries; /* beginnings and ends of hurries */
+    int hurrying;
 };
 
 /* The entry of NUMBER, and of KEY unless that is NULL; NULL: there is none. */

@@ -66,6 +66,24 @@ static const char *const clean[] = {
     "T f 4 0 .\nA f 7 .\nS f 7 1 5 .\nK f 7 .\nW .\nS f 7 1 6 .\nD f 7 .\n",
     /* put off, and run then */
     "T p 4 0 .\nA p 7 .\nM p 0 .\nM p 9 .\nS p 7 1 9 .\nD p 7 .\n",
+    /* put off while it was given back; and while it runs; no change of what runs */
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nH f 7 9 .\nM f 0 .\nM f 7 .\nS f 7 1 7 "
+    ".\n"
+    "D f 7 .\n",
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nM f 0 .\nH f 7 9 .\nS f 7 1 8 .\nM f 8 "
+    ".\n"
+    "D f 7 .\n",
+    "T p 4 5 .\nA p 7 .\nS p 7 1 5 .\nM p 0 .\nM p -1 .\nD p 7 .\n",
+    /* hurried, also while that goes on, and by one who was killed then */
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nH f 7 9 .\nw 1 .\nw 0 .\nS f 7 1 8 .\n"
+    "D f 7 .\n",
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nw 1 .\nH f 7 9 .\nw 0 .\nS f 7 1 8 .\n"
+    "D f 7 .\n",
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nw 1 .\nM f 0 .\nM f 9 .\nO 2 work .\n"
+    "S f 7 2 8 .\nD f 7 .\n",
+    /* cancelled for good, and raised; it had expired long before */
+    "T f 4 0 .\nA f 7 .\nC f .\nk f .\nW .\nS f 7 1 6 .\nD f 7 .\n",
+    "T e 4 0 .\nY e 9 .\nA e 7 .\nW .\nS e 7 1 5010 .\nD e 7 .\n",
     /* an effect, with what it published; and one that died without */
     "T t1.1.1 tx 0 .\nA t1.1.1 7 .\nS t1.1.1 7 1 5 .\nT n-t1.1.1 tx 0 .\nZ t1.1.1 7 .\n"
     "S n-t1.1.1 8 1 6 .\nZ n-t1.1.1 8 .\nc t1.1.1 .\nG t1.1.1 .\nG n-t1.1.1 .\n",
@@ -138,6 +156,16 @@ static const struct {
      "T p 4 0 .\nA p 7 .\nM p 0 .\nM p 9 .\nS p 7 1 8 .\nD p 7 .\n"},
     {offsetof(struct verdict, early),
      "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nH f 7 9 .\nS f 7 1 8 .\nD f 7 .\n"},
+    {offsetof(struct verdict, early),
+     "T p 4 10 .\nA p 7 .\nM p 0 .\nM p -1 .\nS p 7 1 9 .\nD p 7 .\n"},
+    {offsetof(struct verdict, early),
+     "T p 4 10 .\nA p 7 .\nw 1 .\nw 0 .\nS p 7 1 9 .\nD p 7 .\n"},
+    {offsetof(struct verdict, early),
+     "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nw 1 .\nw 0 .\nH f 7 9 .\nS f 7 1 8 .\n"
+     "D f 7 .\n"},
+    {offsetof(struct verdict, phantom),
+     "T p 4 0 .\nA p 7 .\nC p .\nk p .\nS p 7 1 5 .\nD p 7 .\n"},
+    {offsetof(struct verdict, lost), "T p 4 0 .\nA p 7 .\nu p .\nS p 7 1 5 .\nD p 7 .\n"},
     {offsetof(struct verdict, stale),
      "T e 4 0 .\nY e 9 .\nA e 7 .\nS e 7 1 5010 .\nD e 7 .\n"},
     {offsetof(struct verdict, uncounted),
