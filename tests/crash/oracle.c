@@ -112,7 +112,7 @@ static void judge_attempt(struct oracle *o, struct entry *e, unsigned attempt)
 static int is_early(const struct oracle *o, const struct entry *e, int64_t ms,
                     int revived)
 {
-    int hurried = e->starts && e->timed != o->hurries;
+    int hurried = e->starts && (o->hurrying || e->timed != o->hurries);
     if (hurried || e->changing)
         return 0;
     return (ms < e->not_before_ms && !revived) ||
