@@ -107,24 +107,24 @@ static void judge_attempt(struct oracle *o, struct entry *e, unsigned attempt)
         o->v->forgotten++;
 }
 
-/* One of a new life, after it had been dead before its time, runs at once; so does one that was
- * tried before, when an operator wants it. */
-static int is_early(const struct oracle *o, const struct entry *e, int64_t ms,
-                    int revived)
+/* One that was tried before runs at once when an operator wants it. */
+static int is_early(const struct oracle *o, const struct entry *e, int64_t ms)
 {
     int hurried = e->starts && (o->hurrying || e->timed != o->hurries);
     if (hurried || e->changing)
         return 0;
-    return (ms < e->not_before_ms && !revived) ||
-           (e->held_round == o->round && ms < e->held_ms);
+    return ms < e->not_before_ms || (e->held_round == o->round && ms < e->held_ms);
 }
 
 /* In one process a message runs once, and once more for each time it failed. */
 static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int64_t ms)
 {
     o->v->started++;
+    /* One of a new life, after it had been dead before its time, runs at once. */
     int revived = e->life != o->lives && (e->may_cancel || e->expires_ms);
-    if (is_early(o, e, ms, revived))
+    if (revived)
+        e->not_before_ms = 0;
+    if (is_early(o, e, ms))
         oracle_blame(o, &o->v->early, "before its time", e->key);
     if (e->expires_ms && !e->starts && !revived && ms > e->expires_ms + STALE_MS)
         oracle_blame(o, &o->v->stale, "after it had expired", e->key);
@@ -135,10 +135,11 @@ static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int
         e->round = o->round;
         e->starts_of_round = e->fails_of_round = 0;
         e->deaths += e->open;
+        e->rounds++;
     }
     if (!is_response(e) && e->starts_of_round > e->fails_of_round)
         oracle_blame(o, &o->v->repeated, "ran again without a reason", e->key);
-    if (e->life != o->lives && (e->failed || e->deaths))
+    if (e->life != o->lives && (e->failed || e->deaths || e->rounds >= LEAST_DEATHS))
         e->keyless = 1;
     e->starts_of_round++;
     e->starts++;
@@ -182,7 +183,7 @@ static void judge_death(struct oracle *o, struct entry *e, const char *code)
     else if (!strcmp(code, "cancelled"))
         right = e->may_cancel;
     else if (!strcmp(code, "crash"))
-        right = e->deaths + e->open > 0;
+        right = e->rounds >= LEAST_DEATHS;
     else if (code[0])
         right = e->starts > 0;
     if (!right)

@@ -4,6 +4,11 @@
 
 #include "oracle.h"
 
+/* A message that deaths in its handler made dead began in so many processes.  (It takes three deaths; of one
+ * the process may not have had the time to tell.  What it told to be about to return may never
+ * have been returned.) */
+enum { LEAST_DEATHS = 2 };
+
 /* One message. */
 struct entry {
     char key[KEY_SIZE];
@@ -27,6 +32,7 @@ struct entry {
     long held_round; /* given back in this round, */
     int64_t held_ms; /* ... until then */
     long deaths;     /* how often the process died in its handler */
+    long rounds;     /* in how many of them it began */
     int failed;      /* for good */
     int keyless;     /* it was dead, and got no unique key back with its new life */
     /* of a walk */

@@ -30,13 +30,13 @@ void oracle_unique_try(struct oracle *o, struct entry *e, const char *unique)
     head->next_of_key = e;
 }
 
-/* Somebody who takes places was interrupted while it published for the key of E: neither it nor
- * E is certain. */
+/* Somebody who takes places was interrupted while it published for the key of E, be it that it had
+ * begun before E came: neither it nor E is certain. */
 static const struct entry *interrupted(const struct oracle *o, const struct entry *e)
 {
-    for (const struct entry *r = e->head_of_key->next_of_key; r != e; r = r->next_of_key)
-        if (r->replaces && !r->acked && !r->refused && !r->never &&
-            r->tried_round < o->round)
+    for (const struct entry *r = e->head_of_key->next_of_key; r; r = r->next_of_key)
+        if (r != e && r->tried_round >= e->tried_round && r->replaces && !r->acked &&
+            !r->refused && !r->never && r->tried_round < o->round)
             return r;
     return NULL;
 }
@@ -50,8 +50,9 @@ int oracle_unique_may_be_replaced(const struct oracle *o, const struct entry *e)
 static int holds(const struct oracle *o, const struct entry *e)
 {
     int there = e->acked || e->accepted_round == o->round || e->starts;
-    int dead =
-        (e->failed || e->keyless || (e->open && e->round != o->round)) && e->scope != 'd';
+    int dead = (e->failed || e->keyless ||
+                (e->round != o->round && (e->open || e->rounds >= LEAST_DEATHS))) &&
+               e->scope != 'd';
     int ended = e->gone || e->never || e->may_cancel || e->may_vanish || e->last == 'D';
     return there && !ended && !dead && !interrupted(o, e);
 }

@@ -53,6 +53,11 @@ static const char *const clean[] = {
     /* replaced by one that the kill interrupted */
     "O 1 work .\nT k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\n"
     "O 2 work .\nS l 8 1 7 .\nD l 8 .\nh 7 6 .\n",
+    /* ... that had begun before it came */
+    "O 1 work .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nT k 4 0 .\nQ k u1 u 0 6 0 .\nA k 7 6 .\n"
+    "O 2 work .\nS l 8 1 7 .\nD l 8 .\nT m 4 0 .\nQ m u1 u 0 8 0 .\nA m 9 8 .\nS m 9 1 8 "
+    ".\n"
+    "D m 9 .\nh 7 6 .\n",
     /* one key, one after the other */
     "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nS k 7 1 6 .\nD k 7 .\nT l 4 0 .\n"
     "Q l u1 u 0 6 0 .\nA l 8 7 .\nS l 8 1 7 .\nD l 8 .\n",
@@ -62,7 +67,8 @@ static const char *const clean[] = {
     /* the dead: expired, cancelled, killed in the handler; and with a new life */
     "T e 4 0 .\nY e 9 .\nA e 7 .\nX e 7 expired .\n",
     "T p 4 0 .\nA p 7 .\nC p .\nX p 7 cancelled .\n",
-    "O 1 work .\nT p 4 0 .\nA p 7 .\nS p 7 1 5 .\nO 2 work .\nX p 7 crash .\n",
+    "O 1 work .\nT p 4 0 .\nA p 7 .\nS p 7 1 5 .\nO 2 work .\nS p 7 2 5 .\nK p 7 .\n"
+    "O 3 work .\nX p 7 crash .\n",
     "T f 4 0 .\nA f 7 .\nS f 7 1 5 .\nK f 7 .\nW .\nS f 7 1 6 .\nD f 7 .\n",
     /* put off, and run then */
     "T p 4 0 .\nA p 7 .\nM p 0 .\nM p 9 .\nS p 7 1 9 .\nD p 7 .\n",
@@ -86,6 +92,7 @@ static const char *const clean[] = {
     /* cancelled for good, and raised; it had expired long before */
     "T f 4 0 .\nA f 7 .\nC f .\nk f .\nW .\nS f 7 1 6 .\nD f 7 .\n",
     "T e 4 0 .\nY e 9 .\nA e 7 .\nW .\nS e 7 1 5010 .\nD e 7 .\n",
+    "T f 4 9 .\nA f 7 .\nC f .\nk f .\nW .\nS f 7 1 6 .\nF f 7 .\nS f 7 2 6 .\nD f 7 .\n",
     /* an effect, with what it published; and one that died without */
     "T t1.1.1 tx 0 .\nA t1.1.1 7 .\nS t1.1.1 7 1 5 .\nT n-t1.1.1 tx 0 .\nZ t1.1.1 7 .\n"
     "S n-t1.1.1 8 1 6 .\nZ n-t1.1.1 8 .\nc t1.1.1 .\nG t1.1.1 .\nG n-t1.1.1 .\n",
@@ -205,6 +212,12 @@ static const struct {
     {offsetof(struct verdict, wrongly_dead), "T p 4 0 .\nA p 7 .\nX p 7 expired .\n"},
     {offsetof(struct verdict, wrongly_dead), "T p 4 0 .\nA p 7 .\nX p 7 cancelled .\n"},
     {offsetof(struct verdict, wrongly_dead), "T p 4 0 .\nA p 7 .\nX p 7 crash .\n"},
+    {offsetof(struct verdict, wrongly_dead),
+     "O 1 work .\nT p 4 0 .\nA p 7 .\nS p 7 1 5 .\nO 2 work .\nX p 7 crash .\n"},
+    /* the one that was interrupted had died before this one came */
+    {offsetof(struct verdict, two_keys),
+     "O 1 work .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nO 2 work .\nT k 4 0 .\nQ k u1 u 0 6 0 .\n"
+     "A k 7 6 .\nS l 8 1 7 .\nD l 8 .\nS k 7 1 8 .\nD k 7 .\n"},
     {offsetof(struct verdict, wrongly_dead), "T p 4 0 .\nA p 7 .\nX p 7 Mixed .\n"},
     {offsetof(struct verdict, orphans),
      "T t1.1.1 tx 0 .\nA t1.1.1 7 .\nS t1.1.1 7 1 5 .\nZ t1.1.1 7 .\nc t1.1.1 .\n"
