@@ -126,6 +126,7 @@ static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int
         e->not_before_ms = 0;
     if (is_early(o, e, ms))
         oracle_blame(o, &o->v->early, "before its time", e->key);
+    e->not_before_ms = 0; /* that was for this start */
     if (e->expires_ms && !e->starts && !revived && ms > e->expires_ms + STALE_MS)
         oracle_blame(o, &o->v->stale, "after it had expired", e->key);
     if (e->gone || e->committed || e->stopped_life == o->lives + 1)

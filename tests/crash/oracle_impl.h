@@ -4,9 +4,9 @@
 
 #include "oracle.h"
 
-/* A message that deaths in its handler made dead began in so many processes.  (It takes three deaths; of one
- * the process may not have had the time to tell.  What it told to be about to return may never
- * have been returned.) */
+/* A message that deaths in its handler made dead began in so many processes.
+ * (It takes three deaths; of one the process may not have had the time to tell.  What it told to
+ * be about to return may never have been returned.) */
 enum { LEAST_DEATHS = 2 };
 
 /* One message. */

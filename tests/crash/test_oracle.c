@@ -89,6 +89,10 @@ static const char *const clean[] = {
     "S f 7 2 8 .\nD f 7 .\n",
     "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nw 1 .\nH f 7 9 .\nS f 7 1 8 .\nw 0 .\n"
     "D f 7 .\n",
+    /* put off, hurried, and given back for a shorter time */
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nF f 7 .\nM f 0 .\nM f 30 .\nw 1 .\nw 0 "
+    ".\n"
+    "S f 7 2 6 .\nH f 7 9 .\nS f 7 2 9 .\nD f 7 .\n",
     /* cancelled for good, and raised; it had expired long before */
     "T f 4 0 .\nA f 7 .\nC f .\nk f .\nW .\nS f 7 1 6 .\nD f 7 .\n",
     "T e 4 0 .\nY e 9 .\nA e 7 .\nW .\nS e 7 1 5010 .\nD e 7 .\n",
