@@ -89,7 +89,7 @@ static int close_all(struct mixer *x)
 static int work(struct mixer *x)
 {
     static void *(*const parts[])(void *) = {mixer_publish, mixer_publish,
-                                             mixer_publish_tx};
+                                             mixer_publish_tx, mixer_operate};
     enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
     struct part part[PARTS];
     pthread_t threads[PARTS];

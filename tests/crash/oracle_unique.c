@@ -5,7 +5,8 @@
  * message is told to end before it gives up its key, and the next one is told to be accepted after
  * it got it.  So two that are surely there at once are a fault; what the history leaves open (a
  * publish that the kill interrupted, a death in the handler that may have been the last) is
- * none. */
+ * none.  One that takes the place of another may run before its publisher can tell whose place it
+ * was: who had the key then is remembered, has to be named, and must not run again. */
 #include "oracle_impl.h"
 
 #include <stdio.h>
@@ -29,12 +30,13 @@ void oracle_unique_try(struct oracle *o, struct entry *e, const char *unique)
     head->next_of_key = e;
 }
 
-/* Somebody who takes places was interrupted while it published for the key of E: neither it nor
- * E is certain. */
+/* Somebody who takes places was interrupted while it published for the key of E, be it that it had
+ * begun before E came: neither it nor E is certain. */
 static const struct entry *interrupted(const struct oracle *o, const struct entry *e)
 {
-    for (const struct entry *r = e->head_of_key->next_of_key; r != e; r = r->next_of_key)
-        if (r->replaces && !r->acked && !r->refused && r->tried_round < o->round)
+    for (const struct entry *r = e->head_of_key->next_of_key; r; r = r->next_of_key)
+        if (r != e && r->tried_round >= e->tried_round && r->replaces && !r->acked &&
+            !r->refused && !r->never && r->tried_round < o->round)
             return r;
     return NULL;
 }
@@ -48,10 +50,17 @@ int oracle_unique_may_be_replaced(const struct oracle *o, const struct entry *e)
 static int holds(const struct oracle *o, const struct entry *e)
 {
     int there = e->acked || e->accepted_round == o->round || e->starts;
-    int dead =
-        (e->failed || e->keyless || (e->open && e->round != o->round)) && e->scope != 'd';
+    int dead = (e->failed || e->keyless ||
+                (e->round != o->round && (e->open || e->rounds >= LEAST_DEATHS))) &&
+               e->scope != 'd';
     int ended = e->gone || e->never || e->may_cancel || e->may_vanish || e->last == 'D';
     return there && !ended && !dead && !interrupted(o, e);
+}
+
+void oracle_unique_replace(struct entry *e, const struct entry *other)
+{
+    if (!other || e->ousted == other)
+        e->ousted = NULL;
 }
 
 static void judge_pair(struct oracle *o, const struct entry *e, const struct entry *other)
@@ -63,6 +72,9 @@ static void judge_pair(struct oracle *o, const struct entry *e, const struct ent
 void oracle_unique_accept(struct oracle *o, struct entry *e, int64_t ms)
 {
     o->v->kept_keys++;
+    if (e->ousted)
+        oracle_blame(o, &o->v->two_keys, "ran while another had its key", e->key);
+    e->ousted = NULL;
     for (struct entry *x = e->head_of_key->next_of_key; x; x = x->next_of_key) {
         if (x == e)
             continue;
@@ -76,7 +88,16 @@ void oracle_unique_accept(struct oracle *o, struct entry *e, int64_t ms)
 
 void oracle_unique_run(struct oracle *o, struct entry *e)
 {
-    for (struct entry *x = e->head_of_key->next_of_key; x; x = x->next_of_key)
-        if (x != e)
+    int judged = e->scope != 'p' && e->scope != 'w';
+    int untold = judged && e->replaces && !e->acked && e->tried_round == o->round;
+    for (struct entry *x = e->head_of_key->next_of_key; x; x = x->next_of_key) {
+        if (x == e)
+            continue;
+        if (x->ousted == e)
+            oracle_blame(o, &o->v->two_keys, "ran after another had its key", e->key);
+        if (untold && !e->ousted && holds(o, x))
+            e->ousted = x;
+        else if (x != e->ousted)
             judge_pair(o, e, x);
+    }
 }
