@@ -134,6 +134,7 @@ static int open_journal(struct bgmq *mq, struct store *store)
         .flush_interval_ms = mq->config.flush_interval_ms,
         .flush_batch = mq->config.flush_batch,
         .stack_size = mq->config.stack_size,
+        .clock = mq->clock,
         .log = &mq->config.log,
         .events = {on_committed, on_dropped, on_load, on_failed, mq},
     };
