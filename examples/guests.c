@@ -64,7 +64,7 @@ int main(int argc, char **argv)
 {
     struct bgmq_options options = {.database = argc > 1 ? argv[1] : "guests.db",
                                    .guests = 1};
-    int n = argc > 2 ? atoi(argv[2]) : 2;
+    int n = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 2;
     struct bgmq_error error;
     struct bgmq *mq;
     if (bgmq_open(&mq, &options, &error)) {
@@ -72,9 +72,11 @@ int main(int argc, char **argv)
         return 1;
     }
     struct bgmq_type_options type = {.outq_limit = (unsigned)n}; /* none is forgotten */
-    int failed = bgmq_register(mq, "Note", print_note, NULL, &type) || bgmq_start(mq);
+    int failed = bgmq_register(mq, "Note", print_note, NULL, &type);
     puts("ready");
     fflush(stdout);
+    if (!failed)
+        failed = bgmq_start(mq);
     if (!failed && argc <= 2)
         failed = insert_notes(options.database);
     if (!failed)

@@ -3,12 +3,13 @@
  *
  * Usage: order_pipeline.  The application's tables and the queue share one database.
  *
- *   place_order()  one transaction: the order, and the message "Charge" (a key of the order's own,
- *                  so an order placed twice is charged once; and a time until which the offer holds)
+ *   place_order()  one transaction: the order, and the message "Charge" (with a key of the
+ *                  order's own, so that an order placed twice is charged once, and a time until
+ *                  which the offer holds)
  *   charge()       one transaction: the payment, the end of its message, and "Pack"
- *   pack()         an order of many items: the cursor says how many are packed, so that an attempt
- *                  that failed in the middle goes on where it stopped; then one transaction with the
- *                  parcel and the end of the message
+ *   pack()         an order of many items: the cursor says how many are packed, so that the next
+ *                  attempt goes on where one that failed in the middle stopped; then one
+ *                  transaction with the parcel and the end of the message
  *
  * Some orders are rolled back, some handlers fail half-way, one offer has run out.  Exits 0 when
  * every order that was committed has one payment and one parcel, and nothing else has.
@@ -118,17 +119,17 @@ static int pack(struct bgmq_job *job, void *ctx)
 {
     struct shop *s = ctx;
     const char *cursor = bgmq_job_cursor(job, NULL);
-    for (int item = cursor ? atoi(cursor) : 0; item < ITEMS; item++) {
+    for (long item = cursor ? strtol(cursor, NULL, 10) : 0; item < ITEMS; item++) {
         char next[16];
         if (bgmq_job_cancelled(job))
             return BGMQ_RETRY;
         if (item == ITEMS / 2 && order_of(job) % 4 == 0 && bgmq_job_attempt(job) == 1)
             return bgmq_job_fail(job, BGMQ_RETRY, "Tape", "no tape left");
         s->packed_items++;
-        int len = snprintf(next, sizeof(next), "%d", item + 1);
+        int len = snprintf(next, sizeof(next), "%ld", item + 1);
         if (bgmq_job_save_cursor(job, next, (size_t)len, BGMQ_BEHIND))
             return BGMQ_RETRY;
-        bgmq_job_progress(job, (item + 1) * 100 / ITEMS, "packing");
+        bgmq_job_progress(job, (int)(item + 1) * 100 / ITEMS, "packing");
     }
     return bgmq_job_transaction(job, s->packing, close_parcel, NULL);
 }

@@ -82,7 +82,8 @@ static int run(struct bgmq *mq, int jobs)
 int main(int argc, char **argv)
 {
     const char *database = argc > 1 ? argv[1] : "prefork.db";
-    int workers = argc > 2 ? atoi(argv[2]) : 4, requests = argc > 3 ? atoi(argv[3]) : 5;
+    int workers = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 4;
+    int requests = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 5;
     int ready[2], status, failed = 0;
     pid_t pids[WORKERS_MAX];
     if (workers < 1 || workers > WORKERS_MAX || pipe(ready) != 0)

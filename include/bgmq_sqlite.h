@@ -44,7 +44,8 @@ BGMQ_API int bgmq_publish_tx(struct bgmq *mq, struct sqlite3 *db, const char *ty
 /* Ends this attempt as done within the transaction open on DB: what the handler did in it, the
  * end of the message, its cursor and what it published with bgmq_publish_tx commit together or not
  * at all.  After the commit the handler's verdict is not looked at.  After a rollback it counts as
- * if this had not been called.  ELOST: the attempt is not ours any more; roll back.  Twice: ELOST. */
+ * if this had not been called.  ELOST: the attempt is not ours any more; roll back.
+ * Twice: ELOST. */
 BGMQ_API int bgmq_job_complete_tx(struct bgmq_job *job, struct sqlite3 *db);
 /* Likewise ends it as failed: BGMQ_RETRY (with the type's back-off, dead when the attempts are used
  * up) or BGMQ_PERMANENT, with code and text as bgmq_job_fail. */
@@ -57,10 +58,11 @@ BGMQ_API int bgmq_job_save_cursor_tx(struct bgmq_job *job, struct sqlite3 *db,
 
 /* What bgmq_job_transaction runs; an enum bgmq_verdict. */
 typedef int bgmq_tx_fn(struct bgmq_job *job, struct sqlite3 *db, void *ctx);
-/* BEGIN IMMEDIATE, FN, bgmq_job_complete_tx, COMMIT on DB, which must not be in a transaction.  Rolls
- * back when FN returns anything but BGMQ_DONE, when the attempt is not ours any more, or when any
- * step fails.  Returns the verdict for the handler to return: FN's, or BGMQ_RETRY with the error
- * noted.  FN that ends the transaction itself, or leaves another: BGMQ_RETRY, code "Transaction". */
+/* BEGIN IMMEDIATE, FN, bgmq_job_complete_tx, COMMIT on DB, which must not be in a transaction.
+ * Rolls back when FN returns anything but BGMQ_DONE, when the attempt is not ours any more, or when
+ * any step fails.  Returns the verdict for the handler to return: FN's, or BGMQ_RETRY with the
+ * error noted.  FN that ends the transaction itself, or leaves another: BGMQ_RETRY, code
+ * "Transaction". */
 BGMQ_API int bgmq_job_transaction(struct bgmq_job *job, struct sqlite3 *db,
                                   bgmq_tx_fn *fn, void *ctx);
 

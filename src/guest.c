@@ -1,8 +1,8 @@
 /* guest.c - publishing into a database that another process owns (see bgmq_sqlite.h).
  *
- * On the caller's thread, one at a time.  A guest writes to bgmq_inbox and to nothing else; the owner
- * takes over from there, and decides on everything but the form.  It must never check-point, never
- * make a file, and never open the database but through SQLite (store_open.c says why). */
+ * On the caller's thread, one at a time.  A guest writes to bgmq_inbox and to nothing else; the
+ * owner takes over from there, and decides on everything but the form.  It must never check-point,
+ * never make a file, and never open the database but through SQLite (store_open.c says why). */
 #include <bgmq_sqlite.h>
 
 #include <jansson.h>

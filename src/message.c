@@ -18,9 +18,11 @@ enum {
     TEXT_MAX = 1024
 };
 
+/* Never less than the struct: a compiler may read its padding along with the fields before. */
 static size_t size_of(uint32_t len)
 {
-    return offsetof(struct message, body) + len + 1;
+    size_t size = offsetof(struct message, body) + len + 1;
+    return size > sizeof(struct message) ? size : sizeof(struct message);
 }
 
 struct message *bgmqi_message_new(const void *body, size_t len)

@@ -1,8 +1,8 @@
 /* service.c - start, stop, close: the life of an open service.
  *
  * Threads outlive a stop: stopped means that workers may not claim.  Down goes in this order:
- * nothing is let in, workers end, watch, ticker, journal (which writes out everything and closes the
- * store), owner lock. */
+ * nothing is let in, workers end, watch, ticker, journal (which writes out everything and closes
+ * the store), owner lock. */
 #include "service.h"
 
 #include <stdlib.h>

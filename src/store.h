@@ -195,8 +195,8 @@ struct store_ops {
     /* Calls FN for each type known, in order of number. */
     int (*types)(struct store *s, store_type_fn *fn, void *ctx);
     /* Charges the messages that were in flight when the last owner died: attempt and run at least
-     * what BOOT says, and crashes + 1 for those in their handlers.  Then moves all of JOB to BACKLOG,
-     * and notes that this owner has opened. */
+     * what BOOT says, and crashes + 1 for those in their handlers.  Then moves all of JOB to
+     * BACKLOG, and notes that this owner has opened. */
     int (*recover)(struct store *s, const struct store_boot *boot,
                    struct store_booted *ret);
     /* Reserves ids: *FIRST .. *FIRST + n - 1 are nobody's and will not be given again. */

@@ -13,7 +13,8 @@ int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *op
 /* Sets S->path and S->w to one more connection to the database at PATH, which an owner has made;
  * it changes nothing by being there: makes no file, copies no log.  S is cleared but for that, and
  * S->patience_ms is how long it waits for a lock.  ENOENT: no database, or none of this version's
- * tables yet; errors of bgmq_open.  What was opened is closed by the caller: bgmqi_store_open_leave. */
+ * tables yet; errors of bgmq_open.  What was opened is closed by the caller:
+ * bgmqi_store_open_leave. */
 int bgmqi_store_open_visit(struct sqlite_store *s, const char *path,
                            struct bgmq_error *error);
 /* Closes S->w and frees S->path. */

@@ -19,9 +19,6 @@
 #define HISTORY_INSERT                                                                   \
     "INSERT OR ROLLBACK INTO main.bgmq_history(" HISTORY_COLUMNS ") VALUES" HISTORY_ROW
 
-#define NUMBER(column) "ifnull(CAST(" column " AS INTEGER), 0)"
-#define NINE_INTEGERS  "'integerintegerintegerintegerintegerintegerintegerintegerinteger'"
-
 static const char *const texts[STATEMENTS] = {
     [Q_BEGIN] = "BEGIN IMMEDIATE",
     [Q_COMMIT] = "COMMIT",
@@ -37,9 +34,8 @@ static const char *const texts[STATEMENTS] = {
         ", " PLACE_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?, " EXT_ROW ", ?,?,?,?,?)",
     [Q_BACKLOG_UPDATE] =
         "UPDATE OR ROLLBACK main.bgmq_backlog SET seq = ?2, attempt = ?3, run = ?4,"
-        " crashes = ?5, lane = ?6, key = ?7, error_code = ?8, error_text = ?9, error_at "
-        "= ?10, priority = ?11"
-        " WHERE id = ?1",
+        " crashes = ?5, lane = ?6, key = ?7, error_code = ?8, error_text = ?9,"
+        " error_at = ?10, priority = ?11 WHERE id = ?1",
     [Q_BACKLOG_DELETE] = "DELETE FROM main.bgmq_backlog WHERE id = ?1",
     [Q_BACKLOG_DELETE_RUN] = "DELETE FROM main.bgmq_backlog WHERE id BETWEEN ?1 AND ?2",
     [Q_UNIQUE_TAKE] = "INSERT INTO main.bgmq_unique(type, key, id, scope, until)"
@@ -152,14 +148,13 @@ static const char *const texts[STATEMENTS] = {
                       " WHERE key = 'next_id' RETURNING value - ?1",
     [Q_IDS_RETURN] = "UPDATE OR ROLLBACK main.bgmq_meta SET value = ?1"
                      " WHERE key = 'next_id' AND value > ?1",
-    [Q_CHARGE_JOB] = "UPDATE OR ROLLBACK main.bgmq_job SET crashes = "
-                     "min(crashes + ?3, 255),"
-                     " attempt = max(attempt, ?2), run = max(run, "
-                     "attempt, ?2) WHERE id = ?1",
-    [Q_CHARGE_BACKLOG] = "UPDATE OR ROLLBACK main.bgmq_backlog SET crashes = min(crashes "
-                         "+ ?3, 255),"
-                         " attempt = max(attempt, ?2), run = max(run, attempt, ?2)"
-                         " WHERE id = ?1 AND lane <> 3",
+    [Q_CHARGE_JOB] =
+        "UPDATE OR ROLLBACK main.bgmq_job SET crashes = min(crashes + ?3, 255),"
+        " attempt = max(attempt, ?2), run = max(run, attempt, ?2) WHERE id = ?1",
+    [Q_CHARGE_BACKLOG] =
+        "UPDATE OR ROLLBACK main.bgmq_backlog SET crashes = min(crashes + ?3, 255),"
+        " attempt = max(attempt, ?2), run = max(run, attempt, ?2) WHERE id = ?1 AND"
+        " lane <> 3",
     [Q_RECOVER_SCAN] = "SELECT id, length(body) FROM main.bgmq_job ORDER BY id",
     [Q_RECOVER_MOVE] =
         "INSERT OR ROLLBACK INTO main.bgmq_backlog(" JOB_COLUMNS ", " EXT_COLUMNS
@@ -168,141 +163,51 @@ static const char *const texts[STATEMENTS] = {
         " FROM main.bgmq_job WHERE id <= ?1 ORDER BY id",
     /* When a row does not fit, being damaged: each value becomes one of its column's kind, and
      * what had to be changed is handed out as corrupt. */
-    [Q_RECOVER_SALVAGE] = "INSERT OR IGNORE INTO main.bgmq_backlog(" JOB_COLUMNS ","
-                          " " EXT_COLUMNS ", lane, key) SELECT id, " NUMBER(
-                              "type") ", " NUMBER("seq") ", " NUMBER("pri"
-                                                                     "ori"
-                                                                     "ty") ", " NUMBER("a"
-                                                                                       "t"
-                                                                                       "t"
-                                                                                       "e"
-                                                                                       "m"
-                                                                                       "p"
-                                                                                       "t") ", " NUMBER("max_attempts") ", " NUMBER("run") ", " NUMBER("crashes") ", " NUMBER("flags") ", " NUMBER("created") ", CASE WHEN "
-                                                                                                                                                                                                              "typeof(body) = "
-                                                                                                                                                                                                              "'blob' AND "
-                                                                                                                                                                                                              "typeof(type) || "
-                                                                                                                                                                                                              "typeof(seq) ||"
-                                                                                                                                                                                                              " typeof(priority)"
-                                                                                                                                                                                                              " || "
-                                                                                                                                                                                                              "typeof(attempt) "
-                                                                                                                                                                                                              "|| "
-                                                                                                                                                                                                              "typeof(max_"
-                                                                                                                                                                                                              "attempts) || "
-                                                                                                                                                                                                              "typeof(run) ||"
-                                                                                                                                                                                                              " typeof(crashes) "
-                                                                                                                                                                                                              "|| typeof(flags) "
-                                                                                                                                                                                                              "|| "
-                                                                                                                                                                                                              "typeof(created) "
-                                                                                                                                                                                                              "= " NINE_INTEGERS
-                                                                                                                                                                                                              " THEN " NUMBER(
-                                                                                                                                                                                                                  "crc") " ELSE "
-                                                                                                                                                                                                                         "-1 "
-                                                                                                                                                                                                                         "END, "
-                                                                                                                                                                                                                         "CAST("
-                                                                                                                                                                                                                         "ifnull"
-                                                                                                                                                                                                                         "(body,"
-                                                                                                                                                                                                                         " x'') "
-                                                                                                                                                                                                                         "AS "
-                                                                                                                                                                                                                         "BLOB),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "reply_"
-                                                                                                                                                                                                                         "to AS "
-                                                                                                                                                                                                                         "TEXT),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "reply_"
-                                                                                                                                                                                                                         "id AS "
-                                                                                                                                                                                                                         "INTEGE"
-                                                                                                                                                                                                                         "R), "
-                                                                                                                                                                                                                         "CAST("
-                                                                                                                                                                                                                         "tag "
-                                                                                                                                                                                                                         "AS "
-                                                                                                                                                                                                                         "TEXT),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "tracep"
-                                                                                                                                                                                                                         "arent "
-                                                                                                                                                                                                                         "AS "
-                                                                                                                                                                                                                         "TEXT),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "unique"
-                                                                                                                                                                                                                         "_key "
-                                                                                                                                                                                                                         "AS "
-                                                                                                                                                                                                                         "TEXT),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "body_"
-                                                                                                                                                                                                                         "type "
-                                                                                                                                                                                                                         "AS "
-                                                                                                                                                                                                                         "TEXT),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "meta "
-                                                                                                                                                                                                                         "AS "
-                                                                                                                                                                                                                         "TEXT),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "channe"
-                                                                                                                                                                                                                         "l AS "
-                                                                                                                                                                                                                         "TEXT),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "expire"
-                                                                                                                                                                                                                         "s AS "
-                                                                                                                                                                                                                         "INTEGE"
-                                                                                                                                                                                                                         "R),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "timeou"
-                                                                                                                                                                                                                         "t AS "
-                                                                                                                                                                                                                         "INTEGE"
-                                                                                                                                                                                                                         "R), "
-                                                                                                                                                                                                                         "CAST("
-                                                                                                                                                                                                                         "unique"
-                                                                                                                                                                                                                         "_scope"
-                                                                                                                                                                                                                         " AS "
-                                                                                                                                                                                                                         "INTEGE"
-                                                                                                                                                                                                                         "R),"
-                                                                                                                                                                                                                         " CAST("
-                                                                                                                                                                                                                         "unique"
-                                                                                                                                                                                                                         "_until"
-                                                                                                                                                                                                                         " AS "
-                                                                                                                                                                                                                         "INTEGE"
-                                                                                                                                                                                                                         "R),"
-                                                                                                                                                                                                                         " " NUMBER(
-                                                                                                                                                                                                                             "pr"
-                                                                                                                                                                                                                             "io"
-                                                                                                                                                                                                                             "ri"
-                                                                                                                                                                                                                             "t"
-                                                                                                                                                                                                                             "y") " > 0,"
-                                                                                                                                                                                                                                  " CASE WHEN " NUMBER(
-                                                                                                                                                                                                                                      "priority") " > 0 THEN -" NUMBER("priority") " ELSE 0 END"
-                                                                                                                                                                                                                                                                                   " FROM main.bgmq_job WHERE id <= ?1 ORDER BY id",
+    [Q_RECOVER_SALVAGE] =
+        "INSERT OR IGNORE INTO main.bgmq_backlog(" JOB_COLUMNS ", " EXT_COLUMNS
+        ", lane, key) SELECT id, ifnull(CAST(type AS INTEGER), 0), ifnull(CAST(seq AS"
+        " INTEGER), 0), ifnull(CAST(priority AS INTEGER), 0), ifnull(CAST(attempt AS"
+        " INTEGER), 0), ifnull(CAST(max_attempts AS INTEGER), 0), ifnull(CAST(run AS"
+        " INTEGER), 0), ifnull(CAST(crashes AS INTEGER), 0), ifnull(CAST(flags AS"
+        " INTEGER), 0), ifnull(CAST(created AS INTEGER), 0), CASE WHEN typeof(body) ="
+        " 'blob' AND typeof(type) || typeof(seq) || typeof(priority) ||"
+        " typeof(attempt) || typeof(max_attempts) || typeof(run) || typeof(crashes)"
+        " || typeof(flags) || typeof(created) ="
+        " 'integerintegerintegerintegerintegerintegerintegerintegerinteger' THEN"
+        " ifnull(CAST(crc AS INTEGER), 0) ELSE -1 END, CAST(ifnull(body, x'') AS"
+        " BLOB), CAST(reply_to AS TEXT), CAST(reply_id AS INTEGER), CAST(tag AS"
+        " TEXT), CAST(traceparent AS TEXT), CAST(unique_key AS TEXT), CAST(body_type"
+        " AS TEXT), CAST(meta AS TEXT), CAST(channel AS TEXT), CAST(expires AS"
+        " INTEGER), CAST(timeout AS INTEGER), CAST(unique_scope AS INTEGER),"
+        " CAST(unique_until AS INTEGER), ifnull(CAST(priority AS INTEGER), 0) > 0,"
+        " CASE WHEN ifnull(CAST(priority AS INTEGER), 0) > 0 THEN"
+        " -ifnull(CAST(priority AS INTEGER), 0) ELSE 0 END FROM main.bgmq_job WHERE"
+        " id <= ?1 ORDER BY id",
     [Q_RECOVER_CLEAR] = "DELETE FROM main.bgmq_job WHERE id <= ?1",
     [Q_META_GET] = "SELECT value FROM main.bgmq_meta WHERE key = ?1",
     [Q_META_SET] = "INSERT INTO main.bgmq_meta(key, value) VALUES(?1, ?2)"
                    " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
     /* The unfinished, and those whose place is none of ours: both from the index alone. */
-    [Q_UNFINISHED] = "SELECT count(*) FILTER (WHERE lane <> 3), count(*) FILTER "
-                     "(WHERE seq < 0"
-                     " OR lane NOT BETWEEN 0 AND 3 OR type NOT BETWEEN 1 AND "
-                     "2147483647)"
-                     " FROM main.bgmq_backlog INDEXED BY bgmq_backlog_order",
-    [Q_MEND_TYPE] = "UPDATE OR ROLLBACK main.bgmq_backlog SET type = 2147483647"
-                    " WHERE type NOT BETWEEN 1 AND 2147483647",
-    [Q_MEND_PLACE] = "UPDATE OR ROLLBACK main.bgmq_backlog SET lane = 3, key = 0, "
-                     "seq = max(seq, 0),"
-                     " error_code = 'corrupt', error_text = 'it was in lane ' || "
-                     "lane || ', at ' || seq,"
-                     " error_at = ?1 WHERE seq < 0 OR lane NOT BETWEEN 0 AND 3",
+    [Q_UNFINISHED] =
+        "SELECT count(*) FILTER (WHERE lane <> 3), count(*) FILTER (WHERE seq < 0 OR"
+        " lane NOT BETWEEN 0 AND 3 OR type NOT BETWEEN 1 AND 2147483647) FROM"
+        " main.bgmq_backlog INDEXED BY bgmq_backlog_order",
+    [Q_MEND_TYPE] =
+        "UPDATE OR ROLLBACK main.bgmq_backlog SET type = 2147483647 WHERE type NOT"
+        " BETWEEN 1 AND 2147483647",
+    [Q_MEND_PLACE] =
+        "UPDATE OR ROLLBACK main.bgmq_backlog SET lane = 3, key = 0, seq = max(seq,"
+        " 0), error_code = 'corrupt', error_text = 'it was in lane ' || lane || ', at"
+        " ' || seq, error_at = ?1 WHERE seq < 0 OR lane NOT BETWEEN 0 AND 3",
     /* From one number to the next, by the index. */
-    [Q_MEND_UNKNOWN] = "WITH RECURSIVE number(n) AS (SELECT min(type) FROM "
-                       "main.bgmq_backlog UNION "
-                       "ALL"
-                       "  SELECT (SELECT min(type) FROM main.bgmq_backlog WHERE type > "
-                       "n) FROM "
-                       "number"
-                       "  WHERE n IS NOT NULL)"
-                       " INSERT OR ROLLBACK INTO main.bgmq_type(id, name)"
-                       " SELECT n, CASE WHEN EXISTS(SELECT 1 FROM main.bgmq_type"
-                       "  WHERE name = 'unknown.' || n) THEN 'unknown.' || n || '.' || n"
-                       "  ELSE 'unknown.' || n END FROM number"
-                       " WHERE n IS NOT NULL AND n NOT IN (SELECT id FROM "
-                       "main.bgmq_type)",
+    [Q_MEND_UNKNOWN] =
+        "WITH RECURSIVE number(n) AS (SELECT min(type) FROM main.bgmq_backlog UNION"
+        " ALL  SELECT (SELECT min(type) FROM main.bgmq_backlog WHERE type > n) FROM"
+        " number  WHERE n IS NOT NULL) INSERT OR ROLLBACK INTO main.bgmq_type(id,"
+        " name) SELECT n, CASE WHEN EXISTS(SELECT 1 FROM main.bgmq_type  WHERE name ="
+        " 'unknown.' || n) THEN 'unknown.' || n || '.' || n  ELSE 'unknown.' || n END"
+        " FROM number WHERE n IS NOT NULL AND n NOT IN (SELECT id FROM"
+        " main.bgmq_type)",
     [Q_HISTORY_BOUNDS] = "SELECT coalesce((SELECT min(seq) FROM main.bgmq_history), 1),"
                          " coalesce((SELECT max(seq) FROM main.bgmq_history), 0)",
 };

@@ -135,6 +135,12 @@ void bgmqi_type_restore(struct type *t, const uint64_t counts[LANES])
     bgmqi_type_unlock(t);
 }
 
+bool bgmqi_type_urgent(const struct type *t)
+{
+    return t->priorityq.len || t->getters[LANE_INQ].head ||
+           t->getters[GETTERS_OUTQ].head || !bgmqi_type_may_claim(t);
+}
+
 void bgmqi_type_unlock(struct type *t)
 {
     struct desk *wake = t->wake;
@@ -143,8 +149,7 @@ void bgmqi_type_unlock(struct type *t)
     t->wake = NULL;
     t->garbage = (struct queue){.len = 0};
     t->due_hint = INT64_MAX;
-    bool urgent = t->priorityq.len || t->getters[LANE_INQ].head ||
-                  t->getters[GETTERS_OUTQ].head || !bgmqi_type_may_claim(t);
+    bool urgent = bgmqi_type_urgent(t);
     if (urgent != atomic_load_explicit(&t->urgent, memory_order_relaxed))
         atomic_store(&t->urgent, urgent);
     if (t->rooms.head && bgmqi_type_in_bounds(t, 1))

@@ -167,7 +167,7 @@ static struct message *take_next(struct type *t)
 static unsigned batch_size(const struct desk *d)
 {
     const struct type *t = d->type;
-    if (d->mean_ns == 0 || t->priorityq.len || t->inq.len < 2 * (size_t)t->workers)
+    if (d->mean_ns == 0 || bgmqi_type_urgent(t) || t->inq.len < 2 * (size_t)t->workers)
         return 1;
     size_t k = t->inq.len / (2 * (size_t)(t->workers ? t->workers : 1));
     size_t quick = (size_t)(QUICK_NS / d->mean_ns);

@@ -151,6 +151,10 @@ static inline void bgmqi_type_lock(struct type *t) LOCK_ATTR(acquire_capability(
 /* Drops the lock, then wakes, frees and tells what was noted under it. */
 void bgmqi_type_unlock(struct type *t) LOCK_ATTR(release_capability(t->lock));
 
+/* True when a worker has to come to the lock before its next message, so that more than one is not
+ * to be claimed.  The lock is held. */
+bool bgmqi_type_urgent(const struct type *t);
+
 /* ---- the mover's primitives (type.c); the lock is held in all of them -------------- */
 
 enum lane bgmqi_type_ready_lane(const struct message *m);

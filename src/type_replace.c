@@ -1,8 +1,8 @@
 /* type_replace.c - a message takes the place of the one that has its unique key.
  *
- * The publisher's thread, within an operation of its own; it waits for the commit.  The old message is
- * picked, so that nobody starts it; with a database one group of changes takes its key and row away
- * and brings the new one's.  Before the commit the old one is there, after it the new one. */
+ * The publisher's thread, within an operation of its own; it waits for the commit.  The old message
+ * is picked, so that nobody starts it; with a database one group of changes takes its key and row
+ * away and brings the new one's.  Before the commit the old one is there, after it the new one. */
 #include "type_impl.h"
 
 enum { WAITING = 1 << LANE_INQ | 1 << LANE_PRIORITYQ | 1 << LANE_DELAYED };

@@ -3,9 +3,9 @@
  * The thread that uses the application's connection, and workers.  Such a transaction commits
  * while the journal's thread may be in the middle of a load, so a row that it puts into BACKLOG
  * is told to that thread by an entry that changes nothing (STORE_NOP), and finds its side of the
- * frontier, where there is one, when the journal comes to it, between two loads.  From before the commit until then
- * the message is in type.limbo, where a load that meets the row finds that it is known.  A row
- * in JOB is never loaded, and its message gets its place at once. */
+ * frontier, where there is one, when the journal comes to it, between two loads.  From before the
+ * commit until then the message is in type.limbo, where a load that meets the row finds that it is
+ * known.  A row in JOB is never loaded, and its message gets its place at once. */
 #include "type_impl.h"
 
 uint64_t bgmqi_type_draw(struct type *t)

@@ -4,10 +4,14 @@
 #include "bench.h"
 
 #include <bgmq.h>
+#include <bgmq_sqlite.h>
 #include <dirent.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct bgmq *mq;
@@ -119,6 +123,31 @@ static void memory(const struct args *a)
     bench_result("bytes", (bench_resident() - before) / (double)per_thread - BODY);
 }
 
+/* A process that leaves N messages in the database, due in DELAY_MS, and dies without closing it. */
+static void leave_behind(const char *database, uint64_t n, int64_t delay_ms)
+{
+    enum { GROUP = 1000 };
+    static char body[BODY];
+    static struct bgmq_item items[GROUP];
+    int status = 1;
+    pid_t pid = n ? fork() : -1;
+    if (pid == 0) {
+        struct bgmq_message_options later = {.delay_ms = delay_ms};
+        for (int i = 0; i < GROUP; i++)
+            items[i] = (struct bgmq_item){
+                .type = "bench", .body = body, .len = BODY, .options = &later};
+        open_service(
+            &(struct bgmq_options){.database = database, .durability = BGMQ_BEHIND},
+            read_body, NULL);
+        for (uint64_t i = 0; i < n; i += GROUP) {
+            int err = bgmq_publish_many(mq, items, n - i < GROUP ? n - i : GROUP, NULL);
+            bench_check(err == 0, bgmq_errname(err));
+        }
+        _exit(bgmq_flush(mq) != 0);
+    }
+    bench_check(!n || (waitpid(pid, &status, 0) == pid && status == 0), "filling");
+}
+
 /* From the first publish until every job has run and its end is in the database. */
 static void lifecycle(const struct args *a)
 {
@@ -127,6 +156,7 @@ static void lifecycle(const struct args *a)
     per_thread = (uint64_t)bench_number(a, "n") / producers;
     times = calloc(per_thread * producers, sizeof(*times));
     bench_check(times != NULL, "memory");
+    leave_behind(bench_text(a, "db"), (uint64_t)bench_number(a, "delayed"), 86400000);
     struct bgmq_options options = {
         .database = bench_text(a, "db"),
         .durability = disk ? BGMQ_DISK : BGMQ_BEHIND,
@@ -150,6 +180,62 @@ static void lifecycle(const struct args *a)
     struct bgmq_counters counters;
     bench_check(bgmq_service_counters(mq, &counters) == 0, "bgmq_counters");
     bench_result("commits", (double)counters.commits);
+}
+
+/* From the opening of a database with N waiting messages until the first is at its handler, and
+ * until all are done. */
+static void backlog(const struct args *a)
+{
+    uint64_t n = (uint64_t)bench_number(a, "n");
+    leave_behind(bench_text(a, "db"), n, 0);
+    int64_t begin = bench_now();
+    open_service(&(struct bgmq_options){.database = bench_text(a, "db")}, read_body,
+                 NULL);
+    bench_check(bgmq_start(mq) == 0, "bgmq_start");
+    bench_tally_wait(1);
+    bench_result("first", (double)(bench_now() - begin) / 1e6);
+    bench_tally_wait(n);
+    bench_result_rate(n, begin);
+    struct rusage usage;
+    bench_check(getrusage(RUSAGE_SELF, &usage) == 0, "getrusage");
+    bench_result("resident", (double)usage.ru_maxrss / 1024);
+}
+
+static void run_sql(sqlite3 *db, const char *sql)
+{
+    int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    bench_check(rc == SQLITE_OK, sqlite3_errmsg(db));
+}
+
+/* From the return of the application's COMMIT until the handler of what it published. */
+static void tx(const struct args *a)
+{
+    uint64_t n = (uint64_t)bench_number(a, "n");
+    times = calloc(n, sizeof(*times));
+    open_service(&(struct bgmq_options){.database = bench_text(a, "db")}, note_wake,
+                 NULL);
+    sqlite3 *db;
+    bench_check(times && bgmq_start(mq) == 0, "bgmq_start");
+    bench_check(sqlite3_open(bench_text(a, "db"), &db) == SQLITE_OK, "sqlite3_open");
+    sqlite3_busy_timeout(db, 10000);
+    int err = bgmq_sqlite_prepare(mq, db);
+    bench_check(err == 0, bgmq_errname(err));
+    run_sql(db, "CREATE TABLE orders(id INTEGER PRIMARY KEY, text)");
+    for (uint64_t i = 0; i < n; i++) {
+        bench_pause(1000000);
+        char body[BODY] = "";
+        int64_t stamp[2] = {0, (int64_t)i};
+        memcpy(body, stamp, sizeof(stamp));
+        run_sql(db, "BEGIN IMMEDIATE; INSERT INTO orders(text) VALUES('an order')");
+        err = bgmq_publish_tx(mq, db, "bench", body, BODY, NULL, NULL);
+        bench_check(err == 0, bgmq_errname(err));
+        run_sql(db, "COMMIT");
+        int64_t committed = bench_now();
+        bench_tally_wait(i + 1);
+        times[i] -= committed; /* the body began with zero */
+    }
+    bench_result_times(times, n);
+    sqlite3_close(db);
 }
 
 /* One handler that saves its cursor for each of N items, while the journal writes. */
@@ -252,6 +338,7 @@ int main(int argc, char **argv)
     } scenarios[] = {
         {"dispatch", dispatch},   {"wake", wake}, {"memory", memory},
         {"lifecycle", lifecycle}, {"idle", idle}, {"cursor", cursor},
+        {"backlog", backlog},     {"tx", tx},
     };
     struct args a = {.argc = argc, .argv = argv};
     for (size_t i = 0; argc > 1 && i < sizeof(scenarios) / sizeof(*scenarios); i++) {

@@ -1,6 +1,6 @@
 /* mixer_tx.c - the application's transactions in the mixer: a thread that publishes in them, and
- * handlers that end in them with one effect.  Connections are taken from a small store, one for each
- * thread at a time. */
+ * handlers that end in them with one effect.  Connections are taken from a small store, one for
+ * each thread at a time. */
 #include "mixer_impl.h"
 #include "mixer_sql.h"
 

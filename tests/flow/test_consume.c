@@ -335,6 +335,23 @@ START_TEST(outq_keeps_the_last_of_them)
 }
 END_TEST
 
+/* A worker whose handler is quick claims several at once, but not while somebody waits. */
+START_TEST(outq_is_read_while_workers_are_quick)
+{
+    enum { N = 500 };
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq = flow_open(_i);
+    flow_register_with(mq, "T", &r, TYPE(.outq_limit = N));
+    flow_publish_numbers(mq, "T", N);
+    OK(bgmq_start(mq));
+    for (int i = 0; i < N; i++)
+        flow_done(flow_take(mq, "mq:T.outq"));
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("consume");
@@ -355,6 +372,7 @@ static Suite *suite(void)
     flow_add_both(tc, peek_of_priorityq_is_in_order_of_service);
     flow_add_both(tc, peek_callback_may_publish);
     flow_add_both(tc, outq_keeps_the_last_of_them);
+    flow_add_both(tc, outq_is_read_while_workers_are_quick);
     return s;
 }
 

@@ -129,7 +129,7 @@ START_TEST(read_only_connection_is_refused)
 }
 END_TEST
 
-/* S29.  A commit over two files is not whole: it is refused before and, at the latest, at COMMIT. */
+/* S29.  A commit over two files is not whole: it is refused before or, at the latest, at COMMIT. */
 START_TEST(attached_database_in_the_transaction_is_refused)
 {
     open_all();
