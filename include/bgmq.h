@@ -126,8 +126,8 @@ typedef void bgmq_log_fn(void *ctx, enum bgmq_level level, const char *text);
  * attempt that is logged.  Its signal mask and cancel state are put right after it, and
  * pthread_exit is a failed attempt; a longjmp out of it is undefined.  Working directory, umask,
  * setlocale and signal actions are the process's, uselocale, errno and floating-point modes the
- * worker's: what it changes there stays for the next.  What an on_error returns is done as it says, also a RETRY when the
- * attempts are used up. */
+ * worker's: what it changes there stays for the next.  What an on_error returns is done as it
+ * says, also a RETRY when the attempts are used up. */
 typedef int bgmq_handler_fn(struct bgmq_job *job, void *ctx);
 
 /* Delay in milliseconds before attempt ATTEMPT + 1 (ATTEMPT >= 1 have failed). */
@@ -163,9 +163,9 @@ enum bgmq_history { BGMQ_HISTORY_OFF = 0, BGMQ_HISTORY_FAILURES, BGMQ_HISTORY_AL
 
 /* Zero in any field means the default in brackets.  Strings are copied. */
 struct bgmq_options {
-    /* SQLite file [none: nothing survives the process].  Its folder is the service's own: whoever cuts
-     * FILE-shm short while it is open kills the process by SIGBUS, and an open() and close() of the
-     * file that is not SQLite's, in this process, drops SQLite's locks. */
+    /* SQLite file [none: nothing survives the process].  Keep its folder from others: who cuts
+     * FILE-shm short while it is open kills the process by SIGBUS, and an open() and close() of
+     * the file that is not SQLite's, in this process, drops SQLite's locks. */
     const char *database;
     int share_database; /* the file may hold tables of your own, which are left alone [0] */
     /* Of types that name none [DISK with a database, else MEMORY]. */
@@ -528,10 +528,11 @@ struct bgmq_collection {
     uint64_t inq, priorityq, dlq,
         outq; /* messages there now, those only in the database too */
     uint64_t delayed, running;
-    uint64_t suspects; /* waiting to be run alone: they ran when the process died */
-    uint64_t stuck;    /* handlers that were given up, and have not returned */
-    uint64_t expired;  /* messages that were not started in time, since open */
-    uint64_t timeouts; /* attempts that were given up, since open */
+    uint64_t suspects;  /* waiting to be run alone: they ran when the process died */
+    uint64_t stuck;     /* handlers that were given up, and have not returned */
+    int64_t longest_ms; /* for so long the oldest of both has run; 0: nothing runs */
+    uint64_t expired;   /* messages that were not started in time, since open */
+    uint64_t timeouts;  /* attempts that were given up, since open */
     int paused;
 };
 

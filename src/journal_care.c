@@ -1,8 +1,9 @@
-/* journal_care.c - what the writer does for its store between batches, once a second: a look whether
- * the file is still there, what has become too old, and a word about readers that hold the log.
+/* journal_care.c - what the writer does for its store between batches, once a second: a look
+ * whether the file is still there, what has become too old, and a word about readers that hold
+ * the log.
  *
- * The writer's thread, like journal_writer.c.  Nothing here may take long: it makes publishers wait,
- * so what is too old goes in chunks, one a turn. */
+ * The writer's thread, like journal_writer.c.  Nothing here may take long, as it makes publishers
+ * wait: what is too old goes in chunks, one a turn. */
 #include "journal_impl.h"
 
 #define MS              INT64_C(1000000)

@@ -65,8 +65,8 @@ struct type_env {
     /* The ticker has to look at a type by DUE_MS, or at its attempts by the monotonic MONO_NS. */
     void (*due)(void *ctx, int64_t due_ms);
     void (*deadline)(void *ctx, int64_t mono_ns);
-    /* The budget has not BYTES left: gives up the oldest of what lies in the outqs.  True: there may
-     * be room now.  No lock is held. */
+    /* The budget has not BYTES left: gives up the oldest of what lies in the outqs.  True: there
+     * may be room now.  No lock is held. */
     bool (*room)(void *ctx, size_t bytes);
     void *ctx;
 };

@@ -31,9 +31,15 @@ START_TEST(a_full_type_refuses_at_once_or_after_the_wait)
     int64_t begin = harness_now();
     FAILS(BGMQ_EFULL, publish(mq, "d", 0));
     ck_assert_int_lt(ms_since(begin), 1000 * harness_scale());
-    begin = harness_now();
-    FAILS(BGMQ_EFULL, publish(mq, "d", 50));
-    ck_assert_int_ge(ms_since(begin), 50);
+    int64_t best = INT64_MAX; /* of several, as the machine may be busy */
+    for (int i = 0; i < 5; i++) {
+        begin = harness_now();
+        FAILS(BGMQ_EFULL, publish(mq, "d", 50));
+        int64_t took = ms_since(begin);
+        ck_assert_int_ge(took, 50);
+        best = took < best ? took : best;
+    }
+    ck_assert_int_le(best, 60 * harness_scale());
     struct bgmq_item items[2] = {{"T", "x", 1, NULL}, {"Other", "y", 1, NULL}};
     FAILS(BGMQ_EFULL, bgmq_publish_many(mq, items, 2, NULL));
     flow_expect(mq, "mq:T.inq", "a");
