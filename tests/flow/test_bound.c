@@ -2,6 +2,8 @@
  * handler is told at once. */
 #include "flow.h"
 
+#include "handle.h"
+
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
@@ -209,6 +211,36 @@ START_TEST(who_publishes_to_itself_for_ever_harms_no_other_type)
 }
 END_TEST
 
+/* A10.  Without a bound of its own it meets that of the service, or goes to the database; the memory
+ * of the service stays within its bound, and the others' messages run. */
+START_TEST(who_breeds_without_a_bound_stays_within_the_memory)
+{
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq = flow_open_with(
+        _i, SERVICE(.max_bytes = 1 << 20, .durability = _i ? BGMQ_BEHIND : BGMQ_MEMORY));
+    OK(bgmq_register(mq, "T", breed, NULL, &TYPE(.no_outq = 1, .window = 10)));
+    flow_register_with(mq, "Other", &r, TYPE(.no_outq = 1));
+    for (int i = 0; i < 100; i++)
+        flow_publish(mq, "Other", "x");
+    OK(publish(mq, "first", 0));
+    OK(bgmq_start(mq));
+    flow_wait_ended(mq, "Other", 100);
+    for (int i = 0; i < 20; i++) { /* there is room again and again */
+        int err;
+        do
+            err = bgmq_publish(mq, "Other", "x", 1, &MESSAGE(.wait_ms = 1000), NULL);
+        while (err == BGMQ_EFULL);
+        OK(err);
+    }
+    flow_wait_ended(mq, "Other", 120);
+    ck_assert_uint_le(mq->budget.used, mq->budget.max);
+    OK(bgmq_pause(mq, "T"));
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
 static int publish_safely(struct bgmq_job *job, void *ctx)
 {
     struct self *s = ctx;
@@ -382,6 +414,7 @@ static Suite *suite(void)
     tc = flow_case(s, "inside");
     flow_add_both(tc, a_handler_never_waits_for_room);
     flow_add_both(tc, who_publishes_to_itself_for_ever_harms_no_other_type);
+    flow_add_both(tc, who_breeds_without_a_bound_stays_within_the_memory);
     tcase_add_test(tc, a_handler_does_not_wait_for_a_busy_store);
     return s;
 }
