@@ -123,8 +123,11 @@ typedef void bgmq_log_fn(void *ctx, enum bgmq_level level, const char *text);
 
 /* A handler.  Returns an enum bgmq_verdict; a negative enum bgmq_err counts as BGMQ_RETRY
  * with that error's name as code (BGMQ_EJSON as BGMQ_PERMANENT); any other value is a failed
- * attempt that is logged.  What an on_error returns is done as it says, also a RETRY when the
- * attempts are used up. */
+ * attempt that is logged.  Its signal mask and cancel state are put right after it, and
+ * pthread_exit is a failed attempt; a longjmp out of it is undefined.  Working directory, umask,
+ * setlocale and signal actions are the process's, uselocale, errno and floating-point modes the
+ * worker's: what it changes there stays for the next.  What an on_error returns is done as it
+ * says, also a RETRY when the attempts are used up. */
 typedef int bgmq_handler_fn(struct bgmq_job *job, void *ctx);
 
 /* Delay in milliseconds before attempt ATTEMPT + 1 (ATTEMPT >= 1 have failed). */
@@ -160,7 +163,10 @@ enum bgmq_history { BGMQ_HISTORY_OFF = 0, BGMQ_HISTORY_FAILURES, BGMQ_HISTORY_AL
 
 /* Zero in any field means the default in brackets.  Strings are copied. */
 struct bgmq_options {
-    const char *database; /* SQLite file [none: nothing survives the process] */
+    /* SQLite file [none: nothing survives the process].  Keep its folder from others: who cuts
+     * FILE-shm short while it is open kills the process by SIGBUS, and an open() and close() of
+     * the file that is not SQLite's, in this process, drops SQLite's locks. */
+    const char *database;
     int share_database; /* the file may hold tables of your own, which are left alone [0] */
     /* Of types that name none [DISK with a database, else MEMORY]. */
     enum bgmq_durability durability;
@@ -169,8 +175,10 @@ struct bgmq_options {
     unsigned publish_timeout_ms; /* longest a publish waits for the store [30000] */
     unsigned stop_grace_ms;      /* see bgmq_stop [10000] */
     size_t max_body;             /* bytes of one body [1 MiB; at most 64 MiB] */
-    size_t max_bytes;  /* memory for all messages; publish beyond it: EFULL [64 MiB] */
-    size_t stack_size; /* of every thread, bytes [1 MiB] */
+    size_t
+        max_bytes; /* memory for all messages, their cursors and results; publish beyond
+                          it: EFULL, once outq has made room [64 MiB] */
+    size_t stack_size;          /* of every thread, bytes [1 MiB] */
     unsigned history_keep;      /* rows of history kept, of all types together [100000] */
     int64_t history_max_age_ms; /* ... and how long [0: for ever] */
     unsigned standby_ms; /* waits so long for the owner of the database to go [0] */
@@ -210,7 +218,7 @@ struct bgmq_type_options {
     int any_channel; /* 1, without CHANNEL: also channels that nobody registered [0] */
     enum bgmq_durability durability;
     unsigned window; /* bodies kept in memory while more wait in the database [1000] */
-    unsigned outq_limit;     /* messages kept in outq [100] */
+    unsigned outq_limit;     /* messages kept in outq, fewer when memory is short [100] */
     int no_outq;             /* 1: nothing goes to outq [0] */
     unsigned priority_share; /* starts from priorityq until one is taken from inq [15] */
     enum bgmq_history history;        /* finished messages kept as rows [OFF] */
@@ -394,7 +402,7 @@ BGMQ_API int64_t bgmq_job_time_left(const struct bgmq_job *job);
  * back by bgmq_job_cursor.  Copies; NULL bytes: none any more.  LEVEL BEHIND (also DEFAULT) waits
  * for nobody and writes only the last of many: call it for each item.  COMMIT and DISK wait, with
  * the errors of bgmq_publish.  A message without a row keeps it in memory.  ELOST: the attempt is
- * over; ESTORE, ENOMEM, EINVAL (also: LEVEL MEMORY). */
+ * over; EFULL: max_bytes is reached; ESTORE, ENOMEM, EINVAL (also: LEVEL MEMORY). */
 BGMQ_API int bgmq_job_save_cursor(struct bgmq_job *job, const void *bytes, size_t len,
                                   enum bgmq_durability level);
 /* Lends the cursor, a NUL behind it, until it is saved anew; NULL: none was saved. */
@@ -403,7 +411,7 @@ BGMQ_API const void *bgmq_job_cursor(const struct bgmq_job *job, size_t *ret_len
  * Copies.  EINVAL: the text is not UTF-8. */
 BGMQ_API int bgmq_job_progress(struct bgmq_job *job, int64_t number, const char *text);
 /* Bytes that are kept in the history, and with the message in outq, when the handler returns
- * DONE; at most 1 MiB.  Copies; a second call replaces the first. */
+ * DONE; at most 1 MiB.  Copies; a second call replaces the first.  EFULL as above. */
 BGMQ_API int bgmq_job_result(struct bgmq_job *job, const void *bytes, size_t len);
 
 /* Unpacks the body as JSON by FORMAT (jansson's json_unpack; strings are lent until the
@@ -520,10 +528,11 @@ struct bgmq_collection {
     uint64_t inq, priorityq, dlq,
         outq; /* messages there now, those only in the database too */
     uint64_t delayed, running;
-    uint64_t suspects; /* waiting to be run alone: they ran when the process died */
-    uint64_t stuck;    /* handlers that were given up, and have not returned */
-    uint64_t expired;  /* messages that were not started in time, since open */
-    uint64_t timeouts; /* attempts that were given up, since open */
+    uint64_t suspects;  /* waiting to be run alone: they ran when the process died */
+    uint64_t stuck;     /* handlers that were given up, and have not returned */
+    int64_t longest_ms; /* for so long the oldest of both has run; 0: nothing runs */
+    uint64_t expired;   /* messages that were not started in time, since open */
+    uint64_t timeouts;  /* attempts that were given up, since open */
     int paused;
 };
 

@@ -3,7 +3,11 @@
  * DB is a connection of the application's own to the very file the service has as its database,
  * in the owning process.  All functions here run on the thread that uses DB, and return what
  * SQLite said at once, without a retry: EBUSY (also a snapshot that is too old: begin anew),
- * EFULL, ESTORE.  After a failure of a function that writes, roll back. */
+ * EFULL, ESTORE.  After a failure of a function that writes, roll back.
+ *
+ * One SQLite in the process: DB must come from the very SQLite library that this one is linked to.
+ * A second copy (a static one beside the system's, say) cannot use DB, and the two would drop
+ * each other's locks on the file, which loses data. */
 #ifndef BGMQ_SQLITE_H
 #define BGMQ_SQLITE_H
 
@@ -19,8 +23,8 @@ struct sqlite3;
 
 /* Makes DB ready: after it, plain SQL on DB, INSERT INTO bgmq_inbox(type, body, ...), wakes the
  * workers at the commit, too.  Turns DB's automatic check-points off where the SQLite in use loses
- * data by them (and says so in the log).  Takes none of DB's hooks.  Once for each connection;
- * harmless when repeated.  Must not be called in a transaction: EINVAL.  Close DB when you like.
+ * data by them, and says so in the log; a wal_hook of your own stays, and must not check-point
+ * there.  Takes none of DB's hooks.  Once for each connection; harmless when repeated.  Must not be called in a transaction: EINVAL.  Close DB when you like.
  * EOTHERFILE; EREADONLY. */
 BGMQ_API int bgmq_sqlite_prepare(struct bgmq *mq, struct sqlite3 *db);
 

@@ -5,10 +5,17 @@
  * sequence.  It may have a database.  Everything else is the real library; a test service is given
  * to the code under test as any other.  Not for production.
  *
- * One handler runs at a time, on whichever thread: who calls while another thread runs one waits
- * for its end.  There are as many workers as were asked for, but they have no threads: a handler
- * may not end its thread, and bgmq_request waits in vain unless handlers run inside publish.
- * Random back-off is the same in each run. */
+ * What is different in it:
+ * - One handler runs at a time, on whichever thread: who calls while another thread runs one waits
+ *   for its end.  There are as many workers as were asked for, but they have no threads: a handler
+ *   may not end its thread.
+ * - A handler cannot run another: step and drain in it are EDEADLK, and with bgmq_test_inline what
+ *   it publishes runs after it has returned.  It may advance the clock, to take that long: what
+ *   falls due waits, and an attempt that is over its time is given up as it would be.
+ * - What waits for handlers waits in vain while nobody steps: bgmq_drain returns EBUSY (and, once
+ *   bgmq_test_drain has run all, 0), bgmq_request ETIMEOUT.  With bgmq_test_inline both work, but
+ *   for bgmq_request in a handler.  They wait by the real clock.
+ * - Suspects of a crash run like others, and random back-off is the same in each run. */
 #ifndef BGMQ_TEST_H
 #define BGMQ_TEST_H
 

@@ -9,7 +9,7 @@
     X(BGMQ_EINVAL, "an argument is outside its documented range")                        \
     X(BGMQ_ENOMEM, "out of memory")                                                      \
     X(BGMQ_ECLOSED, "the service is closed")                                             \
-    X(BGMQ_EFORKED, "the service belongs to the parent of this fork")                    \
+    X(BGMQ_EFORKED, "the service belongs to the parent of this fork() or daemon()")      \
     X(BGMQ_EEXIST, "it exists already")                                                  \
     X(BGMQ_ENOENT, "no such type, queue or message")                                     \
     X(BGMQ_ETOOBIG, "the body is larger than max_body")                                  \

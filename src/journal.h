@@ -60,6 +60,9 @@ struct journal_events {
 struct journal_options {
     unsigned flush_interval_ms, flush_batch;
     size_t stack_size;
+    unsigned
+        reader_limit_ms; /* a reader that holds the log so long is reported; 0: 30 s */
+    const struct clock *clock; /* says what is too old; NULL: the system's */
     const struct log *log;
     struct journal_events events;
 };

@@ -58,6 +58,11 @@ struct journal {
     int64_t retry_ns, retry_step_ns; /* when to try PENDING again; 0: not waiting to */
     int64_t idle_since_ns; /* last commit not followed by an idle check-point; 0: none */
     int64_t quit_ns;
+    int64_t look_ns;     /* when to look after the store again */
+    bool more_to_forget; /* a chunk of what is too old is gone, and there may be more */
+    int held;            /* by a reader, as the last check-point said; 0: not */
+    int64_t held_since_ns;
+    bool held_told;
     struct store_op ops[BATCH_CAP];
     struct journal_entry *batch[BATCH_CAP];
 };
@@ -69,5 +74,13 @@ static inline int64_t journal_now_ns(void)
 
 /* The writer's thread; its argument is the journal. */
 void *bgmqi_journal_writer(void *journal);
+
+/* journal_care.c; the writer's thread only. */
+/* Looks after the store when it is time to; an error with the reason in WHY: it has failed. */
+int bgmqi_journal_care(struct journal *j, int64_t now, struct bgmq_error *why);
+/* When bgmqi_journal_care has something to do again; 0: at once. */
+int64_t bgmqi_journal_care_ns(const struct journal *j);
+/* Check-points the store, and says so when a reader keeps that from being of use. */
+void bgmqi_journal_checkpoint(struct journal *j, int64_t now, int force);
 
 #endif

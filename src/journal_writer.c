@@ -217,7 +217,7 @@ static void write_pending(struct journal *j)
         one_by_one = one_by_one > n ? one_by_one - n : 0;
         if (one_by_one == 0)
             max_ops = BATCH_OPS;
-        j->store->ops->checkpoint(j->store, 0);
+        bgmqi_journal_checkpoint(j, j->idle_since_ns, 0);
     }
     /* What was tried again has been taken back. */
     if (atomic_load(&j->state) == JOURNAL_RETRYING)
@@ -243,7 +243,7 @@ static int64_t idle_ns_locked(struct journal *j, int64_t now)
 {
     if (j->quit || j->loads || (j->tasks && !j->pending))
         return 0;
-    int64_t left = PARK_MAX_NS;
+    int64_t left = PARK_MAX_NS, care_ns = bgmqi_journal_care_ns(j);
     if (j->pending)
         left = j->retry_ns > now ? j->retry_ns - now : 0;
     else if (j->urgent || j->n_arrived >= j->options.flush_batch)
@@ -253,6 +253,8 @@ static int64_t idle_ns_locked(struct journal *j, int64_t now)
     if (j->idle_since_ns && !j->pending &&
         j->idle_since_ns + IDLE_CHECKPOINT_NS - now < left)
         left = j->idle_since_ns + IDLE_CHECKPOINT_NS - now;
+    if (!j->pending && care_ns - now < left && atomic_load(&j->state) != JOURNAL_FAILED)
+        left = care_ns - now;
     return left > 0 ? left : 0;
 }
 
@@ -358,6 +360,20 @@ static bool may_end(struct journal *j)
     return true;
 }
 
+/* Nothing waits to be written. */
+static void care(struct journal *j, int64_t now)
+{
+    struct bgmq_error why = {""};
+    if (atomic_load(&j->state) == JOURNAL_FAILED)
+        return;
+    if (j->idle_since_ns && now - j->idle_since_ns >= IDLE_CHECKPOINT_NS) {
+        bgmqi_journal_checkpoint(j, now, 1);
+        j->idle_since_ns = j->held ? now : 0; /* until its reader has gone */
+    }
+    if (bgmqi_journal_care(j, now, &why) != 0)
+        fail(j, 0, &why);
+}
+
 void *bgmqi_journal_writer(void *arg)
 {
     struct journal *j = arg;
@@ -381,11 +397,8 @@ void *bgmqi_journal_writer(void *arg)
         }
         run_loads(j);
         run_tasks(j);
-        if (j->idle_since_ns && !j->pending &&
-            now - j->idle_since_ns >= IDLE_CHECKPOINT_NS) {
-            j->idle_since_ns = 0;
-            j->store->ops->checkpoint(j->store, 1);
-        }
+        if (!j->pending)
+            care(j, now);
     } while (!may_end(j));
     return NULL;
 }

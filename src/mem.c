@@ -289,3 +289,25 @@ void bgmqi_mem_refund_all(struct allowance *a)
     atomic_fetch_sub_explicit(&a->from->used, a->reserved, memory_order_relaxed);
     a->reserved = a->used = 0;
 }
+
+size_t bgmqi_mem_left(const struct budget *b)
+{
+    size_t used = atomic_load_explicit(&b->used, memory_order_relaxed);
+    return used < b->max ? b->max - used : 0;
+}
+
+int bgmqi_mem_take(struct budget *b, size_t bytes)
+{
+    return bytes ? reserve(b, bytes, false) : 0;
+}
+
+void bgmqi_mem_take_always(struct budget *b, size_t bytes)
+{
+    reserve(b, bytes, true);
+}
+
+void bgmqi_mem_give(struct budget *b, size_t bytes)
+{
+    if (bytes)
+        atomic_fetch_sub_explicit(&b->used, bytes, memory_order_relaxed);
+}

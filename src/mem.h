@@ -37,4 +37,10 @@ void bgmqi_mem_refund(struct allowance *a, size_t bytes);
 /* Gives back everything: the holder goes. */
 void bgmqi_mem_refund_all(struct allowance *a);
 
+/* The same without a holder, for what is large and seldom changes its size. */
+size_t bgmqi_mem_left(const struct budget *b);
+int bgmqi_mem_take(struct budget *b, size_t bytes);
+void bgmqi_mem_take_always(struct budget *b, size_t bytes);
+void bgmqi_mem_give(struct budget *b, size_t bytes);
+
 #endif

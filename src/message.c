@@ -215,13 +215,14 @@ struct failure *bgmqi_failure_new(const char *code, const char *text, int64_t at
     return f;
 }
 
-struct progress *bgmqi_progress_new(void)
+struct progress *bgmqi_progress_new(struct budget *budget)
 {
     struct progress *p = calloc(1, sizeof(*p));
     if (!p)
         return NULL;
     atomic_init(&p->refs, 1);
     lock_init(&p->lock);
+    p->budget = budget;
     return p;
 }
 
@@ -236,11 +237,23 @@ void bgmqi_progress_unref(struct progress *p)
 {
     if (!p || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
         return;
+    bgmqi_mem_give(p->budget, p->charged);
     free(p->cursor);
     free(p->text);
     free(p->result);
     lock_fini(&p->lock);
     free(p);
+}
+
+void bgmqi_progress_charge(struct progress *p, size_t taken)
+{
+    size_t want = (p->cursor ? p->cursor_len : 0) + (p->result ? p->result_len : 0);
+    size_t have = p->charged + taken;
+    if (want > have)
+        bgmqi_mem_take_always(p->budget, want - have);
+    else
+        bgmqi_mem_give(p->budget, have - want);
+    p->charged = want;
 }
 
 void *bgmqi_progress_bytes(const void *bytes, size_t len)
@@ -256,9 +269,9 @@ void *bgmqi_progress_bytes(const void *bytes, size_t len)
 struct progress *bgmqi_progress_copy(struct progress *p, bool replace, void *cursor,
                                      size_t len)
 {
-    struct progress *c = bgmqi_progress_new();
+    struct progress *c = bgmqi_progress_new(p->budget);
     bool whole = c != NULL;
-    if (c && p) {
+    if (c) {
         lock_take(&p->lock);
         c->number = p->number;
         if (p->text)
@@ -277,6 +290,7 @@ struct progress *bgmqi_progress_copy(struct progress *p, bool replace, void *cur
         c->cursor = cursor;
         c->cursor_len = len;
     }
+    bgmqi_progress_charge(c, 0);
     return c;
 }
 

@@ -69,6 +69,8 @@ struct progress {
     int64_t number;
     void *result; /* or NULL */
     size_t result_len;
+    struct budget *budget; /* set once: of the service, which outlives it */
+    size_t charged;        /* bytes of cursor and result; changed by the worker only */
     bool queued; /* an entry of the journal is on its way, and will write this */
     unsigned
         held; /* open transactions of the handler's that have a newer cursor: not written */
@@ -135,13 +137,16 @@ const char *bgmqi_message_meta(const struct message *m, const char *key);
 /* CODE is cut at 64 bytes, TEXT at 1 KiB, both on a UTF-8 border.  NULL: out of memory. */
 struct failure *bgmqi_failure_new(const char *code, const char *text, int64_t at_ms);
 /* An empty progress with one reference; NULL: out of memory. */
-struct progress *bgmqi_progress_new(void);
+struct progress *bgmqi_progress_new(struct budget *budget);
 struct progress *bgmqi_progress_ref(struct progress *p); /* NULL is allowed */
 void bgmqi_progress_unref(struct progress *p);           /* likewise */
 /* A new one with what P keeps between attempts, all but the result, and with CURSOR (taken) in
- * place of its cursor when REPLACE.  P may be NULL.  NULL: out of memory, CURSOR is not taken. */
+ * place of its cursor when REPLACE.  NULL: out of memory, CURSOR is not taken. */
 struct progress *bgmqi_progress_copy(struct progress *p, bool replace, void *cursor,
                                      size_t len);
+/* Charges what P holds by now, TAKEN bytes of which were taken from the budget before: what is
+ * missing is taken in any case, what is left over goes back.  P's lock is held, or P is new. */
+void bgmqi_progress_charge(struct progress *p, size_t taken);
 /* A copy of LEN bytes with a NUL behind them; NULL: out of memory. */
 void *bgmqi_progress_bytes(const void *bytes, size_t len);
 

@@ -21,6 +21,7 @@ struct change {
     size_t len;
     char *text;
     int64_t number;
+    size_t taken; /* bytes of the budget that wait to be charged for it */
 };
 
 /* True when the message has a row, or will have: what is never in the store is kept in memory. */
@@ -31,7 +32,8 @@ static bool is_stored(const struct bgmq_job *job)
 
 int bgmqi_progress_prepare(struct bgmq_job *job)
 {
-    if (!job->progress && (job->progress = bgmqi_progress_new()) != NULL)
+    if (!job->progress &&
+        (job->progress = bgmqi_progress_new(&job->env->service->budget)) != NULL)
         bgmqi_type_set_progress(job->type, job->message, job->progress);
     return job->progress ? 0 : BGMQ_ENOMEM;
 }
@@ -44,6 +46,8 @@ static void apply(struct progress *p, struct change *c)
         p->cursor = c->bytes;
         p->cursor_len = c->len;
         c->bytes = old;
+        bgmqi_progress_charge(p, c->taken);
+        c->taken = 0;
     } else {
         char *old = p->text;
         p->text = c->text;
@@ -129,16 +133,39 @@ static int save_committed(struct bgmq_job *job, struct change *c,
     return 0;
 }
 
+int bgmqi_progress_room(struct bgmq_job *job, size_t bytes)
+{
+    struct bgmq *mq = job->env->service;
+    if (bgmqi_mem_take(&mq->budget, bytes) == 0 ||
+        (mq->types.room(mq->types.ctx, bytes) && bgmqi_mem_take(&mq->budget, bytes) == 0))
+        return 0;
+    return BGMQ_EFULL;
+}
+
+/* Takes what a longer cursor needs.  EFULL. */
+static int take_room(struct bgmq_job *job, struct change *c)
+{
+    size_t had = job->progress->cursor ? job->progress->cursor_len : 0;
+    size_t need = c->cursor && c->len > had ? c->len - had : 0;
+    int err = bgmqi_progress_room(job, need);
+    if (!err)
+        c->taken = need;
+    return err;
+}
+
 static int save(struct bgmq_job *job, struct change *c, enum bgmq_durability level)
 {
     int err = bgmqi_desk_hold(job->desk) ? bgmqi_progress_prepare(job) : BGMQ_ELOST;
     if (!err && is_stored(job) && bgmqi_journal_failed(job->env->service->journal))
         err = BGMQ_ESTORE;
     if (!err)
+        err = take_room(job, c);
+    if (!err)
         err = is_stored(job) && level >= BGMQ_COMMIT ? save_committed(job, c, level)
                                                      : save_behind(job, c);
     if (err != BGMQ_ELOST)
         bgmqi_desk_unhold(job->desk);
+    bgmqi_mem_give(&job->env->service->budget, c->taken);
     free(c->bytes);
     free(c->text);
     return err;
@@ -193,12 +220,16 @@ int bgmq_job_result(struct bgmq_job *job, const void *bytes, size_t len)
         err = bgmqi_progress_prepare(job);
         bgmqi_desk_unhold(job->desk);
     }
+    size_t had = job->result ? job->result_len : 0;
+    if (!err)
+        err = bgmqi_progress_room(job, copy && len > had ? len - had : 0);
     if (err) {
         free(copy);
         return err;
     }
+    bgmqi_mem_give(&job->env->service->budget, !copy ? had : had > len ? had - len : 0);
     free(job->result);
     job->result = copy;
-    job->result_len = len;
+    job->result_len = copy ? len : 0;
     return 0;
 }

@@ -8,5 +8,7 @@ enum { BGMQI_CURSOR_MAX = 64 << 10 };
 
 /* Sees to it that JOB, which is held, has a progress.  ENOMEM. */
 int bgmqi_progress_prepare(struct bgmq_job *job);
+/* Takes BYTES from the memory for all messages, for a cursor or a result of JOB.  EFULL. */
+int bgmqi_progress_room(struct bgmq_job *job, size_t bytes);
 
 #endif

@@ -19,12 +19,14 @@ struct cursor {
     struct journal_entry *entry; /* for what the journal skipped */
     void *bytes;                 /* or NULL */
     size_t len;
+    size_t taken; /* of the budget, until it is the progress's */
 };
 
 static void cursor_free(struct cursor *c)
 {
     if (!c)
         return;
+    bgmqi_mem_give(c->p->budget, c->taken);
     bgmqi_progress_unref(c->p);
     bgmqi_journal_entry_free(c->entry);
     free(c->bytes);
@@ -41,6 +43,8 @@ static bool let_go(struct cursor *c, bool committed)
         p->cursor = c->bytes;
         p->cursor_len = c->len;
         c->bytes = old;
+        bgmqi_progress_charge(p, c->taken);
+        c->taken = 0;
     }
     bool again = --p->held == 0 && p->skipped && !p->queued;
     if (again) {
@@ -82,7 +86,7 @@ static struct cursor *cursor_new(struct bgmq_job *job, const void *bytes, size_t
     c->item = (struct tx_item){.committed = committed, .undone = undone};
     c->end = job->tx;
     c->p = bgmqi_progress_ref(job->progress);
-    c->len = len;
+    c->len = c->taken = len;
     c->entry = bgmqi_journal_entry_new();
     c->bytes = bytes ? bgmqi_progress_bytes(bytes, len) : NULL;
     if (c->entry && (!bytes || c->bytes))
@@ -113,6 +117,8 @@ int bgmq_job_save_cursor_tx(struct bgmq_job *job, struct sqlite3 *db, const void
     if (!bgmqi_desk_hold(job->desk))
         return BGMQ_ELOST;
     err = bgmqi_progress_prepare(job);
+    if (!err)
+        err = bgmqi_progress_room(job, len);
     struct cursor *c = err ? NULL : cursor_new(job, bytes, len);
     sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
     if (c)
@@ -120,6 +126,8 @@ int bgmq_job_save_cursor_tx(struct bgmq_job *job, struct sqlite3 *db, const void
     if (c && !err)
         err = write_row(job, db, c);
     sqlite3_set_last_insert_rowid(db, rowid);
+    if (!c && !err)
+        bgmqi_mem_give(job->progress->budget, len);
     if (!c || err) {
         cursor_free(c);
         bgmqi_desk_unhold(job->desk);

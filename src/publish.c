@@ -323,6 +323,8 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q,
     struct bgmq_receipt r = {.id = m->id, .level = BGMQ_MEMORY};
     struct message *noted = note(mq, m);
     int err = bgmqi_custom_put(q, m);
+    if (err == BGMQ_EFULL && mq->types.room(mq->types.ctx, bgmqi_message_cost(m)))
+        err = bgmqi_custom_put(q, m);
     tell(mq, p->queue, noted, 0, !err);
     if (err)
         bgmqi_message_unref(m);

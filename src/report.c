@@ -182,15 +182,16 @@ static json_t *collection_json(const struct bgmq_collection *c)
 {
     return json_pack(
         "{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:b, s:I,"
-        " s:I, s:I, s:I}",
+        " s:I, s:I, s:I, s:I}",
         "name", c->name, "registered", c->registered, "threads", (json_int_t)c->threads,
         "running", (json_int_t)c->running, "added", (json_int_t)c->added, "taken",
         (json_int_t)c->taken, "outq_added", (json_int_t)c->outq_added, "dlq_added",
         (json_int_t)c->dlq_added, "queues", "inq", (json_int_t)c->inq, "priorityq",
         (json_int_t)c->priorityq, "dlq", (json_int_t)c->dlq, "outq", (json_int_t)c->outq,
         "delayed", (json_int_t)c->delayed, "paused", c->paused, "suspects",
-        (json_int_t)c->suspects, "stuck", (json_int_t)c->stuck, "expired",
-        (json_int_t)c->expired, "timeouts", (json_int_t)c->timeouts);
+        (json_int_t)c->suspects, "stuck", (json_int_t)c->stuck, "longest_ms",
+        (json_int_t)c->longest_ms, "expired", (json_int_t)c->expired, "timeouts",
+        (json_int_t)c->timeouts);
 }
 
 static json_t *service_json(const struct report *r)

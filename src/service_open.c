@@ -128,12 +128,33 @@ static int recover(struct bgmq *mq, struct store *store, struct known **types,
     return 0;
 }
 
+struct want {
+    const struct budget *budget;
+    size_t bytes;
+    bool shed;
+};
+
+static int shed(void *ctx, struct type *t)
+{
+    struct want *w = ctx;
+    w->shed |= bgmqi_type_outq_shed(t, w->bytes);
+    return bgmqi_mem_left(w->budget) >= w->bytes;
+}
+
+static bool make_room(void *ctx, size_t bytes)
+{
+    struct bgmq *mq = ctx;
+    struct want w = {.budget = &mq->budget, .bytes = bytes};
+    return bgmqi_registry_each(mq->registry, false, shed, &w) || w.shed;
+}
+
 static int open_journal(struct bgmq *mq, struct store *store)
 {
     struct journal_options jo = {
         .flush_interval_ms = mq->config.flush_interval_ms,
         .flush_batch = mq->config.flush_batch,
         .stack_size = mq->config.stack_size,
+        .clock = mq->clock,
         .log = &mq->config.log,
         .events = {on_committed, on_dropped, on_load, on_failed, mq},
     };
@@ -260,6 +281,7 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
     mq->types.timing = mq->config.metrics_interval_ms != 0;
     mq->types.due = on_due;
     mq->types.deadline = bgmqi_service_deadline;
+    mq->types.room = make_room;
     atomic_init(&mq->deadline_ns, INT64_MAX);
     mq->types.ctx = mq;
     mq->workers = (struct worker_env){.service = mq,

@@ -218,7 +218,12 @@ struct store_ops {
     int (*upkeep)(struct store *s, int64_t now_ms);
     /* Bytes of the log that are not in the file, or cannot be used anew, for a reader's sake. */
     uint64_t (*log_bytes)(struct store *s);
-    /* Check-points when enough has been written, or when FORCE.  Never waits for others. */
+    /* Whether the file is still the one that was opened, and the store alive: 0, or its error with
+     * the reason in TEXT.  Cheap. */
+    int (*look)(struct store *s, struct bgmq_error *text);
+    /* Check-points when enough has been written, or when FORCE.  Never waits for others.  0; a
+     * positive number: a reader of an old state holds the rest of the log back, at that place; or
+     * an error. */
     int (*checkpoint)(struct store *s, int force);
     void (*close)(struct store *s);
 };

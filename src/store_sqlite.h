@@ -138,6 +138,7 @@ struct sqlite_store {
     int wal_pages;     /* in the log after the last commit */
     int checkpoint_at; /* pages that make the next one worth its while */
     bool log_used;     /* something may be in the log that is not in the file */
+    int log_held;      /* 1 + the place in it where a reader was met; 0: none was */
 
     /* room for one batch; see store_batch.h */
     struct batch_room *room;
@@ -191,6 +192,7 @@ int bgmqi_store_recover_all(struct store *store, const struct store_boot *boot,
 int bgmqi_store_upkeep_reserve_ids(struct store *store, uint64_t n, uint64_t *first);
 int bgmqi_store_upkeep_leave(struct store *store, uint64_t next);
 int bgmqi_store_upkeep_checkpoint(struct store *store, int force);
+int bgmqi_store_upkeep_look(struct store *store, struct bgmq_error *text);
 uint64_t bgmqi_store_upkeep_log_bytes(struct store *store);
 int bgmqi_store_search_rows(struct store *store, const struct store_search *what,
                             store_row_fn *fn, void *ctx);

@@ -4,6 +4,8 @@
  * Called by the journal, on its thread, between batches.  It must never check-point but
  * under W's write lock (see store_open.c for why), and never wait for that lock: whoever
  * holds it will let go, and the next batch tries again. */
+#include "err.h"
+#include "store_open.h"
 #include "store_sqlite.h"
 
 enum { CHECKPOINT_PAGES = 1000 };
@@ -100,7 +102,7 @@ int bgmqi_store_upkeep_checkpoint(struct store *store, int force)
     if (s->dead)
         return s->dead_err;
     if (!force && (!s->log_used || s->wal_pages < s->checkpoint_at))
-        return 0;
+        return s->log_held;
     unsigned patience = s->patience_ms;
     s->patience_ms = 0;
     int rc = bgmqi_store_sqlite_run(s, Q_BEGIN);
@@ -118,10 +120,22 @@ int bgmqi_store_upkeep_checkpoint(struct store *store, int force)
     if (rc == SQLITE_OK) {
         s->log_used = done < pages; /* a reader of an old state holds the rest back */
         s->checkpoint_at = CHECKPOINT_PAGES + (s->log_used ? pages : 0);
-        return 0;
+        s->log_held = s->log_used ? 1 + done : 0;
+        return s->log_held;
     }
     s->checkpoint_at = s->wal_pages + CHECKPOINT_PAGES;
     return bgmqi_store_sqlite_checkpoint_failed(s, rc);
+}
+
+int bgmqi_store_upkeep_look(struct store *store, struct bgmq_error *text)
+{
+    struct sqlite_store *s = (struct sqlite_store *)store;
+    if (!s->dead && !bgmqi_store_open_is_same(s))
+        bgmqi_store_sqlite_fail(s, SQLITE_READONLY_DBMOVED, STAGE_BEGIN, NULL);
+    if (!s->dead)
+        return 0;
+    bgmqi_err_set(text, 0, "%s", s->why_dead.text);
+    return s->dead_err;
 }
 
 /* Once all of the log is in the file, the next commit begins it anew, if no reader is in it. */

@@ -119,14 +119,18 @@ static void nothing(void *ctx, struct store *s)
 static int settle(struct testkit *k)
 {
     struct bgmq *mq = k->mq;
+    bool moves = true, moved;
     for (unsigned i = 0; i < SETTLE_ROUNDS; i++) {
-        bool moves = false;
+        moved = moves; /* what came in since the look may be due */
+        moves = false;
         bgmqi_ticker_turn(mq->ticker);
         if (!mq->journal)
             return 0;
         bgmqi_registry_each(mq->registry, false, add_moves, &moves);
-        if (!moves)
+        if (!moves && !moved)
             return 0;
+        if (!moves)
+            continue;
         int err = bgmqi_journal_run(mq->journal, nothing, NULL,
                                     mq->config.publish_timeout_ms * MS);
         if (err)

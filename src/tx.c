@@ -18,10 +18,46 @@ static bool loses_data(int version)
            !(version >= 3044006 && version < 3045000);
 }
 
-int bgmqi_tx_conn(struct bgmq *mq, sqlite3 *db, struct tx_conn **ret)
+/* Pages after which DB check-points by itself; 0: never, or a wal_hook of the application's own is
+ * in that place.  In *RC a code of SQLite. */
+static int own_checkpoints(sqlite3 *db, int *rc)
+{
+    sqlite3_stmt *q = NULL;
+    *rc = sqlite3_prepare_v2(db, "PRAGMA main.wal_autocheckpoint", -1, &q, NULL);
+    int pages =
+        *rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int(q, 0) : 0;
+    sqlite3_finalize(q);
+    return pages;
+}
+
+/* Sees to it, once, that C's connection loses nothing by check-points of its own. */
+static int quieten(struct bgmq *mq, struct tx_conn *c, enum bgmq_level level)
+{
+    int rc = SQLITE_OK;
+    if (c->quiet || !loses_data(sqlite3_libversion_number()))
+        return 0;
+    if (own_checkpoints(c->db, &rc) > 0) {
+        rc = sqlite3_wal_autocheckpoint(c->db, 0);
+        if (rc == SQLITE_OK)
+            bgmqi_log(&mq->config.log, level,
+                      "automatic check-points of a connection of the application are off "
+                      "now: SQLite %s may lose data by them",
+                      sqlite3_libversion());
+    }
+    c->quiet = rc == SQLITE_OK;
+    return bgmqi_tx_sql_err(rc);
+}
+
+static int conn_of(struct bgmq *mq, sqlite3 *db, struct tx_conn **ret)
 {
     int err = mq->hub && db ? bgmqi_tx_sql_check(mq->hub, db) : BGMQ_EINVAL;
     return err ? err : bgmqi_tx_signal_conn(mq->hub, db, ret);
+}
+
+int bgmqi_tx_conn(struct bgmq *mq, sqlite3 *db, struct tx_conn **ret)
+{
+    int err = conn_of(mq, db, ret);
+    return err ? err : quieten(mq, *ret, BGMQ_LOG_WARNING); /* nobody had prepared it */
 }
 
 int bgmq_sqlite_prepare(struct bgmq *mq, struct sqlite3 *db)
@@ -32,22 +68,10 @@ int bgmq_sqlite_prepare(struct bgmq *mq, struct sqlite3 *db)
     struct tx_conn *c;
     if (db && !sqlite3_get_autocommit(db))
         return BGMQ_EINVAL;
-    err = bgmqi_tx_conn(mq, db, &c);
+    err = conn_of(mq, db, &c);
     if (!err)
         err = bgmqi_tx_sql_err(bgmqi_tx_signal_inbox(db));
-    int version = sqlite3_libversion_number();
-    if (err || !loses_data(version))
-        return err;
-    /* Also takes the place of a wal_hook, which is how SQLite makes its own check-points. */
-    if (!c->quiet)
-        err = bgmqi_tx_sql_err(sqlite3_wal_autocheckpoint(db, 0));
-    if (!err && !c->quiet)
-        bgmqi_log(&mq->config.log, BGMQ_LOG_INFO,
-                  "automatic check-points of a connection of the application are off: "
-                  "SQLite %s may lose data by them",
-                  sqlite3_libversion());
-    c->quiet |= !err;
-    return err;
+    return err ? err : quieten(mq, c, BGMQ_LOG_INFO);
 }
 
 /* ---- one message ------------------------------------------------------------------- */

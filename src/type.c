@@ -432,13 +432,8 @@ void bgmqi_type_retire(struct type *t, struct message *m)
         hand_out(t, m);
         return;
     }
-    m->place = PLACE_OUTQ;
-    bgmqi_queue_push(&t->outq, m);
-    if (t->outq.len > t->config.outq_limit) {
-        struct message *oldest = bgmqi_queue_pop(&t->outq);
-        oldest->place = PLACE_NONE;
-        bgmqi_type_release(t, oldest);
-    }
+    bgmqi_type_outq_push(t, m);
+    bgmqi_type_outq_limit(t, t->config.outq_limit, SIZE_MAX);
 }
 
 void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,

@@ -65,6 +65,9 @@ struct type_env {
     /* The ticker has to look at a type by DUE_MS, or at its attempts by the monotonic MONO_NS. */
     void (*due)(void *ctx, int64_t due_ms);
     void (*deadline)(void *ctx, int64_t mono_ns);
+    /* The budget has not BYTES left: gives up the oldest of what lies in the outqs.  True: there
+     * may be room now.  No lock is held. */
+    bool (*room)(void *ctx, size_t bytes);
     void *ctx;
 };
 
@@ -100,6 +103,9 @@ bool bgmqi_type_registered(const struct type *t);
 const struct type_config *bgmqi_type_config(const struct type *t);
 /* What an open database holds of T. */
 void bgmqi_type_restore(struct type *t, const uint64_t counts[LANES]);
+
+/* Gives up the oldest of outq until the service has BYTES of memory left; false: there was none. */
+bool bgmqi_type_outq_shed(struct type *t, size_t bytes);
 
 /* ---- publishing (type_publish.c) --------------------------------------------------- */
 

@@ -54,6 +54,7 @@ struct type {
     struct getters getters[LANES + 1]; /* by lane; the last of outq */
     bool getters_ended;
     struct allowance memory;
+    size_t outq_bytes;    /* of it, held by outq */
     struct map keys;      /* key -> struct key, of messages without a row (type_keys.c) */
     struct getters rooms; /* publishers that wait for room, in the order they came */
     uint64_t added, taken, outq_added, dlq_added;
@@ -196,8 +197,18 @@ int bgmqi_type_take_key(struct type *t, struct admission *a);
 /* Forgets keys whose period is over. */
 void bgmqi_type_sweep_keys(struct type *t, int64_t now_ms);
 void bgmqi_type_free_keys(struct type *t);
-/* True when a message of COST bytes is within the bounds of T (type_publish.c). */
+/* outq (type_outq.c): M to its end; its oldest, NULL: none. */
+void bgmqi_type_outq_push(struct type *t, struct message *m);
+struct message *bgmqi_type_outq_pop(struct type *t);
+/* Drops the oldest while there are more than MOST, or while T uses more than BYTES of memory. */
+void bgmqi_type_outq_limit(struct type *t, size_t most, size_t bytes);
+/* True when a message of COST bytes is within the bounds of T, once outq has made room
+ * (type_publish.c). */
 bool bgmqi_type_in_bounds(const struct type *t, size_t cost);
+/* Charges COST to T, whose outq makes room first; -1: the service has not so much left. */
+int bgmqi_type_charge(struct type *t, size_t cost);
+/* Then, without a lock: the outqs of others are asked.  True: it is worth another try. */
+bool bgmqi_type_room(const struct type *t, size_t cost);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
 /* Fills ENTRY's op with what is true of M now. */
@@ -225,7 +236,7 @@ struct message *bgmqi_type_next_suspect(struct type *t);
 /* ---- loading (type_load.c, type_expire.c); the journal's thread -------------------- */
 
 /* A message made of ROW, place NONE; NULL: out of memory. */
-struct message *bgmqi_type_message_of(const struct store_row *row);
+struct message *bgmqi_type_message_of(const struct type *t, const struct store_row *row);
 /* Drops from LOADED what T has in memory already; returns how many.  SORTED has room for all.
  * The lock is held. */
 size_t bgmqi_type_drop_known(struct type *t, struct queue *loaded,

@@ -20,9 +20,9 @@ struct haul {
     uint64_t seq;
 };
 
-static struct progress *progress_of(const struct store_row *row)
+static struct progress *progress_of(const struct store_row *row, struct budget *budget)
 {
-    struct progress *p = bgmqi_progress_new();
+    struct progress *p = bgmqi_progress_new(budget);
     bool whole = p != NULL;
     if (p && row->cursor)
         whole = (p->cursor = bgmqi_progress_bytes(row->cursor, row->cursor_len)) != NULL;
@@ -34,10 +34,11 @@ static struct progress *progress_of(const struct store_row *row)
     }
     p->cursor_len = row->cursor_len;
     p->number = row->progress;
+    bgmqi_progress_charge(p, 0);
     return p;
 }
 
-struct message *bgmqi_type_message_of(const struct store_row *row)
+struct message *bgmqi_type_message_of(const struct type *t, const struct store_row *row)
 {
     struct message *m = bgmqi_message_new(row->body, row->len);
     if (!m)
@@ -50,7 +51,7 @@ struct message *bgmqi_type_message_of(const struct store_row *row)
         m->failure = bgmqi_failure_new(
             row->error_code, row->error_text ? row->error_text : "", row->error_ms);
     if (row->cursor || row->progress_text || row->progress) {
-        m->progress = progress_of(row);
+        m->progress = progress_of(row, t->env->budget);
         if (!m->progress) {
             bgmqi_message_unref(m);
             return NULL;
@@ -78,7 +79,7 @@ struct message *bgmqi_type_message_of(const struct store_row *row)
 static int add_row(void *ctx, const struct store_row *row)
 {
     struct haul *h = ctx;
-    struct message *m = bgmqi_type_message_of(row);
+    struct message *m = bgmqi_type_message_of(h->type, row);
     if (!m)
         return BGMQ_ENOMEM;
     if (row->corrupt && h->lane != LANE_DLQ)

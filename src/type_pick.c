@@ -145,7 +145,7 @@ static int see_row(void *ctx, const struct store_row *row)
         return 1;
     }
     l->after = row->id;
-    struct message *m = bgmqi_type_message_of(row);
+    struct message *m = bgmqi_type_message_of(l->type, row);
     if (!m)
         return BGMQ_ENOMEM;
     if (row->lane == l->lane && bgmqi_choice_fits(c, m))

@@ -72,7 +72,7 @@ static uint64_t claimed(const struct type *t)
 bool bgmqi_type_in_bounds(const struct type *t, size_t cost)
 {
     const struct type_config *c = &t->config;
-    if (c->max_bytes && t->memory.used + cost > c->max_bytes)
+    if (c->max_bytes && t->memory.used - t->outq_bytes + cost > c->max_bytes)
         return false;
     if (!c->max_messages)
         return true;
@@ -84,14 +84,28 @@ bool bgmqi_type_in_bounds(const struct type *t, size_t cost)
     return waiting < c->max_messages;
 }
 
+int bgmqi_type_charge(struct type *t, size_t cost)
+{
+    uint64_t most = t->config.max_bytes;
+    if (most && t->memory.used + cost > most)
+        bgmqi_type_outq_limit(t, SIZE_MAX, most > cost ? most - cost : 0);
+    return bgmqi_mem_charge(&t->memory, cost);
+}
+
+bool bgmqi_type_room(const struct type *t, size_t cost)
+{
+    return t->env->room && t->env->room(t->env->ctx, cost);
+}
+
 /* Charges COST for A, when the bounds allow and it is A's turn. */
 static int take_room(struct type *t, struct admission *a, size_t cost)
 {
+    a->no_memory = false;
     if (t->rooms.head && t->rooms.head != a->waiter && !a->overtakes && !a->replaces)
         return BGMQ_EFULL;
     if (!a->replaces && !bgmqi_type_in_bounds(t, cost))
         return BGMQ_EFULL;
-    a->no_memory = bgmqi_mem_charge(&t->memory, cost) != 0;
+    a->no_memory = bgmqi_type_charge(t, cost) != 0;
     return a->no_memory ? BGMQ_EFULL : 0;
 }
 
@@ -103,7 +117,7 @@ static void admit_in_memory(struct type *t, struct message *m)
     bgmqi_type_place(t, m, lane);
 }
 
-int bgmqi_type_admit(struct type *t, struct admission *a)
+static int admit(struct type *t, struct admission *a)
 {
     struct message *m = a->m;
     size_t cost = bgmqi_message_cost(m);
@@ -137,6 +151,14 @@ int bgmqi_type_admit(struct type *t, struct admission *a)
     if (err == 0 && a->waiter)
         bgmqi_getters_leave(&t->rooms, a->waiter); /* the next one's turn */
     bgmqi_type_unlock(t);
+    return err;
+}
+
+int bgmqi_type_admit(struct type *t, struct admission *a)
+{
+    int err = admit(t, a);
+    if (err == BGMQ_EFULL && a->no_memory && bgmqi_type_room(t, bgmqi_message_cost(a->m)))
+        err = admit(t, a);
     return err;
 }
 

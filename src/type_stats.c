@@ -17,6 +17,7 @@ static uint64_t lane_count(const struct type *t, enum lane lane)
 void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret)
 {
     struct bgmq_collection c = {.registered = bgmqi_type_registered(t)};
+    int64_t now_ns = clock_mono_ns(t->env->clock), oldest_ns = 0;
     name_of(t, c.name);
     bgmqi_type_lock(t);
     bgmqi_type_collect(t);
@@ -26,12 +27,15 @@ void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret)
         c.inq += d->n - d->first; /* claimed, and still waiting */
         bool lost = atomic_load(&d->turn) == TURN_LOST;
         c.running += d->current && !lost;
+        if (d->current && now_ns - d->start_ns > oldest_ns)
+            oldest_ns = now_ns - d->start_ns;
         c.stuck += d->current && lost;
         lock_drop(&d->lock);
     }
     c.inq += t->suspects[LANE_INQ].len;
     c.priorityq = lane_count(t, LANE_PRIORITYQ) + t->suspects[LANE_PRIORITYQ].len;
     c.suspects = t->suspects[LANE_INQ].len + t->suspects[LANE_PRIORITYQ].len;
+    c.longest_ms = oldest_ns / 1000000;
     c.expired = t->expired;
     c.timeouts = t->timeouts;
     c.paused = atomic_load(&t->paused);
@@ -43,7 +47,6 @@ void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret)
     c.taken = t->taken;
     c.outq_added = t->outq_added;
     c.dlq_added = t->dlq_added;
-    c.expired = t->expired;
     bgmqi_type_unlock(t);
     *ret = c;
 }

@@ -27,7 +27,7 @@ static struct message *pop(struct type *t, enum place place)
     case PLACE_DLQ:
         return bgmqi_queue_pop(&t->dlq);
     default:
-        return bgmqi_queue_pop(&t->outq);
+        return bgmqi_type_outq_pop(t);
     }
 }
 
@@ -102,8 +102,12 @@ static void put_back(struct type *t, struct message *m, enum place from)
         t->taken++;
         return;
     }
+    if (from == PLACE_OUTQ) {
+        bgmqi_type_outq_push(t, m);
+        return;
+    }
     m->place = (uint8_t)from;
-    bgmqi_queue_push(from == PLACE_OUTQ ? &t->outq : &t->dlq, m);
+    bgmqi_queue_push(&t->dlq, m);
 }
 
 static void end_taken(struct type *t, struct message *m, enum place from)

@@ -13,16 +13,18 @@ uint64_t bgmqi_type_draw(struct type *t)
     return bgmqi_type_next_number(t);
 }
 
-int bgmqi_type_expect(struct type *t, struct message *m)
+static int expect(struct type *t, struct message *m, bool *no_memory)
 {
+    size_t cost = bgmqi_message_cost(m);
     bgmqi_type_lock(t);
     int err = atomic_load_explicit(&t->env->closed, memory_order_relaxed) ? BGMQ_ECLOSED
-              : !bgmqi_type_in_bounds(t, bgmqi_message_cost(m)) ||
-                      bgmqi_mem_charge(&t->memory, bgmqi_message_cost(m)) != 0
-                  ? BGMQ_EFULL
-                  : 0;
+              : !bgmqi_type_in_bounds(t, cost)                            ? BGMQ_EFULL
+                                                                          : 0;
+    *no_memory = !err && bgmqi_type_charge(t, cost) != 0;
+    if (*no_memory)
+        err = BGMQ_EFULL;
     if (!err && (m->id = m->seq = bgmqi_type_next_number(t)) == 0) {
-        bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
+        bgmqi_mem_refund(&t->memory, cost);
         err = BGMQ_EFULL;
     }
     if (!err) {
@@ -31,6 +33,15 @@ int bgmqi_type_expect(struct type *t, struct message *m)
             bgmqi_queue_push(&t->limbo, m);
     }
     bgmqi_type_unlock(t);
+    return err;
+}
+
+int bgmqi_type_expect(struct type *t, struct message *m)
+{
+    bool no_memory;
+    int err = expect(t, m, &no_memory);
+    if (no_memory && bgmqi_type_room(t, bgmqi_message_cost(m)))
+        err = expect(t, m, &no_memory);
     return err;
 }
 

@@ -127,9 +127,11 @@ void bgmqi_worker_keep_result(struct bgmq_job *job)
     void *old = job->progress->result;
     job->progress->result = job->result;
     job->progress->result_len = job->result_len;
+    bgmqi_progress_charge(job->progress, job->result_len);
     lock_drop(&job->progress->lock);
     free(old);
     job->result = NULL;
+    job->result_len = 0;
 }
 
 /* Sends the answer that goes with an end, unless a transaction has; true: it was one. */
@@ -285,6 +287,8 @@ static void clean(struct worker *w)
     bgmqi_message_ext_free(job->reply_ext);
     free(job->response_type);
     free(job->response);
+    if (job->result)
+        bgmqi_mem_give(job->progress->budget, job->result_len);
     free(job->result);
     bgmqi_progress_unref(job->progress);
     *job = (struct bgmq_job){.message = NULL};

@@ -2,6 +2,8 @@
  * handler is told at once. */
 #include "flow.h"
 
+#include "handle.h"
+
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,9 +33,15 @@ START_TEST(a_full_type_refuses_at_once_or_after_the_wait)
     int64_t begin = harness_now();
     FAILS(BGMQ_EFULL, publish(mq, "d", 0));
     ck_assert_int_lt(ms_since(begin), 1000 * harness_scale());
-    begin = harness_now();
-    FAILS(BGMQ_EFULL, publish(mq, "d", 50));
-    ck_assert_int_ge(ms_since(begin), 50);
+    int64_t best = INT64_MAX; /* of several, as the machine may be busy */
+    for (int i = 0; i < 5; i++) {
+        begin = harness_now();
+        FAILS(BGMQ_EFULL, publish(mq, "d", 50));
+        int64_t took = ms_since(begin);
+        ck_assert_int_ge(took, 50);
+        best = took < best ? took : best;
+    }
+    ck_assert_int_le(best, 60 * harness_scale());
     struct bgmq_item items[2] = {{"T", "x", 1, NULL}, {"Other", "y", 1, NULL}};
     FAILS(BGMQ_EFULL, bgmq_publish_many(mq, items, 2, NULL));
     flow_expect(mq, "mq:T.inq", "a");
@@ -203,6 +211,36 @@ START_TEST(who_publishes_to_itself_for_ever_harms_no_other_type)
 }
 END_TEST
 
+/* A10.  Without a bound of its own it meets that of the service, or goes to the database; the memory
+ * of the service stays within its bound, and the others' messages run. */
+START_TEST(who_breeds_without_a_bound_stays_within_the_memory)
+{
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq = flow_open_with(
+        _i, SERVICE(.max_bytes = 1 << 20, .durability = _i ? BGMQ_BEHIND : BGMQ_MEMORY));
+    OK(bgmq_register(mq, "T", breed, NULL, &TYPE(.no_outq = 1, .window = 10)));
+    flow_register_with(mq, "Other", &r, TYPE(.no_outq = 1));
+    for (int i = 0; i < 100; i++)
+        flow_publish(mq, "Other", "x");
+    OK(publish(mq, "first", 0));
+    OK(bgmq_start(mq));
+    flow_wait_ended(mq, "Other", 100);
+    for (int i = 0; i < 20; i++) { /* there is room again and again */
+        int err;
+        do
+            err = bgmq_publish(mq, "Other", "x", 1, &MESSAGE(.wait_ms = 1000), NULL);
+        while (err == BGMQ_EFULL);
+        OK(err);
+    }
+    flow_wait_ended(mq, "Other", 120);
+    ck_assert_uint_le(mq->budget.used, mq->budget.max);
+    OK(bgmq_pause(mq, "T"));
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
 static int publish_safely(struct bgmq_job *job, void *ctx)
 {
     struct self *s = ctx;
@@ -260,6 +298,108 @@ START_TEST(room_in_the_memory_of_the_service_is_noticed)
 }
 END_TEST
 
+/* ---- what else takes memory ---------------------------------------------------------- */
+
+static char large[100 * 1024];
+
+static int publish_large(struct bgmq *mq, const char *type, unsigned wait_ms)
+{
+    return bgmq_publish(mq, type, large, sizeof(large), &MESSAGE(.wait_ms = wait_ms),
+                        NULL);
+}
+
+/* What has ended well is kept for who wants to see it, but holds nobody up.  The bound is that of
+ * the service, then that of the type. */
+START_TEST(outq_gives_way_to_what_comes_in)
+{
+    int of_type = _i / 2;
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq = flow_open_with(
+        _i % 2, SERVICE(.max_bytes = of_type ? 0 : 1 << 20, .durability = BGMQ_MEMORY));
+    flow_register_with(mq, "A", &r, TYPE(.max_bytes = of_type ? 1 << 20 : 0));
+    flow_register(mq, "B", &r);
+    OK(bgmq_start(mq));
+    for (unsigned i = 1; i <= 30; i++) {
+        OK(publish_large(mq, "A", 0));
+        flow_wait_ended(mq, "A", i);
+    }
+    uint64_t kept = flow_collection(mq, "A").outq;
+    ck_assert_uint_ge(kept, 5);
+    ck_assert_uint_le(kept, 11);
+    OK(publish_large(mq, "A", 0));
+    flow_wait_ended(mq, "A", 31);
+    for (unsigned i = 1; i <= 10 && !of_type; i++) { /* another type's, too */
+        OK(publish_large(mq, "B", 0));
+        flow_wait_ended(mq, "B", i);
+    }
+    OK(bgmq_stop(mq, 0));
+    int n = 0;
+    while (publish_large(mq, "A", 0) == 0)
+        n++;
+    ck_assert_int_ge(n, 8); /* what waits does not give way */
+    ck_assert_int_le(n, 11);
+    ck_assert_uint_eq(flow_collection(mq, "A").outq, 0);
+    ck_assert_uint_eq(flow_collection(mq, "A").inq, (unsigned)n);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
+struct keeper {
+    struct counter done;
+    int err; /* of the last call */
+    int result;
+};
+
+/* Keeps as much as it may, and is tried again in an hour. */
+static int keep_much(struct bgmq_job *job, void *ctx)
+{
+    struct keeper *k = ctx;
+    k->err = k->result ? bgmq_job_result(job, large, sizeof(large))
+                       : bgmq_job_save_cursor(job, large, 64 << 10, BGMQ_BEHIND);
+    counter_add(&k->done, 1);
+    return k->result ? BGMQ_DONE : bgmq_job_snooze(job, 3600000);
+}
+
+/* _i / 2: cursors; results. */
+START_TEST(cursors_and_results_are_within_the_bound)
+{
+    struct keeper k = {.result = _i / 2};
+    counter_init(&k.done);
+    struct bgmq *mq = flow_open_with(_i % 2, SERVICE(.max_bytes = 1 << 20));
+    OK(bgmq_register(mq, "T", keep_much, &k, &TYPE(.outq_limit = 1000)));
+    OK(bgmq_start(mq));
+    int n = 0;
+    while (!k.err && n < 40) {
+        OK(publish(mq, "x", 0));
+        counter_wait(&k.done, ++n);
+    }
+    if (k.result) { /* the oldest have gone for the newest */
+        OK(k.err);
+        flow_wait_ended(mq, "T", 40);
+        ck_assert_uint_lt(flow_collection(mq, "T").outq, 12);
+        ck_assert_uint_ge(flow_collection(mq, "T").outq, 5);
+    } else {
+        FAILS(BGMQ_EFULL, k.err);
+        ck_assert_int_ge(n, 10);
+        ck_assert_int_le(n, 17);
+        FAILS(BGMQ_EFULL, publish_large(mq, "Other", 0));
+        WAIT_UNTIL(flow_collection(mq, "T").delayed == (unsigned)n);
+        OK(bgmq_flush(mq));
+        ck_assert_int_eq(bgmq_discard(mq, "T", NULL), n); /* and all is given back */
+        OK(bgmq_flush(mq));
+    }
+    OK(bgmq_stop(mq, 0));
+    n = 0;
+    while (publish_large(mq, "Other", 0) == 0)
+        n++;
+    ck_assert_int_ge(n, 8);
+    flow_close(mq);
+    counter_fini(&k.done);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("bound");
@@ -269,9 +409,12 @@ static Suite *suite(void)
     flow_add_both(tc, who_waits_gets_in_in_the_order_they_came);
     flow_add_both(tc, who_waits_at_close_is_told);
     flow_add_both(tc, room_in_the_memory_of_the_service_is_noticed);
+    tcase_add_loop_test(tc, outq_gives_way_to_what_comes_in, 0, 4);
+    tcase_add_loop_test(tc, cursors_and_results_are_within_the_bound, 0, 4);
     tc = flow_case(s, "inside");
     flow_add_both(tc, a_handler_never_waits_for_room);
     flow_add_both(tc, who_publishes_to_itself_for_ever_harms_no_other_type);
+    flow_add_both(tc, who_breeds_without_a_bound_stays_within_the_memory);
     tcase_add_test(tc, a_handler_does_not_wait_for_a_busy_store);
     return s;
 }

@@ -109,6 +109,7 @@ END_TEST
 
 /* ---- somebody sets the clock ------------------------------------------------------- */
 
+/* P7. */
 START_TEST(clock_set_forward_makes_due)
 {
     struct bgmq *mq = open_at(THEN_MS, _i);
@@ -125,6 +126,7 @@ START_TEST(clock_set_forward_makes_due)
 }
 END_TEST
 
+/* P7. */
 START_TEST(clock_set_back_makes_wait)
 {
     struct bgmq *mq = open_at(THEN_MS, _i);
@@ -143,6 +145,7 @@ START_TEST(clock_set_back_makes_wait)
 }
 END_TEST
 
+/* P7. */
 START_TEST(clock_before_1970_is_borne)
 {
     struct bgmq *mq = open_at(-DAY, _i);
@@ -190,6 +193,41 @@ static int64_t by_attempt(unsigned attempt, void *ctx)
 {
     return (int64_t)attempt * 1000;
 }
+
+/* The table is copied: the one that was given may go. */
+START_TEST(backoff_by_a_table_is_as_it_says)
+{
+    unsigned table[] = {1000, 7000};
+    struct bgmq *mq = open_at(THEN_MS, _i);
+    recorder.failures = 3;
+    register_both(mq, TYPE(.backoff = BGMQ_BACKOFF_TABLE, .backoff_table = table,
+                           .backoff_table_len = 2));
+    table[0] = table[1] = 1;
+    flow_publish(mq, "T", "a");
+    counter_wait(&recorder.begun, 1);
+    expect_wait(mq, 1000, 1);
+    expect_wait(mq, 7000, 2);
+    expect_wait(mq, 7000, 3);
+    close_all(mq);
+}
+END_TEST
+
+START_TEST(a_table_of_nothing_is_refused)
+{
+    static const unsigned table[33];
+    struct bgmq *mq = open_at(THEN_MS, 0);
+    FAILS(BGMQ_EINVAL,
+          bgmq_register(mq, "T", look, NULL, &TYPE(.backoff = BGMQ_BACKOFF_TABLE)));
+    FAILS(BGMQ_EINVAL,
+          bgmq_register(mq, "T", look, NULL,
+                        &TYPE(.backoff = BGMQ_BACKOFF_TABLE, .backoff_table = table)));
+    FAILS(BGMQ_EINVAL,
+          bgmq_register(mq, "T", look, NULL,
+                        &TYPE(.backoff = BGMQ_BACKOFF_TABLE, .backoff_table = table,
+                              .backoff_table_len = 33)));
+    close_all(mq);
+}
+END_TEST
 
 START_TEST(backoff_of_ones_own_is_asked)
 {
@@ -372,6 +410,8 @@ static Suite *suite(void)
     flow_add_both(set, clock_before_1970_is_borne);
     TCase *backoff = flow_case(s, "backoff");
     flow_add_both(backoff, fixed_backoff_is_the_same_each_time);
+    flow_add_both(backoff, backoff_by_a_table_is_as_it_says);
+    tcase_add_test(backoff, a_table_of_nothing_is_refused);
     flow_add_both(backoff, backoff_of_ones_own_is_asked);
     flow_add_both(backoff, exponential_backoff_has_its_bound);
     flow_add_both(backoff, no_backoff_needs_no_time);

@@ -22,13 +22,15 @@ static void forget_files(void)
     }
 }
 
+static const char *unique_key; /* of what the child publishes; NULL: none */
+
 /* What the child does; it says "!" when it was told that its message is safe. */
 static void open_publish_close(int told)
 {
     struct bgmq *mq = NULL;
     if (bgmq_open(&mq, &SERVICE(.database = flow_database()), NULL) != 0)
         _exit(4);
-    if (bgmq_publish(mq, "T", "new", 3, NULL, NULL) != 0)
+    if (bgmq_publish(mq, "T", "new", 3, &MESSAGE(.unique_key = unique_key), NULL) != 0)
         _exit(5);
     if (write(told, "!", 1) != 1)
         _exit(6);
@@ -138,6 +140,34 @@ START_TEST(killed_anywhere_in_a_later_open)
 }
 END_TEST
 
+/* S25.  Whatever its publisher was told before it died, it publishes again with the same key. */
+START_TEST(killed_anywhere_the_key_makes_it_one_message)
+{
+    long n = 1, again = 0, told_of = 0;
+    unique_key = "k";
+    for (int done = 0, told; n < MOST && !done; n++) {
+        struct bgmq_receipt r;
+        char text[128];
+        forget_files();
+        struct bgmq *mq = flow_open(1);
+        flow_publish(mq, "U", "before");
+        flow_close(mq);
+        done = killed_at(n, &told);
+        mq = flow_open(1);
+        OK(bgmq_publish(mq, "T", "new", 3, &MESSAGE(.unique_key = "k"), &r));
+        ck_assert(r.duplicate || !told);
+        again += r.duplicate && !told; /* committed, and the publisher never knew */
+        told_of += told;
+        take_all(mq, text, sizeof(text));
+        ck_assert_str_eq(text, "new ");
+        flow_close(mq);
+    }
+    ck_assert_int_gt(again, 0);
+    ck_assert_int_gt(told_of, 0);
+    ck_assert_int_lt(n, MOST);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("fault_open");
@@ -145,6 +175,7 @@ static Suite *suite(void)
     tcase_set_timeout(tc, 250);
     tcase_add_test(tc, killed_anywhere_in_the_first_open);
     tcase_add_test(tc, killed_anywhere_in_a_later_open);
+    tcase_add_test(tc, killed_anywhere_the_key_makes_it_one_message);
     return s;
 }
 

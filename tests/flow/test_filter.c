@@ -255,6 +255,42 @@ START_TEST(on_error_may_snooze)
 }
 END_TEST
 
+/* What on_error saves is the next attempt's. */
+struct saving {
+    char found[8];
+    int err;
+};
+
+static int find_cursor(struct bgmq_job *job, void *ctx)
+{
+    struct saving *s = ctx;
+    const char *cursor = bgmq_job_cursor(job, NULL);
+    snprintf(s->found, sizeof(s->found), "%s", cursor ? cursor : "-");
+    return cursor ? BGMQ_DONE : BGMQ_RETRY;
+}
+
+static int save_cursor(struct bgmq_job *job, void *ctx)
+{
+    struct saving *s = ctx;
+    s->err = bgmq_job_save_cursor(job, "saved", 5, BGMQ_BEHIND);
+    return BGMQ_RETRY;
+}
+
+START_TEST(on_error_may_save_a_cursor)
+{
+    struct saving s = {.err = 1};
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(mq, "T", find_cursor, &s,
+                     &TYPE(.backoff = BGMQ_BACKOFF_NONE, .on_error = save_cursor)));
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "x");
+    flow_wait_ended(mq, "T", 2);
+    OK(s.err);
+    ck_assert_str_eq(s.found, "saved");
+    flow_close(mq);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("filter");
@@ -271,6 +307,7 @@ static Suite *suite(void)
     flow_add_both(tc, on_error_may_save_the_permanent);
     flow_add_both(tc, on_error_may_discard);
     flow_add_both(tc, on_error_may_snooze);
+    flow_add_both(tc, on_error_may_save_a_cursor);
     return s;
 }
 

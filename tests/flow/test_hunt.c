@@ -192,7 +192,7 @@ START_TEST(many_may_look_for_the_dead_at_once)
 }
 END_TEST
 
-/* The handler never sees a body whose checksum is wrong, whoever asks for it. */
+/* S8.  The handler never sees a body whose checksum is wrong, whoever asks for it. */
 START_TEST(a_corrupt_body_is_not_raised_from_the_dead)
 {
     struct recorder r;
@@ -200,7 +200,7 @@ START_TEST(a_corrupt_body_is_not_raised_from_the_dead)
     recorder_init(&r);
     harness_log_init(&log);
     struct bgmq *mq = flow_open(1);
-    flow_publish(mq, "T", "good");
+    uint64_t id = flow_publish(mq, "T", "good");
     flow_close(mq);
     sqlite3 *db = open_database();
     change(db, "UPDATE bgmq_job SET body = x'62616421'");
@@ -210,6 +210,10 @@ START_TEST(a_corrupt_body_is_not_raised_from_the_dead)
     flow_register(mq, "T", &r);
     OK(bgmq_start(mq));
     WAIT_UNTIL(flow_collection(mq, "T").dlq == 1);
+    struct bgmq_info info;
+    OK(bgmq_find(mq, "T", id, &info));
+    ck_assert_int_eq(info.state, BGMQ_STATE_DEAD);
+    ck_assert_str_eq(info.error_code, "corrupt");
     bgmq_retry_dead(mq, "T", 0);
     flow_publish(mq, "T", "good");
     flow_wait_ended(mq, "T", 1);

@@ -90,6 +90,37 @@ START_TEST(line_knows_the_journal)
 }
 END_TEST
 
+static struct gate gate;
+
+static int hang(struct bgmq_job *job, void *ctx)
+{
+    gate_wait(&gate);
+    return BGMQ_DONE;
+}
+
+START_TEST(line_tells_of_what_runs_and_of_what_is_stuck)
+{
+    struct bgmq *mq = open_at(0, 1000);
+    gate_init(&gate);
+    OK(bgmq_register(mq, "Hang", hang, NULL,
+                     &TYPE(.timeout_ms = 100, .stuck_ms = 50, .max_attempts = 1)));
+    flow_publish(mq, "Hang", "x");
+    WAIT_UNTIL(flow_collection(mq, "Hang").running == 1);
+    fake_clock_advance(&fake, 149);
+    flow_publish(mq, "T", "1"); /* the ticker need not have looked yet */
+    fake_clock_advance(&fake, 1);
+    WAIT_UNTIL(flow_collection(mq, "Hang").stuck == 1);
+    fake_clock_advance(&fake, 2000);
+    WAIT_UNTIL(harness_log_has(&kept, " dead=1 running=0 stuck=1 "));
+    gate_open(&gate);
+    WAIT_UNTIL(flow_collection(mq, "Hang").stuck == 0);
+    fake_clock_advance(&fake, 2000);
+    WAIT_UNTIL(harness_log_has(&kept, " dead=1 running=0 stuck=0 "));
+    close_at(mq);
+    gate_fini(&gate);
+}
+END_TEST
+
 START_TEST(no_line_unless_it_is_asked_for)
 {
     struct bgmq *mq = open_at(0, 0);
@@ -159,6 +190,7 @@ static Suite *suite(void)
     TCase *line = flow_case(s, "line");
     tcase_add_test(line, line_says_rate_and_times_of_the_interval_and_totals_of_the_rest);
     tcase_add_test(line, line_knows_the_journal);
+    tcase_add_test(line, line_tells_of_what_runs_and_of_what_is_stuck);
     tcase_add_test(line, no_line_unless_it_is_asked_for);
     TCase *wall = flow_case(s, "wall");
     tcase_add_loop_test(wall, jump_of_the_wall_clock_is_logged_once, 0, 6);

@@ -227,7 +227,7 @@ static int try_inherited(struct bgmq *mq)
     return 0;
 }
 
-/* A4. */
+/* A4, P1. */
 START_TEST(child_of_a_fork_has_no_service)
 {
     struct recorder r;
@@ -286,7 +286,41 @@ START_TEST(child_of_a_fork_opens_its_own)
 }
 END_TEST
 
-/* What a child that exits must not do: release the lock, or write to the file. */
+/* P2.  The process goes on in a child that daemon() made, and its exit does no harm. */
+static int become_a_daemon(struct bgmq *mq, int told)
+{
+    if (daemon(1, 1) != 0)
+        return 1;
+    int err = bgmq_publish(mq, "T", "x", 1, NULL, NULL);
+    char ok = err == BGMQ_EFORKED && strstr(bgmq_strerror(err), "daemon()") != NULL &&
+              bgmq_start(mq) == BGMQ_EFORKED && bgmq_close(mq) == BGMQ_EFORKED;
+    bgmq_free(mq);
+    return write(told, &ok, 1) == 1 ? 0 : 2;
+}
+
+START_TEST(daemon_after_the_open_has_no_service_and_is_told_why)
+{
+    int told[2];
+    char ok = 0;
+    ck_assert_int_eq(pipe(told), 0);
+    struct bgmq *mq = flow_open(1);
+    flow_publish(mq, "T", "x");
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0)
+        _exit(become_a_daemon(mq, told[1]));
+    ck_assert_int_eq(exit_status(pid), 0);
+    ck_assert_int_eq(read(told[0], &ok, 1), 1);
+    ck_assert_int_eq(ok, 1);
+    close(told[0]);
+    close(told[1]);
+    flow_publish(mq, "T", "y");
+    flow_close(mq);
+    ck_assert_int_eq(flow_rows(), 2);
+}
+END_TEST
+
+/* P1.  What a child that exits must not do: release the lock, or write to the file. */
 START_TEST(exit_of_a_child_leaves_the_owner_alone)
 {
     struct bgmq *mq = flow_open(1);
@@ -317,6 +351,7 @@ static Suite *suite(void)
     tc = flow_case(s, "fork");
     flow_add_both(tc, child_of_a_fork_has_no_service);
     flow_add_both(tc, child_of_a_fork_opens_its_own);
+    tcase_add_test(tc, daemon_after_the_open_has_no_service_and_is_told_why);
     tcase_add_test(tc, exit_of_a_child_leaves_the_owner_alone);
     return s;
 }

@@ -90,12 +90,13 @@ START_TEST(other_verdicts_of_an_interrupted_handler_count)
 }
 END_TEST
 
-/* A12. */
+/* A12: it is told of with its age, and the stop returns in time. */
 START_TEST(what_would_not_end_is_listed)
 {
     struct recorder r;
     struct gate gate;
     struct bgmq_run run[2];
+    char *json = NULL;
     recorder_init(&r);
     gate_init(&gate);
     r.gate = &gate;
@@ -110,7 +111,14 @@ START_TEST(what_would_not_end_is_listed)
     flow_publish(mq, "T", "b");
     flow_publish(mq, "U", "c");
     counter_wait(&r.begun, 3);
+    int64_t begin = harness_now();
     FAILS(BGMQ_EBUSY, bgmq_stop(mq, 1));
+    ck_assert_int_lt(harness_now() - begin, INT64_C(1000000000) * harness_scale());
+    WAIT_UNTIL(flow_collection(mq, "T").longest_ms > 0);
+    ck_assert_uint_eq(flow_collection(mq, "T").running, 2);
+    OK(bgmq_status_json(mq, &json));
+    ck_assert_ptr_nonnull(strstr(json, "\"longest_ms\":"));
+    free(json);
     ck_assert_int_eq(bgmq_runs(mq, NULL, 0), 3);
     ck_assert_int_eq(bgmq_runs(mq, run, 2), 3);
     ck_assert_int_ge(run[0].running_ms, run[1].running_ms);

@@ -103,8 +103,8 @@ static void *take_over(void *arg)
     return NULL;
 }
 
-/* _i 0: the owner is killed; 1: it closes. */
-START_TEST(standby_takes_over_when_the_owner_goes)
+/* Returns how long it took. */
+static int64_t take_over_once(int closes)
 {
     struct other owner = start("--own", NULL);
     wait_for_it(&owner);
@@ -113,7 +113,7 @@ START_TEST(standby_takes_over_when_the_owner_goes)
     pthread_t thread = harness_thread(take_over, &t);
     counter_wait(&t.begun, 1);
     int64_t gone;
-    if (_i) {
+    if (closes) {
         close(owner.in);
         owner.in = -1;
         ck_assert_int_eq(reap(&owner), 0);
@@ -126,10 +126,21 @@ START_TEST(standby_takes_over_when_the_owner_goes)
     harness_join(thread);
     counter_fini(&t.begun);
     ck_assert_msg(t.err == 0, "%s", bgmq_errname(t.err));
-    printf("# taken over after %.1f ms\n", (double)(t.at_ns - gone) / 1e6);
-    ck_assert_int_lt(t.at_ns - gone, INT64_C(2000000000) * harness_scale());
     flow_expect(t.mq, "mq:T.inq", "theirs");
     flow_close(t.mq);
+    return t.at_ns - gone;
+}
+
+/* _i 0: the owner is killed; 1: it closes.  The best of several, as the machine may be busy. */
+START_TEST(standby_takes_over_within_100_ms)
+{
+    int64_t best = INT64_MAX;
+    for (int i = 0; i < 5; i++) {
+        int64_t took = take_over_once(_i);
+        best = took < best ? took : best;
+    }
+    printf("# taken over after %.1f ms\n", (double)best / 1e6);
+    ck_assert_int_lt(best, INT64_C(100000000) * harness_scale());
 }
 END_TEST
 
@@ -235,7 +246,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("standby");
     TCase *tc = flow_case(s, "stand-by");
-    tcase_add_loop_test(tc, standby_takes_over_when_the_owner_goes, 0, 2);
+    tcase_add_loop_test(tc, standby_takes_over_within_100_ms, 0, 2);
     tcase_add_test(tc, standby_gives_up_when_its_time_is_over);
     tcase_add_test(tc, second_open_of_the_process_does_not_stand_by);
     tcase_add_test(tc, one_of_many_that_stand_by_gets_it);

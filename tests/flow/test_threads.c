@@ -2,6 +2,8 @@
  * while they run. */
 #include "flow.h"
 
+#include <stdlib.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -205,6 +207,11 @@ START_TEST(type_without_handler_is_parked_not_buried)
     ck_assert_int_eq(c.registered, 0);
     ck_assert_uint_eq(c.inq, 3);
     ck_assert_uint_eq(c.dlq_added, 0);
+    char *json = NULL;
+    OK(bgmq_status_json(mq, &json));
+    ck_assert_msg(strstr(json, "\"name\":\"Orphan\",\"registered\":false") != NULL, "%s",
+                  json);
+    free(json);
     OK(bgmq_stop(mq, 0));
     ck_assert_uint_eq(flow_collection(mq, "Orphan").inq, 3);
     flow_close(mq);

@@ -8,6 +8,7 @@
 #include "service.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define THEN_MS INT64_C(1523303089000)
@@ -191,6 +192,12 @@ START_TEST(stuck_handler_is_replaced_and_its_message_runs_again)
     ck_assert_uint_eq(c.outq, 1);
     ck_assert_int_eq(the_run(mq).stuck, 1);
     ck_assert_uint_eq(health(mq).stuck, 1);
+    ck_assert_int_ge(c.longest_ms, 150);
+    char *json = NULL;
+    OK(bgmq_status_json(mq, &json));
+    ck_assert_msg(strstr(json, "\"stuck\":1,") && strstr(json, "\"timeouts\":1}"), "%s",
+                  json);
+    free(json);
     ck_assert(harness_log_has(&kept, "did not complete within 100 ms"));
     gate_open(&slow.go);
     WAIT_UNTIL(flow_counters(mq).lost == 1);

@@ -361,6 +361,52 @@ START_TEST(hooks_and_the_last_rowid_stay_the_applications)
 }
 END_TEST
 
+static int on_wal(void *ctx, sqlite3 *on, const char *name, int pages)
+{
+    ++*(int *)ctx;
+    return SQLITE_OK;
+}
+
+/* S19.  Once for each connection, whether it was prepared (_i 0) or just used. */
+START_TEST(check_points_of_a_connection_are_put_off_and_that_is_said)
+{
+    struct harness_log log;
+    harness_log_init(&log);
+    mq = flow_open_with(
+        1, SERVICE(.share_database = 1, .log = harness_log_keep, .log_ctx = &log));
+    db = app_open();
+    ck_assert_int_eq(app_number(db, "PRAGMA wal_autocheckpoint"), 1000);
+    for (int i = 0; i < 2; i++) {
+        if (_i == 0)
+            OK(bgmq_sqlite_prepare(mq, db));
+        app_sql(db, "BEGIN");
+        app_publish(mq, db, "T", "a");
+        app_sql(db, "COMMIT");
+    }
+    int off = app_number(db, "PRAGMA wal_autocheckpoint") == 0;
+    ck_assert(off || sqlite3_libversion_number() >= 3044006); /* it need not be */
+    ck_assert_int_eq(harness_log_has(&log, "check-points of a connection"), off);
+    ck_assert_int_eq(harness_log_count(&log, BGMQ_LOG_WARNING), off && _i);
+    close_all();
+    harness_log_fini(&log);
+}
+END_TEST
+
+START_TEST(wal_hook_of_the_application_stays)
+{
+    int commits = 0;
+    open_all();
+    sqlite3_wal_hook(db, on_wal, &commits);
+    OK(bgmq_sqlite_prepare(mq, db));
+    app_sql(db, "BEGIN");
+    app_publish(mq, db, "T", "a");
+    app_sql(db, "COMMIT");
+    ck_assert_int_eq(commits, 1);
+    ck_assert_ptr_eq(sqlite3_wal_hook(db, NULL, NULL), &commits);
+    close_all();
+}
+END_TEST
+
 /* No statement of ours is left: the connection closes, and the transaction goes with it. */
 START_TEST(connection_closed_in_a_transaction_undoes_it)
 {
@@ -399,6 +445,9 @@ static Suite *suite(void)
     tc = flow_case(s, "untouched");
     tcase_add_test(tc, temporary_tables_of_our_names_get_nothing);
     tcase_add_test(tc, hooks_and_the_last_rowid_stay_the_applications);
+    tcase_add_loop_test(tc, check_points_of_a_connection_are_put_off_and_that_is_said, 0,
+                        2);
+    tcase_add_test(tc, wal_hook_of_the_application_stays);
     tcase_add_test(tc, connection_closed_in_a_transaction_undoes_it);
     return s;
 }

@@ -1,6 +1,8 @@
 /* fixture.c - see fixture.h.  On the thread of the test. */
 #include "fixture.h"
 
+#include "mem.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +119,8 @@ static char *bytes_of(const char *text)
 struct progress *batch_save(struct store_op *op, const char *cursor, int64_t number,
                             const char *text, const char *result)
 {
-    struct progress *p = op->progress = bgmqi_progress_new();
+    static struct budget budget = {.max = SIZE_MAX};
+    struct progress *p = op->progress = bgmqi_progress_new(&budget);
     ck_assert_ptr_nonnull(p);
     p->cursor = bytes_of(cursor);
     p->cursor_len = cursor ? strlen(cursor) : 0;

@@ -167,9 +167,15 @@ START_TEST(reader_holds_the_log_but_not_the_store)
         inserted(1000, STORE_SYNC_NORMAL);
         ck_assert_int_eq(store->ops->checkpoint(store, 0), 0);
     }
+    int place = store->ops->checkpoint(store, 1);
+    ck_assert_int_gt(place, 0);
+    inserted(1000, STORE_SYNC_NORMAL);
+    ck_assert_int_eq(store->ops->checkpoint(store, 0), place); /* as it was seen last */
+    ck_assert_int_eq(store->ops->checkpoint(store, 1), place); /* the same reader */
     sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
     sqlite3_close(db);
     ck_assert_int_eq(store->ops->checkpoint(store, 1), 0);
+    ck_assert_int_eq(store->ops->checkpoint(store, 0), 0);
     inserted(1, STORE_SYNC_NORMAL);
 }
 END_TEST

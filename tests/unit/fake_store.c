@@ -100,7 +100,25 @@ static int leave(struct store *s, uint64_t next)
 
 static int checkpoint(struct store *s, int force)
 {
-    return 0;
+    return atomic_load(&fake_of(s)->held);
+}
+
+static int upkeep(struct store *s, int64_t now_ms)
+{
+    struct fake_store *f = fake_of(s);
+    return atomic_fetch_sub(&f->old, atomic_load(&f->old) > 0) > 0;
+}
+
+static uint64_t log_bytes(struct store *s)
+{
+    return 4711;
+}
+
+static int look(struct store *s, struct bgmq_error *text)
+{
+    if (atomic_load(&fake_of(s)->gone))
+        snprintf(text->text, sizeof(text->text), "the fake file is gone");
+    return atomic_load(&fake_of(s)->gone) ? BGMQ_ESTORE : 0;
 }
 
 static void store_close(struct store *s)
@@ -112,6 +130,9 @@ static void store_close(struct store *s)
 static const struct store_ops fake_ops = {.apply = apply,
                                           .reserve_ids = reserve_ids,
                                           .leave = leave,
+                                          .upkeep = upkeep,
+                                          .log_bytes = log_bytes,
+                                          .look = look,
                                           .checkpoint = checkpoint,
                                           .close = store_close};
 
@@ -225,6 +246,7 @@ void rig_open(struct rig *r, unsigned interval_ms, unsigned batch)
         .flush_interval_ms = interval_ms,
         .flush_batch = batch,
         .stack_size = 1 << 20,
+        .reader_limit_ms = 1,
         .log = &r->logger,
         .events = {on_committed, on_dropped, on_load, on_failed, r}};
     ck_assert_int_eq(bgmqi_journal_open(&r->journal, &r->store.store, &o), 0);

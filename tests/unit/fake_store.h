@@ -19,6 +19,9 @@ struct fake_store {
     struct counter begun;  /* transactions that came to the gate */
     struct counter failed; /* ... and ended with a failure */
     struct counter closed;
+    _Atomic int held; /* what a check-point returns */
+    _Atomic int old;  /* chunks that upkeep finds too old */
+    _Atomic int gone; /* the file has been taken away */
     pthread_mutex_t lock;
     /* protected by lock */
     int failure, failures; /* of the next transactions; < 0: of all */

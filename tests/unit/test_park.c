@@ -34,7 +34,7 @@ START_TEST(nobody_wakes_the_time_is_over)
 }
 END_TEST
 
-/* A second at most, whatever was asked for. */
+/* P13.  A second at most, whatever was asked for. */
 START_TEST(wait_is_never_without_bound)
 {
     struct park p = {.word = 0};

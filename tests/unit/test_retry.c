@@ -56,6 +56,16 @@ START_TEST(exponential_doubles_up_to_max)
 }
 END_TEST
 
+START_TEST(table_says_each_delay_and_its_last_one_from_then_on)
+{
+    struct retry_policy p = {
+        .kind = BGMQ_BACKOFF_TABLE, .table = {10, 0, UINT_MAX}, .table_len = 3};
+    static const int64_t want[] = {10, 10, 0, UINT_MAX, UINT_MAX, UINT_MAX};
+    for (unsigned failed = 0; failed < 6; failed++)
+        ck_assert_int_eq(delay(&p, failed, UINT64_MAX), want[failed]);
+}
+END_TEST
+
 START_TEST(exponential_survives_any_attempt)
 {
     struct retry_policy p = {.base_ms = 1, .max_ms = INT64_MAX};
@@ -173,6 +183,7 @@ static Suite *suite(void)
     tcase_add_test(c, fixed_is_the_base_each_time);
     tcase_add_test(c, fixed_is_clamped);
     tcase_add_test(c, exponential_doubles_up_to_max);
+    tcase_add_test(c, table_says_each_delay_and_its_last_one_from_then_on);
     tcase_add_test(c, exponential_survives_any_attempt);
     tcase_add_test(c, exponential_with_base_over_max_is_max);
     tcase_add_test(c, exponential_of_nothing_is_nothing);

@@ -1,0 +1,63 @@
+/* journal_care.c - what the writer does for its store between batches, once a second: a look
+ * whether the file is still there, what has become too old, and a word about readers that hold
+ * the log.
+ *
+ * The writer's thread, like journal_writer.c.  Nothing here may take long, as it makes publishers
+ * wait: what is too old goes in chunks, one a turn. */
+#include "journal_impl.h"
+
+#define MS              INT64_C(1000000)
+#define LOOK_NS         (1000 * MS)
+#define READER_LIMIT_NS (30000 * MS)
+
+/* HELD is what a check-point has returned.  A reader that stays at one place of the log for long is
+ * named once: the log grows with each commit until it goes. */
+static void watch_reader(struct journal *j, int held, int64_t now)
+{
+    int64_t limit_ns =
+        j->options.reader_limit_ms ? j->options.reader_limit_ms * MS : READER_LIMIT_NS;
+    if (held < 0)
+        return;
+    if (held != j->held) {
+        if (j->held_told && !held)
+            bgmqi_log(j->options.log, BGMQ_LOG_INFO,
+                      "nobody holds the log of the database any more");
+        j->held_told &= held != 0;
+        j->held = held;
+        j->held_since_ns = now;
+    }
+    if (!held || j->held_told || now - j->held_since_ns < limit_ns)
+        return;
+    j->held_told = true;
+    bgmqi_log(
+        j->options.log, BGMQ_LOG_WARNING,
+        "a reader of the database has held its log for %lld s (%llu bytes): it grows "
+        "until that reader ends its transaction",
+        (long long)((now - j->held_since_ns) / (1000 * MS)),
+        (unsigned long long)j->store->ops->log_bytes(j->store));
+}
+
+void bgmqi_journal_checkpoint(struct journal *j, int64_t now, int force)
+{
+    watch_reader(j, j->store->ops->checkpoint(j->store, force), now);
+}
+
+int64_t bgmqi_journal_care_ns(const struct journal *j)
+{
+    return j->more_to_forget ? 0 : j->look_ns;
+}
+
+int bgmqi_journal_care(struct journal *j, int64_t now, struct bgmq_error *why)
+{
+    if (now < j->look_ns && !j->more_to_forget)
+        return 0;
+    if (now >= j->look_ns) {
+        j->look_ns = now + LOOK_NS;
+        int err = j->store->ops->look(j->store, why);
+        if (err)
+            return err;
+    }
+    const struct clock *c = j->options.clock ? j->options.clock : &bgmqi_clock_system;
+    j->more_to_forget = j->store->ops->upkeep(j->store, clock_wall_ms(c)) == 1;
+    return 0;
+}

@@ -1,0 +1,48 @@
+/* type_outq.c - messages that have ended well, kept for who wants to see them.
+ *
+ * Any thread, under the type's lock but for bgmqi_type_outq_shed, which takes it.  What lies here
+ * is a courtesy: it must never keep a message that waits to come in from the memory it needs. */
+#include "type_impl.h"
+
+void bgmqi_type_outq_push(struct type *t, struct message *m)
+{
+    m->place = PLACE_OUTQ;
+    bgmqi_queue_push(&t->outq, m);
+    t->outq_bytes += bgmqi_message_cost(m);
+}
+
+struct message *bgmqi_type_outq_pop(struct type *t)
+{
+    struct message *m = bgmqi_queue_pop(&t->outq);
+    if (m)
+        t->outq_bytes -= bgmqi_message_cost(m);
+    return m;
+}
+
+/* There is one.  Returns what is given back only when the lock is dropped. */
+static size_t drop_oldest(struct type *t)
+{
+    struct message *m = bgmqi_type_outq_pop(t);
+    size_t later = m->progress ? m->progress->charged : 0;
+    m->place = PLACE_NONE;
+    bgmqi_type_release(t, m);
+    return later;
+}
+
+void bgmqi_type_outq_limit(struct type *t, size_t most, size_t bytes)
+{
+    while (t->outq.len > most || (t->outq.len && t->memory.used > bytes))
+        drop_oldest(t);
+}
+
+bool bgmqi_type_outq_shed(struct type *t, size_t bytes)
+{
+    size_t later = 0;
+    bgmqi_type_lock(t);
+    bgmqi_type_collect(t);
+    bool any = t->outq.len > 0;
+    while (t->outq.len && bgmqi_mem_left(t->env->budget) + later < bytes)
+        later += drop_oldest(t);
+    bgmqi_type_unlock(t);
+    return any;
+}

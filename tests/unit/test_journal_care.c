@@ -1,0 +1,74 @@
+/* test_journal_care.c - what the writer of the journal does for its store between batches. */
+#include "fake_store.h"
+
+static struct rig rig;
+
+START_TEST(what_is_too_old_goes_by_itself_chunk_by_chunk)
+{
+    rig_open_lazy(&rig);
+    atomic_store(&rig.store.old, 5);
+    WAIT_UNTIL(atomic_load(&rig.store.old) == 0);
+    atomic_store(&rig.store.old, 1); /* and again later */
+    WAIT_UNTIL(atomic_load(&rig.store.old) == 0);
+    ck_assert_int_eq(rig_state(&rig), JOURNAL_GOOD);
+    rig_close(&rig);
+}
+END_TEST
+
+/* S10, S11: nobody writes, and it is noticed all the same. */
+START_TEST(file_that_is_gone_is_noticed_at_rest)
+{
+    rig_open_lazy(&rig);
+    atomic_store(&rig.store.gone, 1);
+    counter_wait(&rig.failed, 1);
+    ck_assert_int_eq(rig_state(&rig), JOURNAL_FAILED);
+    ck_assert(harness_log_has(&rig.log, "the fake file is gone"));
+    ck_assert_int_eq(rig_await(rig_publish(&rig, 1, 1)), BGMQ_ESTORE);
+    rig_expect(&rig, "");
+    rig_close(&rig);
+}
+END_TEST
+
+/* S18. */
+START_TEST(reader_that_holds_the_log_is_reported_once)
+{
+    rig_open(&rig, 1, 1);
+    rig_add(&rig, 1, BGMQ_COMMIT);
+    rig_flush(&rig);
+    ck_assert(!harness_log_has(&rig.log, "reader"));
+    atomic_store(&rig.store.held, 7);
+    uint64_t id = 2;
+    int64_t deadline = harness_deadline();
+    while (!harness_log_has(&rig.log, "a reader of the database has held its log")) {
+        harness_pause(deadline, "a line of the log", __FILE__, __LINE__);
+        rig_add(&rig, id++, BGMQ_COMMIT);
+        rig_flush(&rig);
+    }
+    ck_assert(harness_log_has(&rig.log, "(4711 bytes)"));
+    for (uint64_t last = id + 20; id < last; id++) {
+        rig_add(&rig, id, BGMQ_COMMIT);
+        rig_flush(&rig);
+    }
+    ck_assert_int_eq(harness_log_count(&rig.log, BGMQ_LOG_WARNING), 1);
+    atomic_store(&rig.store.held, 0);
+    rig_add(&rig, id, BGMQ_COMMIT);
+    rig_flush(&rig);
+    WAIT_UNTIL(harness_log_has(&rig.log, "nobody holds the log"));
+    rig_close(&rig);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("journal_care");
+    TCase *tc = harness_case(s, "care");
+    tcase_add_test(tc, what_is_too_old_goes_by_itself_chunk_by_chunk);
+    tcase_add_test(tc, file_that_is_gone_is_noticed_at_rest);
+    tcase_add_test(tc, reader_that_holds_the_log_is_reported_once);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}
