@@ -15,10 +15,10 @@ enum { STALE_MS = 5000 };
 
 void history_write(int fd, const char *format, ...)
 {
-    char line[160];
+    char line[160] = "\n"; /* who was killed may have left half a line */
     va_list args;
     va_start(args, format);
-    int len = vsnprintf(line, sizeof(line) - 4, format, args);
+    int len = 1 + vsnprintf(line + 1, sizeof(line) - 5, format, args);
     va_end(args);
     memcpy(line + len, " .\n", 3);
     if (write(fd, line, (size_t)len + 3) != len + 3)
@@ -84,6 +84,7 @@ static void know_id(struct oracle *o, struct entry *e, uint64_t id)
     if (owner)
         return;
     e->id = id;
+    e->gone |= table_find(&o->replaced, id, NULL) != NULL;
     table_put(&o->ids, id, e);
 }
 
@@ -262,7 +263,8 @@ static void judge_publish(struct oracle *o, const char *line)
         e = table_find(&o->ids, id, NULL);
         if (e)
             e->gone = 1;
-        oracle_unique_replace(entry_of(o, key, 0), e);
+        else
+            table_put(&o->replaced, id, entry_of(o, key, 0));
         o->v->replaced++;
     }
 }
@@ -447,6 +449,7 @@ static void judge_end(struct oracle *o, const struct entry *e)
     if (response_missing(o, e))
         oracle_blame(o, &o->v->orphans, "its response is missing", e->key);
     judge_effects(o, e);
+    oracle_unique_end(o, e);
 }
 
 static int whole(const char *line)
@@ -488,6 +491,7 @@ int oracle_judge(const char *path, struct verdict *ret)
         free(o.uniques.nodes[i].e);
     free(o.keys.nodes);
     free(o.ids.nodes);
+    free(o.replaced.nodes);
     free(o.uniques.nodes);
     return guilty(ret);
 }

@@ -2,7 +2,8 @@
  *
  * The history is a text file outside the store, appended to by one process after the other, one
  * write() a line, so that whatever was written before a kill is there after it.  A line ends
- * with " ." - one that was torn by the kill does not, and is skipped.  Lines:
+ * with " ." - one that was torn by the kill does not, and is skipped; the next one begins with a
+ * line end of its own.  Lines:
  *
  *   O round            a process begins
  *   T key level ms     about to publish KEY; it may run from MS on

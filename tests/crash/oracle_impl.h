@@ -41,8 +41,7 @@ struct entry {
     struct entry
         *next_of_key; /* the one that was tried before it; of a head: the last one */
     struct entry *head_of_key;
-    struct entry
-        *ousted; /* had the key when this one ran: has this one taken its place? */
+    const struct entry *ousted; /* seemed to have the key of this one at the same time */
     int keyed, replaces;
     char scope; /* first letter of unfinished, waiting, done, period */
     int64_t period_ms, tried_ms;
@@ -62,6 +61,7 @@ struct table {
 
 struct oracle {
     struct table keys, ids, uniques;
+    struct table replaced; /* by id, before it is known whose: who took the place */
     struct verdict *v;
     long round, lives, hurries; /* beginnings and ends of hurries */
     int hurrying;
@@ -81,8 +81,8 @@ void oracle_unique_try(struct oracle *o, struct entry *e, const char *unique);
 /* E was accepted, at MS (0: not said), or runs: is another one there that has its key? */
 void oracle_unique_accept(struct oracle *o, struct entry *e, int64_t ms);
 void oracle_unique_run(struct oracle *o, struct entry *e);
-/* E has taken the place of OTHER (NULL: of one that nobody was told of). */
-void oracle_unique_replace(struct entry *e, const struct entry *other);
+/* What was not certain when E came is by now. */
+void oracle_unique_end(struct oracle *o, const struct entry *e);
 /* May E's place have been taken by a message of which nobody could tell any more? */
 int oracle_unique_may_be_replaced(const struct oracle *o, const struct entry *e);
 

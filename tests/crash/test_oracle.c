@@ -48,6 +48,19 @@ static const char *const clean[] = {
     /* the one that takes the place runs before its publisher can tell */
     "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nS l 8 1 7 .\n"
     "D l 8 .\nR l 7 .\nA l 8 6 .\nh 7 6 .\n",
+    /* ... and before it is told who that was */
+    "T k 4 0 .\nQ k w1 w 0 5 0 .\nT l 4 0 .\nQ l w1 w 0 6 1 .\nR l 7 .\nA l 8 6 .\nA k 7 "
+    "5 .\n"
+    "S l 8 1 7 .\nD l 8 .\nh 7 6 .\n",
+    /* ... and leaves the key to a third one, or has lost its own place already */
+    "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nS l 8 1 7 .\n"
+    "D l 8 .\nT m 4 0 .\nQ m u1 u 0 6 0 .\nA m 9 7 .\nR l 7 .\nA l 8 6 .\nS m 9 1 8 .\nD "
+    "m 9 .\n"
+    "h 7 6 .\n",
+    "T k 4 0 .\nQ k u1 u 0 5 0 .\nA k 7 5 .\nT l 4 0 .\nQ l u1 u 0 6 1 .\nT m 4 0 .\n"
+    "Q m u1 u 0 6 1 .\nS m 9 1 7 .\nD m 9 .\nR m 8 .\nA m 9 7 .\nR l 7 .\nA l 8 6 .\nh 7 "
+    "6 .\n"
+    "h 8 6 .\n",
     /* expired into nothing */
     "T v 4 0 .\nY v 9 1 .\nA v 7 .\nh 7 9 .\n",
     /* replaced by one that the kill interrupted */
