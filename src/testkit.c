@@ -337,7 +337,7 @@ int bgmq_test_step(struct bgmq *mq, const char *type)
 {
     struct testkit *k;
     int err = kit_of(mq, &k);
-    if (!err && type && !bgmqi_registry_valid(type))
+    if (!err && type && !bgmqi_registry_names(type))
         err = BGMQ_EINVAL;
     if (!err)
         err = enter(k);

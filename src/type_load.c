@@ -253,7 +253,7 @@ void bgmqi_type_load(struct type *t)
 bool bgmqi_type_moves(struct type *t)
 {
     bgmqi_type_lock(t);
-    bool moves = t->limbo.len > 0;
+    bool moves = t->limbo.len > 0 || t->expiry_wanted;
     for (int lane = 0; lane < LANES; lane++) {
         const struct lane_state *l = &t->lanes[lane];
         moves |= l->bounded && l->stored && bgmqi_type_runs_low(t, (enum lane)lane);
