@@ -211,8 +211,8 @@ START_TEST(who_publishes_to_itself_for_ever_harms_no_other_type)
 }
 END_TEST
 
-/* A10.  Without a bound of its own it meets that of the service, or goes to the database; the memory
- * of the service stays within its bound, and the others' messages run. */
+/* A10.  Without a bound of its own it meets that of the service, or goes to the database; the
+ * memory of the service stays within its bound, and the others' messages run. */
 START_TEST(who_breeds_without_a_bound_stays_within_the_memory)
 {
     struct recorder r;
