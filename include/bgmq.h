@@ -234,7 +234,7 @@ struct bgmq_message_options {
     int priority;      /* > 0: priorityq, higher first; 1..32767 [0: inq] */
     int64_t delay_ms;  /* not before this long from now; negative is now; < 100 years */
     int64_t run_at_ms; /* not before this time; at most one of the two */
-    int64_t expire_ms; /* not started in this time: dead, code "expired"; or */
+    int64_t expire_ms; /* no attempt starts later than this: dead, code "expired"; or */
     int64_t expire_at_ms;   /* ... by this time; at most one of the two [the type's] */
     const char *unique_key; /* 1..200 bytes: only one message of the type has it */
     enum bgmq_unique unique;

@@ -37,6 +37,20 @@ bool bgmqi_handle_in_handler(const struct bgmq *mq)
     return job && job->env->service == mq;
 }
 
+int bgmqi_handle_type(const struct bgmq *mq, const char *name, struct type **ret)
+{
+    int err = bgmqi_handle_enter(mq);
+    if (err)
+        return err;
+    if (!bgmqi_registry_names(name))
+        return BGMQ_EINVAL;
+    struct type *t = bgmqi_registry_find(mq->registry, name);
+    if (!t)
+        return BGMQ_ENOENT;
+    *ret = t;
+    return 0;
+}
+
 int bgmqi_handle_draining(const struct bgmq *mq)
 {
     return atomic_load_explicit(&mq->draining, memory_order_relaxed) &&

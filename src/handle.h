@@ -91,6 +91,8 @@ unsigned bgmqi_handle_generation(void);
 /* The first thing every public function does: EINVAL (NULL), EFORKED, ECLOSED, EDEADLK (inside
  * the log callback), or 0. */
 int bgmqi_handle_enter(const struct bgmq *mq);
+/* The type, or channel as TYPE@CHANNEL, called NAME.  Errors of the above; EINVAL, ENOENT. */
+int bgmqi_handle_type(const struct bgmq *mq, const char *name, struct type **ret);
 /* Before a message is let in: EDRAINING, or 0; in a handler of MQ always 0. */
 int bgmqi_handle_draining(const struct bgmq *mq);
 /* True when this thread runs a handler of MQ. */

@@ -125,25 +125,10 @@ int bgmq_total_stats(struct bgmq *mq, struct bgmq_stats *ret)
     return 0;
 }
 
-/* The type NAME of an open service. */
-static int find(struct bgmq *mq, const char *name, struct type **ret)
-{
-    int err = bgmqi_handle_enter(mq);
-    if (err)
-        return err;
-    if (!bgmqi_registry_names(name))
-        return BGMQ_EINVAL;
-    struct type *t = bgmqi_registry_find(mq->registry, name);
-    if (!t)
-        return BGMQ_ENOENT;
-    *ret = t;
-    return 0;
-}
-
 int bgmq_type_stats(struct bgmq *mq, const char *type, struct bgmq_stats *ret)
 {
     struct type *t;
-    int err = ret ? find(mq, type, &t) : BGMQ_EINVAL;
+    int err = ret ? bgmqi_handle_type(mq, type, &t) : BGMQ_EINVAL;
     if (!err)
         bgmqi_type_stats(t, ret);
     return err;
@@ -167,7 +152,7 @@ int bgmq_workers(struct bgmq *mq, const char *queue, struct bgmq_stats *ret, siz
 int bgmq_type_collection(struct bgmq *mq, const char *type, struct bgmq_collection *ret)
 {
     struct type *t;
-    int err = ret ? find(mq, type, &t) : BGMQ_EINVAL;
+    int err = ret ? bgmqi_handle_type(mq, type, &t) : BGMQ_EINVAL;
     if (!err)
         bgmqi_type_collection(t, ret);
     return err;

@@ -238,18 +238,25 @@ static void reserve_ids(struct journal *j)
     atomic_store_explicit(&j->id_limit, first + ID_BLOCK, memory_order_release);
 }
 
-/* REQUIRES(j->lock).  Nanoseconds until there is something to do; 0: now. */
-static int64_t idle_ns_locked(struct journal *j, int64_t now)
+/* REQUIRES(j->lock).  Nanoseconds until what has arrived is to be taken; 0: now. */
+static int64_t work_ns_locked(struct journal *j, int64_t now)
 {
     if (j->quit || j->loads || (j->tasks && !j->pending))
         return 0;
-    int64_t left = PARK_MAX_NS, care_ns = bgmqi_journal_care_ns(j);
+    int64_t left = PARK_MAX_NS;
     if (j->pending)
         left = j->retry_ns > now ? j->retry_ns - now : 0;
     else if (j->urgent || j->n_arrived >= j->options.flush_batch)
         return 0;
     else if (j->n_arrived)
         left = j->first_ns + j->options.flush_interval_ms * MS - now;
+    return left > 0 ? left : 0;
+}
+
+/* REQUIRES(j->lock).  Likewise until there is anything to do; what has arrived may linger on. */
+static int64_t idle_ns_locked(struct journal *j, int64_t now)
+{
+    int64_t left = work_ns_locked(j, now), care_ns = bgmqi_journal_care_ns(j);
     if (j->idle_since_ns && !j->pending &&
         j->idle_since_ns + IDLE_CHECKPOINT_NS - now < left)
         left = j->idle_since_ns + IDLE_CHECKPOINT_NS - now;
@@ -269,9 +276,9 @@ static void take_arrived(struct journal *j)
         bgmqi_park_wait(&j->park, left);
         lock_take(&j->lock);
         j->sleeping = false;
-        left = idle_ns_locked(j, journal_now_ns());
     }
-    if (left == 0 && j->arrived) {
+    bool due = work_ns_locked(j, journal_now_ns()) == 0;
+    if (due && j->arrived) {
         if (j->pending)
             j->pending_last->next = j->arrived;
         else
@@ -282,7 +289,7 @@ static void take_arrived(struct journal *j)
         j->urgent = false;
     }
     j->loads_due = j->n_loads;
-    j->tasks_due = left == 0 ? j->n_tasks : 0;
+    j->tasks_due = due ? j->n_tasks : 0;
     lock_drop(&j->lock);
 }
 

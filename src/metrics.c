@@ -62,8 +62,6 @@ int64_t bgmqi_metrics_tick(struct metrics *m, const struct type_env *env,
 {
     if (!interval_ms)
         return INT64_MAX;
-    if (m->last_ns == 0)
-        m->last_ns = now_ns;
     if (now_ns - m->last_ns >= interval_ms * MS) {
         write_line(m, env, r, now_ns);
         m->last_ns = now_ns;

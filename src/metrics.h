@@ -4,9 +4,9 @@
 
 #include "registry.h"
 
-/* Zero-initialised is ready.  Used by the ticker only. */
+/* Used by the ticker only. */
 struct metrics {
-    int64_t last_ns; /* monotonic, of the last line; 0: none yet */
+    int64_t last_ns; /* monotonic, of the last line, or the opening */
     uint64_t processed;
 };
 

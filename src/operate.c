@@ -8,27 +8,12 @@
 enum { PRIORITY_MAX = 32767 };
 #define HUNDRED_YEARS_MS INT64_C(3155760000000)
 
-/* The type or channel NAME of an open service. */
-static int find_type(struct bgmq *mq, const char *name, struct type **ret)
-{
-    int err = bgmqi_handle_enter(mq);
-    if (err)
-        return err;
-    if (!bgmqi_registry_names(name))
-        return BGMQ_EINVAL;
-    struct type *t = bgmqi_registry_find(mq->registry, name);
-    if (!t)
-        return BGMQ_ENOENT;
-    *ret = t;
-    return 0;
-}
-
 /* ---- retry ------------------------------------------------------------------------- */
 
 int bgmq_retry(struct bgmq *mq, const char *type, const struct bgmq_select *which)
 {
     struct type *t;
-    int err = find_type(mq, type, &t);
+    int err = bgmqi_handle_type(mq, type, &t);
     return err ? err : bgmqi_type_retry(t, which);
 }
 
@@ -145,7 +130,7 @@ int bgmq_cancel(struct bgmq *mq, const char *type, const struct bgmq_select *whi
                 const char *text)
 {
     struct type *t;
-    int err = find_type(mq, type, &t);
+    int err = bgmqi_handle_type(mq, type, &t);
     if (err)
         return err;
     struct failure *why =
@@ -160,7 +145,7 @@ int bgmq_cancel(struct bgmq *mq, const char *type, const struct bgmq_select *whi
 int bgmq_discard(struct bgmq *mq, const char *type, const struct bgmq_select *which)
 {
     struct type *t;
-    int err = find_type(mq, type, &t);
+    int err = bgmqi_handle_type(mq, type, &t);
     return err ? err : bgmqi_type_discard(t, which);
 }
 
@@ -168,7 +153,7 @@ int bgmq_change(struct bgmq *mq, const char *type, uint64_t id,
                 const struct bgmq_change *change)
 {
     struct type *t;
-    int err = find_type(mq, type, &t);
+    int err = bgmqi_handle_type(mq, type, &t);
     if (err)
         return err;
     if (id == 0 || !change || (!change->set_time && !change->set_priority))
@@ -187,7 +172,7 @@ int bgmq_change(struct bgmq *mq, const char *type, uint64_t id,
 int bgmq_find(struct bgmq *mq, const char *type, uint64_t id, struct bgmq_info *ret)
 {
     struct type *t;
-    int err = find_type(mq, type, &t);
+    int err = bgmqi_handle_type(mq, type, &t);
     if (!err && (!ret || id == 0))
         err = BGMQ_EINVAL;
     return err ? err : bgmqi_type_find(t, id, ret);

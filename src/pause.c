@@ -3,16 +3,11 @@
 
 static int set_paused(struct bgmq *mq, const char *type, bool paused)
 {
-    int err = bgmqi_handle_enter(mq);
-    if (err)
-        return err;
-    if (!bgmqi_registry_valid(type))
-        return BGMQ_EINVAL;
-    struct type *t = bgmqi_registry_find(mq->registry, type);
-    if (!t)
-        return BGMQ_ENOENT;
-    bgmqi_type_pause(t, paused);
-    return 0;
+    struct type *t;
+    int err = bgmqi_handle_type(mq, type, &t);
+    if (!err)
+        bgmqi_type_pause(t, paused);
+    return err;
 }
 
 int bgmq_pause(struct bgmq *mq, const char *type)

@@ -265,6 +265,7 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
         return err;
     }
     mq->clock = clock;
+    mq->metrics.last_ns = clock_mono_ns(clock);
     mq->kit = kit;
     mq->generation = bgmqi_handle_generation();
     mq->budget.max = mq->config.max_bytes;

@@ -340,7 +340,8 @@ static void thread_exits(void *arg)
     env->gone(env->ctx);
 }
 
-static void work(struct worker *w)
+/* False: W's attempt was given up. */
+static bool work(struct worker *w)
 {
     struct message *m;
     bool ours = true;
@@ -348,6 +349,7 @@ static void work(struct worker *w)
         ours = turn(w, m);
         w->env->idle(w->env->ctx);
     }
+    return ours;
 }
 
 bool bgmqi_worker_step(struct worker *w)
@@ -369,10 +371,14 @@ static void *run_worker(void *arg)
 {
     struct worker *w = arg;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    const struct worker_env *env = w->env;
+    bool ours;
     pthread_cleanup_push(thread_exits, w);
-    work(w);
+    ours = work(w);
     pthread_cleanup_pop(0);
     leave(w);
+    if (!ours)
+        env->gone(env->ctx); /* its pool may have waited for that to be complete again */
     return NULL;
 }
 

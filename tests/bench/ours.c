@@ -123,7 +123,7 @@ static void memory(const struct args *a)
     bench_result("bytes", (bench_resident() - before) / (double)per_thread - BODY);
 }
 
-/* A process that leaves N messages in the database, due in DELAY_MS, and dies without closing it. */
+/* A process that leaves N messages in the database, due in DELAY_MS, and dies with it open. */
 static void leave_behind(const char *database, uint64_t n, int64_t delay_ms)
 {
     enum { GROUP = 1000 };

@@ -89,7 +89,7 @@ static int close_all(struct mixer *x)
 static int work(struct mixer *x)
 {
     static void *(*const parts[])(void *) = {mixer_publish, mixer_publish,
-                                             mixer_publish_tx};
+                                             mixer_publish_tx, mixer_operate};
     enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
     struct part part[PARTS];
     pthread_t threads[PARTS];
@@ -192,7 +192,7 @@ int mixer_main(int argc, char **argv)
     x.random = x.seed * 977;
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     x.history = open(argv[1], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    if (x.history < 0 || write(x.history, "\n", 1) != 1)
+    if (x.history < 0)
         return 3;
     history_write(x.history, "O %ld %s", x.round, x.what);
     struct bgmq_options options = {

@@ -92,8 +92,8 @@ static void publish(struct publisher *p, const char *type, const char *key,
         due = wall_ms() + options->delay_ms;
     history_write(p->x->history, "T %s %d %" PRId64, key, (int)options->durability, due);
     if (options->expire_ms)
-        history_write(p->x->history, "Y %s %" PRId64, key,
-                      wall_ms() + options->expire_ms);
+        history_write(p->x->history, "Y %s %" PRId64 " %d", key,
+                      wall_ms() + options->expire_ms, !strcmp(type, "Fleeting"));
     if (options->unique_key)
         history_write(p->x->history, "Q %s %s %c %" PRId64 " %" PRId64 " %d", key,
                       options->unique_key, "uwdp"[options->unique],
@@ -124,7 +124,7 @@ static void publish_keyed(struct publisher *p)
     struct bgmq_message_options options;
     choose(p, &options);
     name(p, 'k', key);
-    options.unique = 0;
+    options.unique = (enum bgmq_unique)below(p, 4);
     snprintf(unique, sizeof(unique), "%c%d", "uwdp"[options.unique],
              (int)below(p, UNIQUES));
     options.unique_key = unique;

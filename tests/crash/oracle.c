@@ -15,10 +15,10 @@ enum { STALE_MS = 5000 };
 
 void history_write(int fd, const char *format, ...)
 {
-    char line[160];
+    char line[160] = "\n"; /* who was killed may have left half a line */
     va_list args;
     va_start(args, format);
-    int len = vsnprintf(line, sizeof(line) - 4, format, args);
+    int len = 1 + vsnprintf(line + 1, sizeof(line) - 5, format, args);
     va_end(args);
     memcpy(line + len, " .\n", 3);
     if (write(fd, line, (size_t)len + 3) != len + 3)
@@ -84,6 +84,7 @@ static void know_id(struct oracle *o, struct entry *e, uint64_t id)
     if (owner)
         return;
     e->id = id;
+    e->gone |= table_find(&o->replaced, id, NULL) != NULL;
     table_put(&o->ids, id, e);
 }
 
@@ -107,28 +108,40 @@ static void judge_attempt(struct oracle *o, struct entry *e, unsigned attempt)
         o->v->forgotten++;
 }
 
+/* One that was tried before runs at once when an operator wants it. */
+static int is_early(const struct oracle *o, const struct entry *e, int64_t ms)
+{
+    int hurried = e->starts && (o->hurrying || e->timed != o->hurries);
+    if (hurried || e->changing)
+        return 0;
+    return ms < e->not_before_ms || (e->held_round == o->round && ms < e->held_ms);
+}
+
 /* In one process a message runs once, and once more for each time it failed. */
 static void judge_start(struct oracle *o, struct entry *e, unsigned attempt, int64_t ms)
 {
     o->v->started++;
     /* One of a new life, after it had been dead before its time, runs at once. */
     int revived = e->life != o->lives && (e->may_cancel || e->expires_ms);
-    if ((ms < e->not_before_ms && !revived) ||
-        (e->held_round == o->round && ms < e->held_ms))
+    if (revived)
+        e->not_before_ms = 0;
+    if (is_early(o, e, ms))
         oracle_blame(o, &o->v->early, "before its time", e->key);
-    if (e->expires_ms && !e->starts && ms > e->expires_ms + STALE_MS)
+    e->not_before_ms = 0; /* that was for this start */
+    if (e->expires_ms && !e->starts && !revived && ms > e->expires_ms + STALE_MS)
         oracle_blame(o, &o->v->stale, "after it had expired", e->key);
-    if (e->gone || e->committed)
+    if (e->gone || e->committed || e->stopped_life == o->lives + 1)
         oracle_blame(o, &o->v->phantom, "handled, though it was there no more", e->key);
     judge_attempt(o, e, attempt);
     if (e->round != o->round) {
         e->round = o->round;
         e->starts_of_round = e->fails_of_round = 0;
         e->deaths += e->open;
+        e->rounds++;
     }
     if (!is_response(e) && e->starts_of_round > e->fails_of_round)
         oracle_blame(o, &o->v->repeated, "ran again without a reason", e->key);
-    if (e->life != o->lives && (e->failed || e->deaths))
+    if (e->life != o->lives && (e->failed || e->deaths || e->rounds >= LEAST_DEATHS))
         e->keyless = 1;
     e->starts_of_round++;
     e->starts++;
@@ -146,6 +159,7 @@ static void judge_failure(struct oracle *o, struct entry *e, char letter, int64_
     if (letter == 'H') {
         e->held_round = o->round;
         e->held_ms = ms;
+        e->timed = o->hurries;
     }
     e->open = 0;
     e->last = letter;
@@ -171,7 +185,7 @@ static void judge_death(struct oracle *o, struct entry *e, const char *code)
     else if (!strcmp(code, "cancelled"))
         right = e->may_cancel;
     else if (!strcmp(code, "crash"))
-        right = e->deaths + e->open > 0;
+        right = e->rounds >= LEAST_DEATHS;
     else if (code[0])
         right = e->starts > 0;
     if (!right)
@@ -206,16 +220,19 @@ static void judge_publish(struct oracle *o, const char *line)
     char key[KEY_SIZE], rest[64], scope[16];
     uint64_t id = 0;
     int64_t ms = 0, now = 0;
-    int replaces = 0;
+    int replaces = 0, fades = 0;
     struct entry *e;
     if (sscanf(line, "T %31s %63s %" SCNd64, key, rest, &ms) == 3) {
         e = entry_of(o, key, 1);
         if (!e->attempted++)
             o->v->attempted++;
         e->not_before_ms = ms;
+        e->timed = o->hurries;
         e->life = o->lives;
-    } else if (sscanf(line, "Y %31s %" SCNd64, key, &ms) == 2) {
-        entry_of(o, key, 0)->expires_ms = ms;
+    } else if (sscanf(line, "Y %31s %" SCNd64 " %d", key, &ms, &fades) >= 2) {
+        e = entry_of(o, key, 0);
+        e->expires_ms = ms;
+        e->fades = fades;
     } else if (sscanf(line, "Q %31s %63s %15s %" SCNd64 " %" SCNd64 " %d", key, rest,
                       scope, &ms, &now, &replaces) == 6) {
         e = entry_of(o, key, 0);
@@ -246,6 +263,8 @@ static void judge_publish(struct oracle *o, const char *line)
         e = table_find(&o->ids, id, NULL);
         if (e)
             e->gone = 1;
+        else
+            table_put(&o->replaced, id, entry_of(o, key, 0));
         o->v->replaced++;
     }
 }
@@ -278,10 +297,22 @@ static void judge_run(struct oracle *o, const char *line)
     }
 }
 
+/* Until it is said how it ended, a change may take effect at any time. */
+static void judge_change(const struct oracle *o, struct entry *e, int64_t ms)
+{
+    e->changing = ms == 0;
+    if (ms <= 0)
+        return;
+    e->not_before_ms = ms;
+    e->held_round = 0;
+    e->timed = o->hurries;
+}
+
 static void judge_operator(struct oracle *o, const char *line)
 {
     char key[KEY_SIZE];
     int64_t ms = 0;
+    int begins = 0;
     if (sscanf(line, "V %31s", key) == 1) {
         entry_of(o, key, 0)->may_vanish = 1;
     } else if (sscanf(line, "U %31s", key) == 1) {
@@ -290,7 +321,14 @@ static void judge_operator(struct oracle *o, const char *line)
     } else if (sscanf(line, "C %31s", key) == 1) {
         entry_of(o, key, 0)->may_cancel = 1;
     } else if (sscanf(line, "M %31s %" SCNd64, key, &ms) == 2) {
-        entry_of(o, key, 0)->not_before_ms = ms;
+        judge_change(o, entry_of(o, key, 0), ms);
+    } else if (sscanf(line, "k %31s", key) == 1) {
+        entry_of(o, key, 0)->stopped_life = o->lives + 1;
+    } else if (sscanf(line, "u %31s", key) == 1) {
+        oracle_blame(o, &o->v->lost, "an operator does not find it", key);
+    } else if (sscanf(line, "w %d", &begins) == 1) {
+        o->hurries++;
+        o->hurrying = begins;
     } else if (line[0] == 'W') {
         o->lives++;
     }
@@ -299,14 +337,22 @@ static void judge_operator(struct oracle *o, const char *line)
 static void judge_line(struct oracle *o, const char *line)
 {
     char key[KEY_SIZE], code[64] = "";
+    uint64_t id = 0;
+    int64_t ms = 0;
     long round = 0;
     if (sscanf(line, "O %ld", &round) == 1) {
         o->round = round;
         o->v->rounds++;
+        o->hurries += o->hurrying; /* its end was not said */
+        o->hurrying = 0;
     } else if (sscanf(line, "X %31s %*u %63s", key, code) >= 1) {
         judge_death(o, entry_of(o, key, 0), strcmp(code, ".") ? code : "");
     } else if (sscanf(line, "G %31s", key) == 1) {
         entry_of(o, key, 0)->effects++;
+    } else if (sscanf(line, "h %" SCNu64 " %" SCNd64, &id, &ms) == 2) {
+        struct entry *e = table_find(&o->ids, id, NULL);
+        if (e)
+            e->discarded_ms = ms;
     } else if (sscanf(line, "c %31s", key) == 1) {
         entry_of(o, key, 0)->booked++;
     } else if (strchr("TYQAPENR", line[0])) {
@@ -376,13 +422,23 @@ static int is_booked(const struct entry *e)
     return strchr("txg", e->key[0]) != NULL;
 }
 
+/* Somebody has made an end of it, or its time is over. */
+static int may_be_discarded(const struct oracle *o, const struct entry *e)
+{
+    int faded = e->fades && e->discarded_ms >= e->expires_ms;
+    return faded || e->gone || e->may_vanish || oracle_unique_may_be_replaced(o, e);
+}
+
+/* Nothing vanishes but with a reason, and the library's history knows of it. */
 static void judge_end(struct oracle *o, const struct entry *e)
 {
-    int excused = e->gone || e->may_vanish || oracle_unique_may_be_replaced(o, e);
+    int may = may_be_discarded(o, e), excused = may && e->discarded_ms;
     if (is_booked(e) && was_seen(e) && e->booked != 1)
         oracle_blame(o, &o->v->phantom, "there, though its transaction is not", e->key);
     if ((e->acked || e->booked) && !was_seen(e) && !excused)
         oracle_blame(o, &o->v->lost, "lost", e->key);
+    if (e->discarded_ms && !may && !e->dones)
+        oracle_blame(o, &o->v->lost, "discarded without a reason", e->key);
     if (e->starts && !e->attempted)
         oracle_blame(o, &o->v->phantom, "handled, never published", e->key);
     if ((e->refused || e->never) && (e->starts || e->dead || e->effects))
@@ -393,6 +449,7 @@ static void judge_end(struct oracle *o, const struct entry *e)
     if (response_missing(o, e))
         oracle_blame(o, &o->v->orphans, "its response is missing", e->key);
     judge_effects(o, e);
+    oracle_unique_end(o, e);
 }
 
 static int whole(const char *line)
@@ -434,6 +491,7 @@ int oracle_judge(const char *path, struct verdict *ret)
         free(o.uniques.nodes[i].e);
     free(o.keys.nodes);
     free(o.ids.nodes);
+    free(o.replaced.nodes);
     free(o.uniques.nodes);
     return guilty(ret);
 }

@@ -2,11 +2,12 @@
  *
  * The history is a text file outside the store, appended to by one process after the other, one
  * write() a line, so that whatever was written before a kill is there after it.  A line ends
- * with " ." - one that was torn by the kill does not, and is skipped.  Lines:
+ * with " ." - one that was torn by the kill does not, and is skipped; the next one begins with a
+ * line end of its own.  Lines:
  *
  *   O round            a process begins
  *   T key level ms     about to publish KEY; it may run from MS on
- *   Y key ms           ... it expires at MS
+ *   Y key ms fades     ... it expires at MS; FADES 1: into nothing, 0: into the dlq
  *   Q key unique scope period now replaces   ... under a unique key, at NOW
  *   A key id ms        the publish has returned, at MS (may be missing); or its commit has
  *   P key id           it is accepted, though a crash may lose it still
@@ -22,14 +23,18 @@
  *   I key item         it goes on with ITEM
  *   J key item         it has begun ITEM
  *   L key item         its cursor says ITEM, on disk
- *   V key              an operator is about to delete KEY, or it may expire into nothing
+ *   V key              an operator is about to delete KEY
  *   U key              an operator has deleted KEY
  *   C key              an operator is about to cancel KEY
- *   M key ms           an operator has put KEY off to MS; 0: is about to change when it runs
+ *   k key              ... has, and it is dead
+ *   u key              an operator has looked for KEY, and not found it
+ *   M key ms           an operator has put KEY off to MS; 0: is about to; -1: could not
+ *   w 1                an operator is about to let run what waits to be tried again; 0: has
  *   W                  an operator is about to give the dead a new life
  *   X key id code      found in the dlq
  *   c key              at the end: the application's table has booked KEY
  *   G key              at the end: an effect of KEY is in the application's table
+ *   h id ms            at the end: the library's history says that ID was discarded at MS
  *   # text             said by the library
  *   B key id           the body, or what goes with it, was not what was published
  *

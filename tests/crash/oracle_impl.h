@@ -4,6 +4,11 @@
 
 #include "oracle.h"
 
+/* A message that deaths in its handler made dead began in so many processes.
+ * (It takes three deaths; of one the process may not have had the time to tell.  What it told to
+ * be about to return may never have been returned.) */
+enum { LEAST_DEATHS = 2 };
+
 /* One message. */
 struct entry {
     char key[KEY_SIZE];
@@ -12,6 +17,11 @@ struct entry {
     long starts, dones, effects;
     int booked, attempted, acked, refused, never, dead, committed;
     int may_vanish, may_cancel, gone;
+    int changing;         /* somebody changes when it runs */
+    long stopped_life;    /* it is dead for the rest of this life, counted from 1 */
+    long timed;           /* when its time was said: o.hurries of then */
+    int fades;            /* expires into nothing */
+    int64_t discarded_ms; /* says the library's history; 0: it does not */
     /* of the process that runs now */
     long round, starts_of_round, fails_of_round;
     /* of the last start: what it was, in which life, and whether its handler came to an end */
@@ -22,6 +32,7 @@ struct entry {
     long held_round; /* given back in this round, */
     int64_t held_ms; /* ... until then */
     long deaths;     /* how often the process died in its handler */
+    long rounds;     /* in how many of them it began */
     int failed;      /* for good */
     int keyless;     /* it was dead, and got no unique key back with its new life */
     /* of a walk */
@@ -30,6 +41,7 @@ struct entry {
     struct entry
         *next_of_key; /* the one that was tried before it; of a head: the last one */
     struct entry *head_of_key;
+    const struct entry *ousted; /* seemed to have the key of this one at the same time */
     int keyed, replaces;
     char scope; /* first letter of unfinished, waiting, done, period */
     int64_t period_ms, tried_ms;
@@ -49,8 +61,10 @@ struct table {
 
 struct oracle {
     struct table keys, ids, uniques;
+    struct table replaced; /* by id, before it is known whose: who took the place */
     struct verdict *v;
-    long round, lives;
+    long round, lives, hurries; /* beginnings and ends of hurries */
+    int hurrying;
 };
 
 /* The entry of NUMBER, and of KEY unless that is NULL; NULL: there is none. */
@@ -67,6 +81,8 @@ void oracle_unique_try(struct oracle *o, struct entry *e, const char *unique);
 /* E was accepted, at MS (0: not said), or runs: is another one there that has its key? */
 void oracle_unique_accept(struct oracle *o, struct entry *e, int64_t ms);
 void oracle_unique_run(struct oracle *o, struct entry *e);
+/* What was not certain when E came is by now. */
+void oracle_unique_end(struct oracle *o, const struct entry *e);
 /* May E's place have been taken by a message of which nobody could tell any more? */
 int oracle_unique_may_be_replaced(const struct oracle *o, const struct entry *e);
 

@@ -98,13 +98,17 @@ static void expect_empty_and_whole(const struct loop *l)
                   " AND h.id NOT IN (SELECT id FROM effect)",
                   "0");
     expect_answer(db,
+                  "SELECT count(*) FROM (SELECT 1 FROM bgmq_history"
+                  " WHERE outcome <> 'dead' GROUP BY id HAVING count(*) > 1)",
+                  "0");
+    expect_answer(db,
                   "SELECT count(*) FROM bgmq_error WHERE id NOT IN"
                   " (SELECT id FROM bgmq_history)",
                   "0");
     sqlite3_close(db);
 }
 
-/* What the application's tables say goes to the end of the history. */
+/* What the tables say goes to the end of the history. */
 static void tell(const struct loop *l, sqlite3 *db, const char *sql, char letter)
 {
     sqlite3_stmt *query;
@@ -124,6 +128,9 @@ static void tell_tables(const struct loop *l)
     ck_assert_int_eq(sqlite3_open_v2(l->db, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
     tell(l, db, "SELECT name FROM booked", 'c');
     tell(l, db, "SELECT name FROM effect", 'G');
+    tell(l, db,
+         "SELECT id || ' ' || finished FROM bgmq_history WHERE outcome = 'discarded'",
+         'h');
     sqlite3_close(db);
 }
 

@@ -240,7 +240,7 @@ int victim_main(int argc, char **argv)
     };
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     v.history = open(argv[1], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    if (v.history < 0 || write(v.history, "\n", 1) != 1)
+    if (v.history < 0)
         return 3;
     history_write(v.history, "O %ld %s", v.round, argv[5]);
     struct bgmq_options options = {.database = argv[0], .boot_breaker = 1000};

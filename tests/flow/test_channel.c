@@ -41,8 +41,11 @@ START_TEST(each_channel_has_queues_and_workers_of_its_own)
     ck_assert_uint_eq(flow_collection(mq, "T@eu").inq, 1);
     ck_assert_uint_eq(flow_collection(mq, "T@eu").threads, 2);
     OK(bgmq_set_threads(mq, "T@eu", 3));
+    OK(bgmq_pause(mq, "T@eu"));
     OK(bgmq_start(mq));
     expect_seen(&plain, "T|-|b");
+    ck_assert_uint_eq(flow_collection(mq, "T@eu").inq, 1);
+    OK(bgmq_resume(mq, "T@eu"));
     expect_seen(&eu, "T|eu|a");
     flow_wait_ended(mq, "T@eu", 1);
     flow_expect(mq, "mq:T@eu.outq", "a");

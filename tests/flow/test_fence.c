@@ -124,8 +124,8 @@ static void close_all(void)
     fake_clock_fini(&fake);
 }
 
-/* A18.  The transaction began before it was given up, or after that; or all of it was after
- * that; or it had written, and so had the lock, when it was given up. */
+/* A18.  The transaction began before it was given up, after that, all of it was after that, or it
+ * had written, and so had the lock, when it was given up. */
 START_TEST(transaction_of_an_attempt_that_was_given_up_is_refused)
 {
     way = _i;

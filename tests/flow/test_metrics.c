@@ -49,6 +49,7 @@ static void handle(struct bgmq *mq, const char *ms)
     struct bgmq_stats s = flow_stats(mq, "T");
     flow_publish(mq, "T", ms);
     flow_wait_ended(mq, "T", s.processed + s.failed + 1);
+    WAIT_UNTIL(flow_collection(mq, "T").running == 0);
 }
 
 START_TEST(line_says_rate_and_times_of_the_interval_and_totals_of_the_rest)
