@@ -24,14 +24,8 @@ struct sqlite3;
 /* Makes DB ready: after it, plain SQL on DB, INSERT INTO bgmq_inbox(type, body, ...), wakes the
  * workers at the commit, too.  Turns DB's automatic check-points off where the SQLite in use loses
  * data by them, and says so in the log; a wal_hook of your own stays, and must not check-point
-<<<<<<< HEAD
- * there.  Takes none of DB's hooks.  Once for each connection; harmless when repeated.  Must not
- * be called in a transaction: EINVAL.  Close DB when you like.
- * EOTHERFILE; EREADONLY. */
-=======
  * there.  Takes none of DB's hooks.  Once for each connection; harmless when repeated.  Must not be
  * called in a transaction: EINVAL.  Close DB when you like.  EOTHERFILE; EREADONLY. */
->>>>>>> main
 BGMQ_API int bgmq_sqlite_prepare(struct bgmq *mq, struct sqlite3 *db);
 
 /* Publishes within the transaction that is open on DB (none: EINVAL): the message exists exactly
