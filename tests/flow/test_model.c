@@ -158,6 +158,8 @@ static void retry_one(void)
     }
     ck_assert_int_eq(bgmq_retry_dead(model.mq, model_names[type], m->id), 1);
     m->attempt = 0;
+    if (m->expires_ms <= model.now_ms)
+        m->expires_ms = 0;
     model_enter(m, 0);
 }
 
