@@ -25,7 +25,8 @@ struct bgmq_select {
 
 /* Gives dead messages of TYPE a new life: same id, attempts from 0, error cleared.  Returns how
  * many.  ENOENT: WHICH names an id that is not dead.  A unique key that was given up at death is
- * not taken again; a message whose body is damaged stays.  WHICH may be NULL: all. */
+ * not taken again; a message whose body is damaged stays; an expiry that is over is
+ * forgotten, so that it starts. * WHICH may be NULL: all. */
 BGMQ_API int bgmq_retry(struct bgmq *mq, const char *type,
                         const struct bgmq_select *which);
 /* bgmq_retry by id; ID 0: all. */

@@ -35,7 +35,7 @@ static const char *const texts[STATEMENTS] = {
     [Q_BACKLOG_UPDATE] =
         "UPDATE OR ROLLBACK main.bgmq_backlog SET seq = ?2, attempt = ?3, run = ?4,"
         " crashes = ?5, lane = ?6, key = ?7, error_code = ?8, error_text = ?9,"
-        " error_at = ?10, priority = ?11 WHERE id = ?1",
+        " error_at = ?10, priority = ?11, expires = ?12 WHERE id = ?1",
     [Q_BACKLOG_DELETE] = "DELETE FROM main.bgmq_backlog WHERE id = ?1",
     [Q_BACKLOG_DELETE_RUN] = "DELETE FROM main.bgmq_backlog WHERE id BETWEEN ?1 AND ?2",
     [Q_UNIQUE_TAKE] = "INSERT INTO main.bgmq_unique(type, key, id, scope, until)"

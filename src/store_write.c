@@ -111,6 +111,10 @@ static int do_update(struct batch *b, struct store_op *op)
     sqlite3_bind_int64(q, 7, op->key);
     bgmqi_store_bind_failure(q, 8, op->failure);
     sqlite3_bind_int(q, 11, op->msg->priority);
+    if (op->msg->ext && op->msg->ext->expires_ms)
+        sqlite3_bind_int64(q, 12, op->msg->ext->expires_ms);
+    else
+        sqlite3_bind_null(q, 12);
     rc = run_on_row(b, Q_BACKLOG_UPDATE, op);
     return rc != SQLITE_OK || op->result ? rc : after_move(b, op);
 }

@@ -29,8 +29,66 @@ static struct journal_entry *entry_for(const struct message *m)
     return m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
 }
 
+/* M once more, with PRIORITY: what is set once may be read by the journal meanwhile.  NULL: out of
+ * memory. */
+static struct message *with_priority(const struct message *m, int priority)
+{
+    struct message *copy = bgmqi_message_new(m->body, m->len);
+    if (!copy)
+        return NULL;
+    if (m->ext && bgmqi_message_ext_copy(m->ext, &copy->ext) != 0) {
+        bgmqi_message_unref(copy);
+        return NULL;
+    }
+    copy->id = m->id;
+    copy->created_ms = m->created_ms;
+    copy->failure = bgmqi_failure_ref(m->failure);
+    copy->progress = bgmqi_progress_ref(m->progress);
+    copy->due_ms = m->due_ms;
+    copy->seq = m->seq;
+    copy->run = m->run;
+    copy->priority = (int16_t)priority;
+    copy->attempt = m->attempt;
+    copy->max_attempts = m->max_attempts;
+    copy->crashes = m->crashes;
+    copy->flags = m->flags;
+    copy->place = m->place;
+    copy->row = m->row;
+    copy->level = m->level;
+    copy->corrupt = m->corrupt;
+    copy->kept = m->kept;
+    copy->unkeyed = m->unkeyed;
+    copy->heaped = m->heaped;
+    return copy;
+}
+
+/* COPY takes the place of M, which is picked. */
+static void exchange(struct type *t, struct message *m, struct message *copy)
+{
+    bgmqi_type_lock(t);
+    bgmqi_queue_remove(&t->out, m);
+    bgmqi_queue_push(&t->out, copy);
+    bgmqi_queue_push(&t->garbage, m); /* of the same size: its bytes are the copy's now */
+    bgmqi_type_unlock(t);
+}
+
+/* Who is raised from the dead has to start, some time: an expiry that is over is forgotten. */
+static struct message *without_expiry(struct type *t, struct message *m)
+{
+    int64_t expires_ms = m->ext ? m->ext->expires_ms : 0;
+    if (!expires_ms || expires_ms > clock_wall_ms(t->env->clock))
+        return m;
+    struct message *copy = with_priority(m, m->priority);
+    if (!copy)
+        return m; /* no memory: it expires anew */
+    copy->ext->expires_ms = 0;
+    exchange(t, m, copy);
+    return copy;
+}
+
 static void revive(struct type *t, struct message *m)
 {
+    m = without_expiry(t, m);
     struct journal_entry *e = entry_for(m);
     bgmqi_type_lock(t);
     bgmqi_type_leave_out(t, m);
@@ -315,49 +373,6 @@ int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx)
 }
 
 /* ---- another time, another priority ------------------------------------------------ */
-
-/* M once more, with PRIORITY: what is set once may be read by the journal meanwhile.  NULL: out of
- * memory. */
-static struct message *with_priority(const struct message *m, int priority)
-{
-    struct message *copy = bgmqi_message_new(m->body, m->len);
-    if (!copy)
-        return NULL;
-    if (m->ext && bgmqi_message_ext_copy(m->ext, &copy->ext) != 0) {
-        bgmqi_message_unref(copy);
-        return NULL;
-    }
-    copy->id = m->id;
-    copy->created_ms = m->created_ms;
-    copy->failure = bgmqi_failure_ref(m->failure);
-    copy->progress = bgmqi_progress_ref(m->progress);
-    copy->due_ms = m->due_ms;
-    copy->seq = m->seq;
-    copy->run = m->run;
-    copy->priority = (int16_t)priority;
-    copy->attempt = m->attempt;
-    copy->max_attempts = m->max_attempts;
-    copy->crashes = m->crashes;
-    copy->flags = m->flags;
-    copy->place = m->place;
-    copy->row = m->row;
-    copy->level = m->level;
-    copy->corrupt = m->corrupt;
-    copy->kept = m->kept;
-    copy->unkeyed = m->unkeyed;
-    copy->heaped = m->heaped;
-    return copy;
-}
-
-/* COPY takes the place of M, which is picked. */
-static void exchange(struct type *t, struct message *m, struct message *copy)
-{
-    bgmqi_type_lock(t);
-    bgmqi_queue_remove(&t->out, m);
-    bgmqi_queue_push(&t->out, copy);
-    bgmqi_queue_push(&t->garbage, m); /* of the same size: its bytes are the copy's now */
-    bgmqi_type_unlock(t);
-}
 
 static int change(struct type *t, struct picked *p, const struct bgmq_change *c,
                   int64_t now_ms)

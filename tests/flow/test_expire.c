@@ -147,6 +147,35 @@ START_TEST(what_expired_while_nobody_looked_is_dead_after_the_reopening)
 }
 END_TEST
 
+/* In memory, in the database only, and after a reopening: it runs, and does not expire anew. */
+START_TEST(who_is_raised_from_the_dead_has_no_expiry_that_is_over)
+{
+    struct bgmq *mq = begin(_i, TYPE(.window = 4));
+    for (int i = 0; i < N; i++)
+        flow_publish_with(mq, "T", "e", MESSAGE(.expire_ms = 1000));
+    uint64_t own = flow_publish_with(mq, "T", "l", MESSAGE(.expire_ms = HOUR));
+    fake_clock_advance(&fake, 1000);
+    WAIT_UNTIL(expired(mq) == N);
+    OK(bgmq_cancel(mq, "T", &(struct bgmq_select){.id = own}, NULL) - 1);
+    ck_assert_int_eq(bgmq_retry(mq, "T", NULL), N + 1);
+    ck_assert_int_eq(find(mq, own).expires_ms, THEN_MS + HOUR);
+    if (_i) {
+        OK(bgmq_flush(mq));
+        ck_assert_int_eq(
+            flow_sql("SELECT count(*) FROM bgmq_backlog WHERE expires IS NOT NULL"), 1);
+        flow_close(mq);
+        fake_clock_advance(&fake, 5000);
+        mq = open_with(1, TYPE(.window = 4));
+    }
+    fake_clock_advance(&fake, 5000);
+    OK(bgmq_start(mq));
+    flow_wait_ended(mq, "T", N + 1);
+    ck_assert_uint_eq(flow_stats(mq, "T").processed, N + 1);
+    ck_assert_uint_eq(flow_collection(mq, "T").dlq, 0);
+    end(mq);
+}
+END_TEST
+
 static const struct bgmq_message_options wrong[] = {
     {.expire_ms = -1},        {.expire_ms = 1, .expire_at_ms = THEN_MS + 1},
     {.expire_ms = INT64_MAX}, {.expire_at_ms = INT64_MAX},
@@ -173,6 +202,7 @@ static Suite *suite(void)
     flow_add_both(tc, what_is_not_started_in_time_is_dead);
     flow_add_both(tc, the_types_expiry_is_that_of_messages_that_say_nothing);
     tcase_add_test(tc, rows_beyond_the_window_expire_too);
+    flow_add_both(tc, who_is_raised_from_the_dead_has_no_expiry_that_is_over);
     tcase_add_test(tc, what_expired_while_nobody_looked_is_dead_after_the_reopening);
     tcase_add_test(tc, wrong_expiries_are_refused);
     return s;

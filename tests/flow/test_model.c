@@ -1,7 +1,7 @@
 /* test_model.c - random operations on the test kit, each compared with a simple model.
  *
- * The model is an array of messages: what each call should do to them is written down once
- * more, in the plainest way (model.h).  In memory the order of the handlers is known exactly.  With a
+ * The model (model.h) is an array of messages: what each call should do to them is written down
+ * once more, in the plainest way.  In memory the order of the handlers is known exactly.  With a
  * database whose window is small, a message that was delayed may overtake rows that are still in
  * the database, so there the order is checked among those that never were (see "firm").
  * BGMQ_SEED and BGMQ_STEPS choose another run; the seed is printed. */
@@ -158,6 +158,8 @@ static void retry_one(void)
     }
     ck_assert_int_eq(bgmq_retry_dead(model.mq, model_names[type], m->id), 1);
     m->attempt = 0;
+    if (m->expires_ms <= model.now_ms)
+        m->expires_ms = 0;
     model_enter(m, 0);
 }
 
