@@ -366,7 +366,8 @@ static int change(struct type *t, struct picked *p, const struct bgmq_change *c,
     }
     if (c->set_time)
         m->due_ms = c->run_at_ms;
-    if (m->due_ms <= now_ms) /* it may have been due, and waited in the database for room */
+    if (m->due_ms <=
+        now_ms) /* it may have been due, and waited in the database for room */
         m->due_ms = 0;
     forward(t, m, m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m), OUTCOME_NONE);
     return 0;

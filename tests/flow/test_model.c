@@ -1,8 +1,8 @@
 /* test_model.c - random operations on the test kit, each compared with a simple model.
  *
  * The model is an array of messages: what each call should do to them is written down once
- * more, in the plainest way (model.h).  In memory the order of the handlers is known exactly.  With a
- * database whose window is small, a message that was delayed may overtake rows that are still in
+ * more, in the plainest way (model.h).  In memory the order of the handlers is known exactly.  With
+ * a database whose window is small, a message that was delayed may overtake rows that are still in
  * the database, so there the order is checked among those that never were (see "firm").
  * BGMQ_SEED and BGMQ_STEPS choose another run; the seed is printed. */
 #include "model.h"
