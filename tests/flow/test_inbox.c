@@ -135,7 +135,7 @@ START_TEST(many_rows_come_once_each_and_in_order)
         ck_assert_int_eq(atoi(c.body), i);
         ck_assert_uint_eq(c.id, FIRST_ID + (uint64_t)i);
     }
-    ck_assert_uint_eq(taken_over(mq), ROWS);
+    WAIT_UNTIL(taken_over(mq) == ROWS);
     flow_close(mq);
     ck_assert_int_eq(in_inbox() + flow_rows(), 0);
     recorder_fini(&r);
