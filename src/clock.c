@@ -12,6 +12,14 @@ static int64_t system_wall_ms(void *ctx)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static int64_t system_rough_ms(void *ctx)
+{
+    (void)ctx;
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME_COARSE, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static int64_t system_mono_ns(void *ctx)
 {
     (void)ctx;
@@ -23,6 +31,7 @@ static int64_t system_mono_ns(void *ctx)
 const struct clock bgmqi_clock_system = {
     .wall_ms = system_wall_ms,
     .mono_ns = system_mono_ns,
+    .rough_ms = system_rough_ms,
 };
 
 /* Splits WALL_MS; a time outside what gmtime can say is shown as 1970. */

@@ -12,6 +12,8 @@
 struct clock {
     int64_t (*wall_ms)(void *ctx);
     int64_t (*mono_ns)(void *ctx);
+    int64_t (*rough_ms)(
+        void *ctx); /* wall time that may be a tick late, for a third of the cost */
     void *ctx;
 };
 
@@ -26,6 +28,11 @@ static inline int64_t clock_wall_ms(const struct clock *c)
 static inline int64_t clock_mono_ns(const struct clock *c)
 {
     return c->mono_ns(c->ctx);
+}
+
+static inline int64_t clock_rough_ms(const struct clock *c)
+{
+    return c->rough_ms(c->ctx);
 }
 
 /* "4/9/18 7:44:49 PM", UTC, whatever the locale: the date of the status page. */

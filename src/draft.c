@@ -23,37 +23,40 @@ static int check_body(const struct bgmq *mq, const struct publication *p)
     return p->len > mq->config.max_body ? BGMQ_ETOOBIG : 0;
 }
 
+static int add_options(struct message *m, const struct publication *p, int64_t expire_ms)
+{
+    struct bgmq_message_options o;
+    bgmqi_options_final(p->options, expire_ms, m->created_ms, &o);
+    m->priority = (int16_t)o.priority;
+    m->max_attempts = (uint16_t)o.max_attempts;
+    if (o.no_outq)
+        m->flags |= MESSAGE_NO_OUTQ;
+    return bgmqi_message_ext_new(&o, p->body_type, p->meta_packed, p->meta_len, &m->ext);
+}
+
 int bgmqi_draft_message(struct bgmq *mq, const struct publication *p, struct type *t,
                         struct message **ret)
 {
-    int64_t now = clock_wall_ms(mq->clock), due = 0;
     int64_t expire_ms =
         t && bgmqi_type_registered(t) ? bgmqi_type_config(t)->expire_ms : 0;
-    struct bgmq_message_options final;
-    const struct bgmq_message_options *o = p->options;
+    /* When it was made is for people; when it is due, or over, is not. */
+    int64_t due = 0, now = p->options || expire_ms ? clock_wall_ms(mq->clock)
+                                                   : clock_rough_ms(mq->clock);
     int err = check_body(mq, p);
-    if (!err && o)
-        err = bgmqi_options_message(o, now, &due);
+    if (!err && p->options)
+        err = bgmqi_options_message(p->options, now, &due);
     if (err)
         return err;
-    bgmqi_options_final(o, expire_ms, now, &final);
-    o = &final;
     struct message *m = bgmqi_message_new(p->body, p->len);
     if (!m)
         return BGMQ_ENOMEM;
-    if (p->options || p->body_type || expire_ms)
-        err =
-            bgmqi_message_ext_new(o, p->body_type, p->meta_packed, p->meta_len, &m->ext);
-    if (err) {
+    m->created_ms = now;
+    m->due_ms = due;
+    if ((p->options || p->body_type || expire_ms) &&
+        (err = add_options(m, p, expire_ms)) != 0) {
         bgmqi_message_unref(m);
         return err;
     }
-    m->created_ms = now;
-    m->due_ms = due;
-    m->priority = (int16_t)o->priority;
-    m->max_attempts = (uint16_t)o->max_attempts;
-    if (o->no_outq)
-        m->flags |= MESSAGE_NO_OUTQ;
     *ret = m;
     return 0;
 }
@@ -77,28 +80,27 @@ static enum bgmq_durability level_of(const struct bgmq *mq, struct type *t,
 int bgmqi_draft_init(struct bgmq *mq, struct type *t, const struct publication *p,
                      struct message *m, struct draft *ret)
 {
-    struct draft d = {.type = t, .a = {.m = m}};
+    *ret = (struct draft){.type = t, .a = {.m = m}};
     enum bgmq_durability level = level_of(mq, t, p);
     int err = 0;
     if (level > BGMQ_MEMORY && !mq->journal)
         err = BGMQ_EINVAL;
     else if (level > BGMQ_MEMORY && bgmqi_journal_failed(mq->journal))
         err = BGMQ_ESTORE;
-    else if (level > BGMQ_MEMORY && !(d.a.entry = bgmqi_journal_entry_new()))
+    else if (level > BGMQ_MEMORY && !(ret->a.entry = bgmqi_journal_entry_new()))
         err = BGMQ_ENOMEM;
-    else if (!d.a.entry && m->ext && m->ext->unique_key &&
-             !(d.a.key = bgmqi_type_key_new()))
+    else if (!ret->a.entry && m->ext && m->ext->unique_key &&
+             !(ret->a.key = bgmqi_type_key_new()))
         err = BGMQ_ENOMEM;
     if (err) {
-        bgmqi_draft_fini(&d);
+        bgmqi_draft_fini(ret);
         return err;
     }
     m->level = (uint8_t)level;
     /* Who comes faster than the disk waits with the others, but never a worker. */
-    d.a.overtakes = bgmqi_worker_job() != NULL;
-    d.waits = level >= BGMQ_COMMIT || (level == BGMQ_BEHIND && !bgmqi_worker_job() &&
-                                       bgmqi_journal_crowded(mq->journal));
-    *ret = d;
+    ret->a.overtakes = bgmqi_worker_job() != NULL;
+    ret->waits = level >= BGMQ_COMMIT || (level == BGMQ_BEHIND && !bgmqi_worker_job() &&
+                                          bgmqi_journal_crowded(mq->journal));
     return 0;
 }
 

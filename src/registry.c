@@ -1,7 +1,11 @@
 /* registry.c - the names of a service (see registry.h).  Any thread.
  *
  * Types are never removed while the service lives, so a type that was found needs no
- * reference.  The list of types only grows, which lets a walk go without the lock. */
+ * reference.  The list of types only grows, which lets a walk go without the lock.
+ *
+ * Each thread remembers the last type it found: who publishes the same type again needs neither
+ * the lock nor a hash.  What a thread remembers is never wrong, as a type is never removed and no
+ * two registries have one generation. */
 #include "registry.h"
 
 #include <stdio.h>
@@ -23,6 +27,7 @@ struct registry {
     /* set once, then read only */
     struct type_env *env;
     struct type_config defaults;
+    uint64_t generation; /* no other registry of this process has it; not 0 */
 
     struct node all, ordered; /* heads of the two lists; appended under lock */
 
@@ -34,12 +39,20 @@ struct registry {
     uint32_t last_number;
 };
 
+static _Thread_local struct {
+    uint64_t generation; /* of the registry; 0: none */
+    struct type *type;
+    char name[64];
+} last_found;
+
 struct registry *bgmqi_registry_new(struct type_env *env,
                                     const struct type_config *defaults)
 {
     struct registry *r = calloc(1, sizeof(*r));
     if (!r)
         return NULL;
+    static _Atomic uint64_t generations;
+    r->generation = atomic_fetch_add(&generations, 1) + 1;
     r->env = env;
     r->defaults = *defaults;
     r->last = &r->all;
@@ -98,9 +111,17 @@ int bgmqi_registry_names(const char *name)
 
 struct type *bgmqi_registry_find(struct registry *r, const char *name)
 {
+    if (last_found.generation == r->generation && !strcmp(last_found.name, name))
+        return last_found.type;
     lock_take(&r->lock);
     struct node *n = bgmqi_map_get(&r->types, name);
     lock_drop(&r->lock);
+    size_t len = n ? strlen(name) : sizeof(last_found.name);
+    if (len < sizeof(last_found.name)) {
+        last_found.generation = r->generation;
+        last_found.type = n->type;
+        memcpy(last_found.name, name, len + 1);
+    }
     return n ? n->type : NULL;
 }
 

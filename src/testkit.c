@@ -277,7 +277,8 @@ static struct testkit *kit_new(int64_t start_ms)
     PTHREAD_OK(pthread_condattr_destroy(&attr));
     lock_init(&k->lock);
     k->kit = (struct kit){on_published, on_run, on_end, on_free};
-    k->clock = (struct clock){wall_ms, mono_ns, k};
+    k->clock = (struct clock){
+        .wall_ms = wall_ms, .mono_ns = mono_ns, .rough_ms = wall_ms, .ctx = k};
     k->start_ms = start_ms ? start_ms : START_DEFAULT_MS;
     return k;
 }

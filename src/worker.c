@@ -270,17 +270,18 @@ void bgmqi_worker_settle_given_up(struct type *t, const struct worker_env *env,
 static void begin(struct worker *w, struct type *t, struct message *m)
 {
     w->outer = current;
-    w->job = (struct bgmq_job){
-        .env = w->env, .type = t, .desk = w->desk, .message = m, .attempt = m->attempt};
+    w->job.env = w->env;
+    w->job.type = t;
+    w->job.desk = w->desk;
+    w->job.message = m;
+    w->job.attempt = m->attempt;
     current = &w->job;
     if (m->progress)
         w->job.progress = bgmqi_type_renew_progress(t, m);
 }
 
-static void clean(struct worker *w)
+static void free_notes(struct bgmq_job *job)
 {
-    struct bgmq_job *job = &w->job;
-    current = w->outer;
     bgmqi_failure_unref(job->failure);
     if (job->json)
         json_decref(job->json);
@@ -291,7 +292,28 @@ static void clean(struct worker *w)
         bgmqi_mem_give(job->progress->budget, job->result_len);
     free(job->result);
     bgmqi_progress_unref(job->progress);
-    *job = (struct bgmq_job){.message = NULL};
+    job->failure = NULL;
+    job->json = NULL;
+    job->reply_ext = NULL;
+    job->response_type = NULL;
+    job->response = NULL;
+    job->result = NULL;
+    job->progress = NULL;
+}
+
+/* Most jobs have nothing but their message. */
+static void clean(struct worker *w)
+{
+    struct bgmq_job *job = &w->job;
+    current = w->outer;
+    if (job->failure || job->json || job->reply_ext || job->response_type ||
+        job->response || job->result || job->progress)
+        free_notes(job);
+    job->message = NULL;
+    job->tx = NULL;
+    job->snooze_ms = 0;
+    job->response_len = job->result_len = 0;
+    job->settled = job->replied = false;
 }
 
 /* False: the attempt was given up, and W is to leave. */

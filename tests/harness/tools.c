@@ -107,7 +107,10 @@ static int64_t read_mono(void *ctx)
 void fake_clock_init(struct fake_clock *f, int64_t wall_ms)
 {
     *f = (struct fake_clock){
-        .clock = {.wall_ms = read_wall, .mono_ns = read_mono, .ctx = f},
+        .clock = {.wall_ms = read_wall,
+                  .mono_ns = read_mono,
+                  .rough_ms = read_wall,
+                  .ctx = f},
         .wall_ms = wall_ms,
         .mono_ns = 1000000000,
     };
