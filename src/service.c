@@ -92,6 +92,8 @@ int bgmq_start(struct bgmq *mq)
     bgmqi_service_cancel(mq, false);
     bgmqi_service_rouse(mq);
     bgmqi_ticker_poke(mq->ticker);
+    if (!err)
+        bgmqi_log(&mq->config.log, BGMQ_LOG_INFO, "started");
     return err;
 }
 
@@ -113,10 +115,14 @@ static uint64_t halt(struct bgmq *mq, unsigned cancel_ms)
 {
     lock_take(&mq->life);
     uint64_t epoch = mq->epoch;
-    if (atomic_exchange(&mq->types.started, GATE_SHUT) != GATE_SHUT)
+    bool was = atomic_exchange(&mq->types.started, GATE_SHUT) != GATE_SHUT;
+    if (was)
         mq->cancel_ns = clock_mono_ns(mq->clock) + (int64_t)cancel_ms * MS;
     lock_drop(&mq->life);
     bgmqi_service_rouse(mq);
+    if (was)
+        bgmqi_log(&mq->config.log, BGMQ_LOG_INFO, "stopped; %zu handlers still run",
+                  bgmqi_service_running(mq));
     return epoch;
 }
 

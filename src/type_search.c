@@ -96,21 +96,29 @@ static void revive(struct type *t, struct message *m)
     bgmqi_type_unlock(t);
 }
 
-static void forward(struct type *t, struct message *m, enum lane lane, enum outcome how)
+/* M, which is picked, is due at DUE_MS; 0: now. */
+static void forward(struct type *t, struct message *m, int64_t due_ms)
 {
     struct journal_entry *e = entry_for(m);
-    bgmqi_type_lock(t);
+    enum lane lane = due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
+    bgmqi_type_lock(t); /* for those who look, too */
+    m->due_ms = due_ms;
     bgmqi_type_leave_out(t, m);
-    bgmqi_type_send(t, m, lane, e, bgmqi_type_history(t, how));
+    bgmqi_type_send(t, m, lane, e, bgmqi_type_history(t, OUTCOME_NONE));
     bgmqi_type_unlock(t);
 }
 
 void bgmqi_type_bury(struct type *t, struct message *m, struct failure *why)
 {
-    bgmqi_failure_unref(m->failure);
+    struct failure *old = m->failure;
+    struct journal_entry *e = entry_for(m);
+    bgmqi_type_lock(t); /* for those who look */
     m->failure = bgmqi_failure_ref(why);
     m->due_ms = 0;
-    forward(t, m, LANE_DLQ, OUTCOME_DEAD);
+    bgmqi_type_leave_out(t, m);
+    bgmqi_type_send(t, m, LANE_DLQ, e, bgmqi_type_history(t, OUTCOME_DEAD));
+    bgmqi_type_unlock(t);
+    bgmqi_failure_unref(old);
 }
 
 void bgmqi_type_delete(struct type *t, struct message *m)
@@ -339,12 +347,12 @@ static int act_hurry(void *ctx, struct type *t, struct picked *picks, size_t n)
     for (size_t i = 0; i < n; i++) {
         struct message *m = picks[i].m;
         ids[i] = m->id;
-        m->due_ms = 0;
         if (picks[i].stored) {
-            forward(t, m, bgmqi_type_ready_lane(m), OUTCOME_NONE);
+            forward(t, m, 0);
             continue;
         }
         bgmqi_type_lock(t);
+        m->due_ms = 0;
         bgmqi_type_leave_out(t, m);
         bgmqi_type_ready(t, m); /* its row says later; that is only for after a crash */
         bgmqi_type_unlock(t);
@@ -379,12 +387,9 @@ static int change(struct type *t, struct picked *p, const struct bgmq_change *c,
         exchange(t, m, copy);
         m = copy;
     }
-    if (c->set_time)
-        m->due_ms = c->run_at_ms;
+    int64_t due_ms = c->set_time ? c->run_at_ms : m->due_ms;
     /* It may have been due, and waited in the database for room. */
-    if (m->due_ms <= now_ms)
-        m->due_ms = 0;
-    forward(t, m, m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m), OUTCOME_NONE);
+    forward(t, m, due_ms > now_ms ? due_ms : 0);
     return 0;
 }
 

@@ -53,9 +53,13 @@ static void cancel(struct operator* o, const struct recent *r)
         which = (struct bgmq_select){.tag = carried.tag};
     history_write(o->x->history, "C %s", r->key);
     int n = bgmq_cancel(mq, r->type, &which, "by the operator");
-    if (n == 1 && bgmq_find(mq, r->type, r->id, &info) == 0 &&
-        info.state == BGMQ_STATE_DEAD && bgmq_flush(mq) == 0)
+    if (n != 1 || bgmq_find(mq, r->type, r->id, &info) != 0)
+        return;
+    int waits = info.state == BGMQ_STATE_WAITING || info.state == BGMQ_STATE_DELAYED;
+    if (info.state == BGMQ_STATE_DEAD && bgmq_flush(mq) == 0)
         history_write(o->x->history, "k %s", r->key);
+    else if (waits && strcmp(r->type, "Flaky") != 0) /* its handlers may snooze */
+        history_write(o->x->history, "u %s", r->key);
 }
 
 static void change(struct operator* o, const struct recent *r)
@@ -67,12 +71,12 @@ static void change(struct operator* o, const struct recent *r)
     if (change.set_priority)
         change.priority = (int)below(o, 9);
     if (change.set_time)
-        history_write(o->x->history, "M %s 0", r->key);
+        history_write(o->x->history, "m %s %" PRId64, r->key, change.run_at_ms);
     int err = bgmq_change(o->x->mq, r->type, r->id, &change);
     if (!err && change.set_time && bgmq_flush(o->x->mq) == 0)
         history_write(o->x->history, "M %s %" PRId64, r->key, change.run_at_ms);
     else if (change.set_time && (err == BGMQ_ENOENT || err == BGMQ_EBUSY))
-        history_write(o->x->history, "M %s -1", r->key);
+        history_write(o->x->history, "m %s -1", r->key);
 }
 
 /* What was accepted is somewhere: nothing is taken out of the history here. */

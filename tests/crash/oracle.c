@@ -112,9 +112,12 @@ static void judge_attempt(struct oracle *o, struct entry *e, unsigned attempt)
 static int is_early(const struct oracle *o, const struct entry *e, int64_t ms)
 {
     int hurried = e->starts && (o->hurrying || e->timed != o->hurries);
-    if (hurried || e->changing)
-        return 0;
-    return ms < e->not_before_ms || (e->held_round == o->round && ms < e->held_ms);
+    int64_t due = e->not_before_ms;
+    if (e->held_round == o->round && e->held_ms > due)
+        due = e->held_ms;
+    if (e->changing_ms && e->changing_ms < due)
+        due = e->changing_ms;
+    return !hurried && ms < due;
 }
 
 /* In one process a message runs once, and once more for each time it failed. */
@@ -298,10 +301,10 @@ static void judge_run(struct oracle *o, const char *line)
 }
 
 /* Until it is said how it ended, a change may take effect at any time. */
-static void judge_change(const struct oracle *o, struct entry *e, int64_t ms)
+static void judge_change(const struct oracle *o, struct entry *e, char letter, int64_t ms)
 {
-    e->changing = ms == 0;
-    if (ms <= 0)
+    e->changing_ms = letter == 'm' && ms > 0 ? ms : 0;
+    if (letter == 'm')
         return;
     e->not_before_ms = ms;
     e->held_round = 0;
@@ -320,12 +323,14 @@ static void judge_operator(struct oracle *o, const char *line)
         o->v->deleted++;
     } else if (sscanf(line, "C %31s", key) == 1) {
         entry_of(o, key, 0)->may_cancel = 1;
-    } else if (sscanf(line, "M %31s %" SCNd64, key, &ms) == 2) {
-        judge_change(o, entry_of(o, key, 0), ms);
+    } else if (strchr("mM", line[0]) &&
+               sscanf(line + 1, "%31s %" SCNd64, key, &ms) == 2) {
+        judge_change(o, entry_of(o, key, 0), line[0], ms);
     } else if (sscanf(line, "k %31s", key) == 1) {
         entry_of(o, key, 0)->stopped_life = o->lives + 1;
     } else if (sscanf(line, "u %31s", key) == 1) {
-        oracle_blame(o, &o->v->lost, "an operator does not find it", key);
+        oracle_blame(o, &o->v->lost, "an operator does not find it where it has to be",
+                     key);
     } else if (sscanf(line, "w %d", &begins) == 1) {
         o->hurries++;
         o->hurrying = begins;

@@ -27,8 +27,9 @@
  *   U key              an operator has deleted KEY
  *   C key              an operator is about to cancel KEY
  *   k key              ... has, and it is dead
- *   u key              an operator has looked for KEY, and not found it
- *   M key ms           an operator has put KEY off to MS; 0: is about to; -1: could not
+ *   u key              an operator has not found KEY, or, when it was cancelled, waiting
+ *   m key ms           an operator is about to put KEY off to MS; -1: it did not happen
+ *   M key ms           ... has
  *   w 1                an operator is about to let run what waits to be tried again; 0: has
  *   W                  an operator is about to give the dead a new life
  *   X key id code      found in the dlq

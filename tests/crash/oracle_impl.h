@@ -17,7 +17,7 @@ struct entry {
     long starts, dones, effects;
     int booked, attempted, acked, refused, never, dead, committed;
     int may_vanish, may_cancel, gone;
-    int changing;         /* somebody changes when it runs */
+    int64_t changing_ms;  /* somebody is about to put it off to then; 0: nobody */
     long stopped_life;    /* it is dead for the rest of this life, counted from 1 */
     long timed;           /* when its time was said: o.hurries of then */
     int fades;            /* expires into nothing */

@@ -84,26 +84,27 @@ static const char *const clean[] = {
     "O 3 work .\nX p 7 crash .\n",
     "T f 4 0 .\nA f 7 .\nS f 7 1 5 .\nK f 7 .\nW .\nS f 7 1 6 .\nD f 7 .\n",
     /* put off, and run then */
-    "T p 4 0 .\nA p 7 .\nM p 0 .\nM p 9 .\nS p 7 1 9 .\nD p 7 .\n",
+    "T p 4 0 .\nA p 7 .\nm p 9 .\nM p 9 .\nS p 7 1 9 .\nD p 7 .\n",
     /* put off while it was given back; and while it runs; no change of what runs */
-    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nH f 7 9 .\nM f 0 .\nM f 7 .\nS f 7 1 7 "
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nH f 7 9 .\nm f 7 .\nM f 7 .\nS f 7 1 7 "
     ".\n"
     "D f 7 .\n",
-    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nM f 0 .\nH f 7 9 .\nS f 7 1 8 .\nM f 8 "
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nm f 8 .\nH f 7 9 .\nS f 7 1 8 .\nM f 8 "
     ".\n"
     "D f 7 .\n",
-    "T p 4 5 .\nA p 7 .\nS p 7 1 5 .\nM p 0 .\nM p -1 .\nD p 7 .\n",
+    "T p 4 5 .\nA p 7 .\nS p 7 1 5 .\nm p 9 .\nm p -1 .\nD p 7 .\n",
     /* hurried, also while that goes on, and by one who was killed then */
     "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nH f 7 9 .\nw 1 .\nw 0 .\nS f 7 1 8 .\n"
     "D f 7 .\n",
     "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nw 1 .\nH f 7 9 .\nw 0 .\nS f 7 1 8 .\n"
     "D f 7 .\n",
-    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nw 1 .\nM f 0 .\nM f 9 .\nO 2 work .\n"
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nw 1 .\nm f 9 .\nM f 9 .\nO 2 work .\n"
     "S f 7 2 8 .\nD f 7 .\n",
     "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nw 1 .\nH f 7 9 .\nS f 7 1 8 .\nw 0 .\n"
     "D f 7 .\n",
     /* put off, hurried, and given back for a shorter time */
-    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nF f 7 .\nM f 0 .\nM f 30 .\nw 1 .\nw 0 "
+    "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nF f 7 .\nm f 30 .\nM f 30 .\nw 1 .\nw "
+    "0 "
     ".\n"
     "S f 7 2 6 .\nH f 7 9 .\nS f 7 2 9 .\nD f 7 .\n",
     /* cancelled for good, and raised; it had expired long before */
@@ -179,11 +180,13 @@ static const struct {
     {offsetof(struct verdict, phantom),
      "T t1.1.1 tx 0 .\nS t1.1.1 7 1 5 .\nZ t1.1.1 7 .\nS t1.1.1 7 2 5 .\nc t1.1.1 .\n"},
     {offsetof(struct verdict, early),
-     "T p 4 0 .\nA p 7 .\nM p 0 .\nM p 9 .\nS p 7 1 8 .\nD p 7 .\n"},
+     "T p 4 0 .\nA p 7 .\nm p 9 .\nM p 9 .\nS p 7 1 8 .\nD p 7 .\n"},
     {offsetof(struct verdict, early),
      "O 1 work .\nT f 4 0 .\nA f 7 .\nS f 7 1 5 .\nH f 7 9 .\nS f 7 1 8 .\nD f 7 .\n"},
     {offsetof(struct verdict, early),
-     "T p 4 10 .\nA p 7 .\nM p 0 .\nM p -1 .\nS p 7 1 9 .\nD p 7 .\n"},
+     "T p 4 10 .\nA p 7 .\nm p 9 .\nm p -1 .\nS p 7 1 9 .\nD p 7 .\n"},
+    {offsetof(struct verdict, early),
+     "T p 4 10 .\nA p 7 .\nm p 9 .\nS p 7 1 8 .\nM p 9 .\nD p 7 .\n"},
     {offsetof(struct verdict, early),
      "T p 4 10 .\nA p 7 .\nw 1 .\nw 0 .\nS p 7 1 9 .\nD p 7 .\n"},
     {offsetof(struct verdict, early),

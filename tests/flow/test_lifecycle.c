@@ -22,6 +22,24 @@ START_TEST(start_and_stop_are_harmless_twice)
 }
 END_TEST
 
+START_TEST(start_and_stop_are_logged_once)
+{
+    struct harness_log kept;
+    harness_log_init(&kept);
+    struct bgmq *mq =
+        flow_open_with(_i, SERVICE(.log = harness_log_keep, .log_ctx = &kept));
+    OK(bgmq_start(mq));
+    OK(bgmq_start(mq));
+    OK(bgmq_stop(mq, 0));
+    OK(bgmq_stop(mq, 0));
+    ck_assert_int_eq(harness_log_count(&kept, BGMQ_LOG_INFO), 2);
+    ck_assert(harness_log_has(&kept, "started"));
+    ck_assert(harness_log_has(&kept, "stopped; 0 handlers still run"));
+    flow_close(mq);
+    harness_log_fini(&kept);
+}
+END_TEST
+
 START_TEST(free_alone_is_enough)
 {
     bgmq_free(NULL);
@@ -312,6 +330,7 @@ static Suite *suite(void)
     Suite *s = suite_create("lifecycle");
     TCase *tc = flow_case(s, "words");
     flow_add_both(tc, start_and_stop_are_harmless_twice);
+    flow_add_both(tc, start_and_stop_are_logged_once);
     flow_add_both(tc, free_alone_is_enough);
     flow_add_both(tc, closed_service_answers_closed);
     tc = flow_case(s, "storms");

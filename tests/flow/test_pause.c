@@ -11,7 +11,7 @@
 struct patient {
     struct counter begun;
     int verdict;
-    unsigned attempt; /* of the last call */
+    _Atomic unsigned attempt; /* of the last call */
 };
 static struct patient patient;
 

@@ -46,6 +46,35 @@ START_TEST(response_carries_what_the_request_carried)
 }
 END_TEST
 
+static int answer_with_its_own(struct bgmq_job *job, void *ctx)
+{
+    static const char *const own[] = {"user", "8", NULL};
+    static const char *const odd[] = {"user", NULL};
+    ck_assert_int_eq(bgmq_job_reply_options(job, NULL), BGMQ_EINVAL);
+    OK(bgmq_job_reply_options(job, &MESSAGE(.tag = "red")));
+    OK(bgmq_job_reply_options(job, &MESSAGE(.tag = "green", .meta = own)));
+    ck_assert_int_eq(bgmq_job_reply_options(job, &MESSAGE(.meta = odd)), BGMQ_EINVAL);
+    OK(bgmq_job_respond(job, "Answer", "a", 1));
+    return BGMQ_DONE;
+}
+
+START_TEST(response_may_have_a_tag_and_meta_of_its_own)
+{
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(mq, "Ask", answer_with_its_own, NULL, NULL));
+    OK(bgmq_start(mq));
+    uint64_t id = flow_publish_with(mq, "Ask", "x", carrying);
+    struct bgmq_message *m = flow_take(mq, "answers");
+    ck_assert_uint_eq(bgmq_message_reply_id(m), id);
+    ck_assert_str_eq(bgmq_message_tag(m), "green");
+    ck_assert_str_eq(bgmq_message_traceparent(m), trace); /* the request's */
+    ck_assert_str_eq(bgmq_message_meta(m, "user"), "8");
+    ck_assert_ptr_null(bgmq_message_meta(m, "lang"));
+    flow_done(m);
+    flow_close(mq);
+}
+END_TEST
+
 START_TEST(no_response_returns_the_request_itself)
 {
     struct recorder r;
@@ -332,6 +361,7 @@ static Suite *suite(void)
     Suite *s = suite_create("reply");
     TCase *tc = flow_case(s, "response");
     flow_add_both(tc, response_carries_what_the_request_carried);
+    flow_add_both(tc, response_may_have_a_tag_and_meta_of_its_own);
     flow_add_both(tc, no_response_returns_the_request_itself);
     flow_add_both(tc, error_reply_carries_along_too_and_comes_once);
     flow_add_both(tc, response_without_reply_to_carries_along_too);

@@ -306,6 +306,21 @@ START_TEST(case20_stop_and_start_keep_messages_and_counters)
 }
 END_TEST
 
+/* A stack that no address space has room for.  What was opened before is given back. */
+START_TEST(thread_that_cannot_start_opens_nothing)
+{
+    struct bgmq *mq = NULL;
+    struct bgmq_error error = {""};
+    struct bgmq_options o =
+        SERVICE(.database = _i ? flow_database() : NULL, .stack_size = (size_t)1 << 47);
+    FAILS(BGMQ_ETHREAD, bgmq_open(&mq, &o, &error));
+    ck_assert_ptr_null(mq);
+    ck_assert_str_ne(error.text, "");
+    mq = flow_open(_i); /* nobody owns it */
+    flow_close(mq);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("service");
@@ -321,6 +336,7 @@ static Suite *suite(void)
     flow_add_both(tc, case18_description_map);
     flow_add_both(tc, case19_workers_of_a_queue_combine_to_its_totals);
     flow_add_both(tc, case20_stop_and_start_keep_messages_and_counters);
+    flow_add_both(tc, thread_that_cannot_start_opens_nothing);
     return s;
 }
 

@@ -20,8 +20,8 @@ static struct harness_log kept;
 struct slow {
     struct counter begun, ended;
     struct gate go; /* for the first attempt of each message; later ones run through */
-    int64_t left;
-    int cancelled;
+    _Atomic int64_t left;
+    _Atomic int cancelled;
     int verdict;
 };
 static struct slow slow;
