@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "fork.h"
 #include "journal_impl.h"
 #include "mem.h"
 #include "thread.h"
@@ -245,7 +246,10 @@ int bgmqi_journal_open(struct journal **ret, struct store *store,
     if (!j)
         return BGMQ_ENOMEM;
     uint64_t first;
-    if (store->ops->reserve_ids(store, ID_BLOCK, &first) != 0) {
+    bgmqi_fork_enter(); /* from here on forks are watched, before there is a thread to meet */
+    int err = store->ops->reserve_ids(store, ID_BLOCK, &first);
+    bgmqi_fork_leave();
+    if (err != 0) {
         free(j);
         return BGMQ_ESTORE;
     }

@@ -6,6 +6,7 @@
 #include <assert.h>
 
 #include "flight.h"
+#include "fork.h"
 #include "journal_impl.h"
 
 enum { BATCH_BYTES = 4 << 20 };
@@ -381,31 +382,36 @@ static void care(struct journal *j, int64_t now)
         fail(j, 0, &why);
 }
 
+/* Does what take_arrived() has found to do. */
+static void turn(struct journal *j)
+{
+    int64_t now = journal_now_ns();
+    if (atomic_load(&j->state) == JOURNAL_FAILED) {
+        while (j->pending)
+            drop_group(j, BGMQ_ESTORE);
+        run_loads(j);
+        run_tasks(j);
+        return;
+    }
+    reserve_ids(j);
+    if (!j->pending || j->retry_ns <= now || !j->retry_step_ns)
+        write_pending(j);
+    else if (j->quit_ns)
+        bgmqi_park_wait(&j->park, j->retry_ns - now);
+    run_loads(j);
+    run_tasks(j);
+    if (!j->pending)
+        care(j, now);
+}
+
 void *bgmqi_journal_writer(void *arg)
 {
     struct journal *j = arg;
     do {
         take_arrived(j);
-        int64_t now = journal_now_ns();
-        if (atomic_load(&j->state) == JOURNAL_FAILED) {
-            while (j->pending)
-                drop_group(j, BGMQ_ESTORE);
-            run_loads(j);
-            run_tasks(j);
-            continue;
-        }
-        reserve_ids(j);
-        if (j->pending && j->retry_ns > now && j->retry_step_ns) {
-            bool closing = j->quit_ns != 0;
-            if (closing)
-                bgmqi_park_wait(&j->park, j->retry_ns - now);
-        } else {
-            write_pending(j);
-        }
-        run_loads(j);
-        run_tasks(j);
-        if (!j->pending)
-            care(j, now);
+        bgmqi_fork_enter();
+        turn(j);
+        bgmqi_fork_leave();
     } while (!may_end(j));
     return NULL;
 }

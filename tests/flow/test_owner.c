@@ -286,6 +286,55 @@ START_TEST(child_of_a_fork_opens_its_own)
 }
 END_TEST
 
+static _Atomic int enough;
+
+/* Beside a fork nobody may use check, nor what uses it: it has locks of its own. */
+static int do_nothing(struct bgmq_job *job, void *ctx)
+{
+    return BGMQ_DONE;
+}
+
+static void *publish_all_the_time(void *arg)
+{
+    int err = 0;
+    while (!err && !atomic_load(&enough))
+        err = bgmq_publish(arg, "T", "x", 1,
+                           &MESSAGE(.durability = BGMQ_COMMIT, .no_outq = 1), NULL);
+    return NULL;
+}
+
+static int open_publish_close(const char *path)
+{
+    struct bgmq *mq = NULL;
+    int err = bgmq_open(&mq, &SERVICE(.database = path), NULL);
+    err = err ? err : bgmq_publish(mq, "T", "x", 1, NULL, NULL);
+    return err ? -err : -bgmq_close(mq);
+}
+
+/* P1.  A fork never meets the writer in the middle of SQLite, whose locks the child would then
+ * wait for. */
+START_TEST(child_of_a_busy_process_opens_its_own)
+{
+    if (FLOW_CHECKED)
+        HARNESS_SKIP("the checker's own locks do not survive a fork beside threads");
+    const char *path = harness_path("child.db");
+    struct bgmq *mq = flow_open(1);
+    OK(bgmq_register(mq, "T", do_nothing, NULL, NULL));
+    OK(bgmq_start(mq));
+    pthread_t t = harness_thread(publish_all_the_time, mq);
+    for (int i = 0; i < 60; i++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(open_publish_close(path));
+        ck_assert_int_gt(pid, 0);
+        ck_assert_int_eq(exit_status(pid), 0);
+    }
+    atomic_store(&enough, 1);
+    harness_join(t);
+    flow_close(mq);
+}
+END_TEST
+
 /* P2.  The process goes on in a child that daemon() made, and its exit does no harm. */
 static int become_a_daemon(struct bgmq *mq, int told)
 {
@@ -351,6 +400,7 @@ static Suite *suite(void)
     tc = flow_case(s, "fork");
     flow_add_both(tc, child_of_a_fork_has_no_service);
     flow_add_both(tc, child_of_a_fork_opens_its_own);
+    tcase_add_test(tc, child_of_a_busy_process_opens_its_own);
     tcase_add_test(tc, daemon_after_the_open_has_no_service_and_is_told_why);
     tcase_add_test(tc, exit_of_a_child_leaves_the_owner_alone);
     return s;
