@@ -1,8 +1,8 @@
 /* fork.c - the guard of forks (see fork.h).
  *
- * Threads that use SQLite hold the guard together; who forks holds it alone.  A fork that waits goes
- * first, so that busy threads do not keep it out.  A thread that forks within the guard, as a log
- * callback may, does not wait for itself. */
+ * Threads that use SQLite hold the guard together; who forks holds it alone.  A fork that waits
+ * goes first, so that busy threads do not keep it out.  A thread that forks within the guard, as a
+ * log callback may, does not wait for itself. */
 #include "fork.h"
 
 #include <pthread.h>
