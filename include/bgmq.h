@@ -188,8 +188,8 @@ struct bgmq_options {
     unsigned
         boot_breaker; /* deaths within 60 s of opening after which the first bgmq_start
                               does not start [3; 1000: never] */
-    unsigned metrics_interval_ms; /* a line of metrics to the log, as INFO [0: none] */
-    int no_responses;             /* 1: responses without reply_to go nowhere [0] */
+    unsigned metrics_interval_ms;      /* a line of metrics to LOG, as INFO [0: none] */
+    int no_responses;                  /* 1: responses without reply_to go nowhere [0] */
     const char *const *response_types; /* NULL-ended: only these go out [NULL: all] */
     bgmq_log_fn *log;                  /* [NULL: warnings and errors to stderr] */
     void *log_ctx;
@@ -364,8 +364,8 @@ BGMQ_API int bgmq_publish_many(struct bgmq *mq, const struct bgmq_item *items, s
 
 /* Publishes into a queue by name: mq:T.inq or mq:T.priorityq of a type, or any other name of
  * 1..255 printable bytes, a queue in memory made on first use.  A temporary queue that was
- * dropped takes nothing: ENOENT. EINVAL: a custom queue takes no
- * delay and no unique key. */
+ * dropped takes nothing: ENOENT. EINVAL: a name that begins with "mq:" and is none of these; a
+ * custom queue takes no delay and no unique key. */
 BGMQ_API int bgmq_publish_to(struct bgmq *mq, const char *queue, const void *body,
                              size_t len, const struct bgmq_message_options *options,
                              struct bgmq_receipt *receipt);
@@ -425,7 +425,8 @@ BGMQ_API int bgmq_job_json(struct bgmq_job *job, struct json_t **ret);
 BGMQ_API int bgmq_job_fail(struct bgmq_job *job, enum bgmq_verdict verdict,
                            const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* Runs the message again after DELAY_MS; returns BGMQ_SNOOZE, for `return`. */
+/* Runs the message again after DELAY_MS; returns BGMQ_SNOOZE, for `return`.  Without a delay, or
+ * with BGMQ_SNOOZE alone, that is at once, and as often as the handler says so. */
 BGMQ_API int bgmq_job_snooze(struct bgmq_job *job, int64_t delay_ms);
 
 /* Sets the response, sent when the handler returns DONE: to reply_to, else to the inq of

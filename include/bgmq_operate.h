@@ -26,7 +26,7 @@ struct bgmq_select {
 /* Gives dead messages of TYPE a new life: same id, attempts from 0, error cleared.  Returns how
  * many.  ENOENT: WHICH names an id that is not dead.  A unique key that was given up at death is
  * not taken again; a message whose body is damaged stays; an expiry that is over is
- * forgotten, so that it starts. * WHICH may be NULL: all. */
+ * forgotten, so that it starts.  WHICH may be NULL: all. */
 BGMQ_API int bgmq_retry(struct bgmq *mq, const char *type,
                         const struct bgmq_select *which);
 /* bgmq_retry by id; ID 0: all. */
@@ -83,7 +83,7 @@ struct bgmq_info {
     int64_t error_ms;
 };
 /* Looks for message ID of TYPE in memory, database and history.  ENOENT.  The history knows no
- * types: one that has ended is found whatever TYPE is. */
+ * types: one that has ended is found whatever TYPE is, if it is a type. */
 BGMQ_API int bgmq_find(struct bgmq *mq, const char *type, uint64_t id,
                        struct bgmq_info *ret);
 

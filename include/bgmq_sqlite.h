@@ -31,8 +31,9 @@ BGMQ_API int bgmq_sqlite_prepare(struct bgmq *mq, struct sqlite3 *db);
 /* Publishes within the transaction that is open on DB (none: EINVAL): the message exists exactly
  * if that commits, and if the savepoint around the call is not rolled back; workers get it from
  * the commit itself.  Its durability is that of the commit.  Never waits.  Otherwise like
- * bgmq_publish; BGMQ_CONFLICT_REPLACE is EINVAL.  Prepares DB when nobody has.
- * EOTHERFILE; EREADONLY; EBUSY; EFULL; EEXIST. */
+ * bgmq_publish; BGMQ_CONFLICT_REPLACE is EINVAL.  Connects DB when nobody has; plain SQL
+ * into bgmq_inbox needs bgmq_sqlite_prepare all the same.  EOTHERFILE; EREADONLY; EBUSY; EFULL;
+ * EEXIST. */
 BGMQ_API int bgmq_publish_tx(struct bgmq *mq, struct sqlite3 *db, const char *type,
                              const void *body, size_t len,
                              const struct bgmq_message_options *options,

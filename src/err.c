@@ -14,7 +14,8 @@
     X(BGMQ_ENOENT, "no such type, queue or message")                                     \
     X(BGMQ_ETOOBIG, "the body is larger than max_body")                                  \
     X(BGMQ_EFULL, "a bound on memory or disk is reached")                                \
-    X(BGMQ_EBUSY, "busy: handlers still run, or the store did not answer in time")       \
+    X(BGMQ_EBUSY,                                                                        \
+      "busy: locked, handlers still run, or the store did not answer in time")           \
     X(BGMQ_ETIMEOUT, "nothing came within the time given")                               \
     X(BGMQ_EINPROGRESS, "requested; it goes on in the background")                       \
     X(BGMQ_EDEADLK, "the call would wait for its own thread")                            \
@@ -32,7 +33,8 @@
     X(BGMQ_EJSON, "not JSON, or not of the shape asked for")                             \
     X(BGMQ_EHTTP, "the HTTP listener could not be started")                              \
     X(BGMQ_EREADONLY, "it can only be read")                                             \
-    X(BGMQ_EOTHERFILE, "the connection's database is not the queue's")                   \
+    X(BGMQ_EOTHERFILE,                                                                   \
+      "the main database is not the queue's, or an attached one takes part")             \
     X(BGMQ_EDRAINING, "the service finishes what it has and takes nothing new")          \
     X(BGMQ_ESCHEMA, "a table of bgmq is not as this library made it")                    \
     X(BGMQ_ECORRUPT, "the database file is damaged")

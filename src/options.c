@@ -107,9 +107,50 @@ void bgmqi_options_fini(struct service_config *c)
     c->response_types = NULL;
 }
 
+/* What is wrong with O, or with C made of it; NULL: nothing. */
+static const char *wrong_with(const struct bgmq_type_options *o,
+                              const struct type_config *c, unsigned threads,
+                              const struct service_config *service)
+{
+    const bool table = o->backoff == BGMQ_BACKOFF_TABLE;
+    const bool callback = o->backoff == BGMQ_BACKOFF_CALLBACK;
+    const struct {
+        bool wrong;
+        const char *what;
+    } rules[] = {
+        {threads > THREADS_MAX, "threads is over 1024"},
+        {c->max_attempts > ATTEMPTS_MAX, "max_attempts is over 1000"},
+        {o->backoff < BGMQ_BACKOFF_EXPONENTIAL || o->backoff > BGMQ_BACKOFF_TABLE,
+         "backoff is no enum bgmq_backoff"},
+        {table && (!o->backoff_table || o->backoff_table_len < 1 ||
+                   o->backoff_table_len > RETRY_TABLE_MAX),
+         "backoff_table has no entry, or too many"},
+        {!table && o->backoff_table, "backoff_table without BGMQ_BACKOFF_TABLE"},
+        {callback && !o->backoff_fn, "BGMQ_BACKOFF_CALLBACK without backoff_fn"},
+        {!callback && o->backoff_fn, "backoff_fn without BGMQ_BACKOFF_CALLBACK"},
+        {o->timeout_ms > TIMEOUT_MAX_MS, "timeout_ms is too long"},
+        {o->stuck_ms > TIMEOUT_MAX_MS, "stuck_ms is too long"},
+        {o->wait_ms > TIMEOUT_MAX_MS, "wait_ms is too long"},
+        {o->expire_ms < 0 || o->expire_ms > HUNDRED_YEARS_MS,
+         "expire_ms is negative, or over 100 years"},
+        {o->any_channel && o->channel, "any_channel is for the type without a channel"},
+        {o->channel && !bgmqi_registry_valid(o->channel), "channel is no name"},
+        {c->durability < BGMQ_MEMORY || c->durability > BGMQ_DISK,
+         "durability is no enum bgmq_durability"},
+        {c->durability > BGMQ_MEMORY && !service->persistent,
+         "durability needs a database"},
+        {o->history < BGMQ_HISTORY_OFF || o->history > BGMQ_HISTORY_ALL,
+         "history is no enum bgmq_history"},
+    };
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+        if (rules[i].wrong)
+            return rules[i].what;
+    return NULL;
+}
+
 int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
                        const struct bgmq_type_options *options,
-                       const struct service_config *service)
+                       const struct service_config *service, const char **ret_wrong)
 {
     static const struct bgmq_type_options none;
     const struct bgmq_type_options *o = options ? options : &none;
@@ -140,20 +181,8 @@ int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
         .on_error = o->on_error,
     };
     *ret_threads = or_default(o->threads, 1);
-    bool bad = *ret_threads > THREADS_MAX || c.max_attempts > ATTEMPTS_MAX ||
-               o->backoff < BGMQ_BACKOFF_EXPONENTIAL || o->backoff > BGMQ_BACKOFF_TABLE ||
-               (o->backoff == BGMQ_BACKOFF_TABLE &&
-                (!o->backoff_table || o->backoff_table_len < 1 ||
-                 o->backoff_table_len > RETRY_TABLE_MAX)) ||
-               o->timeout_ms > TIMEOUT_MAX_MS || o->stuck_ms > TIMEOUT_MAX_MS ||
-               o->wait_ms > TIMEOUT_MAX_MS || o->expire_ms < 0 ||
-               o->expire_ms > HUNDRED_YEARS_MS || (o->any_channel && o->channel) ||
-               (o->channel && !bgmqi_registry_valid(o->channel)) ||
-               (o->backoff == BGMQ_BACKOFF_CALLBACK && !o->backoff_fn) ||
-               c.durability < BGMQ_MEMORY || c.durability > BGMQ_DISK ||
-               (c.durability > BGMQ_MEMORY && !service->persistent) ||
-               o->history < BGMQ_HISTORY_OFF || o->history > BGMQ_HISTORY_ALL;
-    if (bad)
+    *ret_wrong = wrong_with(o, &c, *ret_threads, service);
+    if (*ret_wrong)
         return BGMQ_EINVAL;
     for (unsigned i = 0; i < c.retry.table_len && o->backoff == BGMQ_BACKOFF_TABLE; i++)
         c.retry.table[i] = o->backoff_table[i];

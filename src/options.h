@@ -27,10 +27,10 @@ int bgmqi_options_service(struct service_config *ret, const struct bgmq_options 
                           struct bgmq_error *error);
 void bgmqi_options_fini(struct service_config *c);
 
-/* THREADS apart.  EINVAL. */
+/* THREADS apart.  EINVAL, with what is wrong in *RET_WRONG, else NULL. */
 int bgmqi_options_type(struct type_config *ret, unsigned *ret_threads,
                        const struct bgmq_type_options *options,
-                       const struct service_config *service);
+                       const struct service_config *service, const char **ret_wrong);
 
 /* *RET is O, which may be NULL and is checked, as the message keeps it: expiry and the end of a
  * period are points in time.  TYPE_EXPIRE_MS: of a message that says nothing; 0: never. */

@@ -12,8 +12,12 @@ int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler, v
     unsigned threads;
     if (!err && !handler)
         err = BGMQ_EINVAL;
+    const char *wrong = NULL;
     if (!err)
-        err = bgmqi_options_type(&config, &threads, options, &mq->config);
+        err = bgmqi_options_type(&config, &threads, options, &mq->config, &wrong);
+    if (wrong)
+        bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR, "type %s is not registered: %s",
+                  bgmqi_registry_valid(name) ? name : "?", wrong);
     struct type *t;
     if (!err)
         err = bgmqi_registry_channel(mq->registry, name,

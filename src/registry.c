@@ -323,7 +323,10 @@ static int resolve(struct registry *r, const char *queue, bool make, struct addr
     int err;
     if (!valid_queue(queue))
         return BGMQ_EINVAL;
-    if (!split(queue, type, &a.place))
+    bool plain = !split(queue, type, &a.place);
+    if (plain && !strncmp(queue, "mq:", 3) && strncmp(queue, "mq:tmp:", 7))
+        err = BGMQ_EINVAL; /* a type's queue, misspelt */
+    else if (plain)
         err = custom_get(r, queue, make && strncmp(queue, "mq:tmp:", 7) != 0, &a.custom);
     else if (make)
         err = find_or_make(r, type, &a.type);

@@ -219,7 +219,8 @@ static int open_parts(struct bgmq *mq, struct bgmq_error *error)
 {
     struct type_config defaults;
     unsigned threads;
-    int err = bgmqi_options_type(&defaults, &threads, NULL, &mq->config);
+    const char *wrong;
+    int err = bgmqi_options_type(&defaults, &threads, NULL, &mq->config, &wrong);
     if (err)
         return err;
     mq->registry = bgmqi_registry_new(&mq->types, &defaults);

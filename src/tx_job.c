@@ -404,9 +404,12 @@ int bgmq_job_transaction(struct bgmq_job *job, struct sqlite3 *db, bgmq_tx_fn *f
 {
     if (!job)
         return BGMQ_EINVAL;
-    if (!db || !fn || !sqlite3_get_autocommit(db) ||
-        (job->tx && job->tx->state != TX_OPEN))
+    if (!db || !fn || (job->tx && job->tx->state != TX_OPEN))
         return note_error(job, BGMQ_EINVAL, "bgmq_job_transaction");
+    if (!sqlite3_get_autocommit(db))
+        return bgmq_job_fail(job, BGMQ_RETRY, "Transaction",
+                             "the connection has a transaction open: is it shared by"
+                             " threads?");
     int verdict = begin(job, db);
     if (verdict)
         return verdict;

@@ -213,6 +213,22 @@ START_TEST(reply_to_the_inq_of_a_type_is_handled_there)
 }
 END_TEST
 
+/* What begins like a type's queue is one, or a mistake. */
+START_TEST(a_misspelt_queue_of_a_type_is_refused)
+{
+    static const char *const odd[] = {"mq:",     "mq:T",      "mq:T.ing",
+                                      "mq:.inq", "mq:T.inq ", "mq:tm"};
+    struct bgmq *mq = flow_open(_i);
+    struct bgmq_message *m = NULL;
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        FAILS(BGMQ_EINVAL, bgmq_publish_to(mq, odd[i], "x", 1, NULL, NULL));
+        FAILS(BGMQ_EINVAL, bgmq_get(mq, odd[i], 0, &m));
+    }
+    FAILS(BGMQ_ENOENT, bgmq_publish_to(mq, "mq:tmp:gone", "x", 1, NULL, NULL));
+    flow_close(mq);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("custom");
@@ -229,6 +245,7 @@ static Suite *suite(void)
     tcase_add_test(tc, message_taken_from_a_dropped_queue_can_be_settled);
     flow_add_both(tc, reply_to_a_dropped_queue_is_dropped_and_counted);
     flow_add_both(tc, reply_to_the_inq_of_a_type_is_handled_there);
+    flow_add_both(tc, a_misspelt_queue_of_a_type_is_refused);
     return s;
 }
 

@@ -28,7 +28,7 @@ HEAD = '\n'.join(f'#include <{name}>' for name in (
     'bgmq.h', 'jansson.h', 'microhttpd.h', 'sqlite3.h', 'stdio.h', 'stdlib.h', 'string.h',
     'unistd.h')) + '\n'
 NAMES = '''
-int bgmq_handler_of_the_reader(struct bgmq_job *job, void *ctx);
+int your_handler(struct bgmq_job *job, void *ctx);
 int a_function(struct bgmq *mq, struct bgmq_job *job, void *app, sqlite3 *db,
                const void *body, size_t len);
 int a_function(struct bgmq *mq, struct bgmq_job *job, void *app, sqlite3 *db,

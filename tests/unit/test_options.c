@@ -3,6 +3,7 @@
 
 #include "harness.h"
 
+#include <limits.h>
 #include <string.h>
 
 #define SERVICE(...) (&(struct bgmq_options){__VA_ARGS__})
@@ -137,6 +138,7 @@ END_TEST
 
 /* ---- type -------------------------------------------------------------------------- */
 
+static const char *wrong;
 static const struct service_config memory = {.durability = BGMQ_MEMORY},
                                    disk = {.durability = BGMQ_DISK, .persistent = true};
 
@@ -144,7 +146,8 @@ START_TEST(type_defaults)
 {
     struct type_config c;
     unsigned threads = 0;
-    ck_assert_int_eq(bgmqi_options_type(&c, &threads, _i ? TYPE(0) : NULL, &disk), 0);
+    ck_assert_int_eq(bgmqi_options_type(&c, &threads, _i ? TYPE(0) : NULL, &disk, &wrong),
+                     0);
     ck_assert_uint_eq(threads, 1);
     ck_assert_uint_eq(c.max_attempts, 5);
     ck_assert_int_eq(c.retry.kind, BGMQ_BACKOFF_EXPONENTIAL);
@@ -176,7 +179,7 @@ START_TEST(type_takes_what_it_is_given)
                  .backoff_base_ms = 7, .backoff_max_ms = 8, .backoff_fn = no_delay,
                  .durability = BGMQ_MEMORY, .window = 9, .outq_limit = 10, .no_outq = 1,
                  .priority_share = 11, .history = BGMQ_HISTORY_ALL),
-            &disk),
+            &disk, &wrong),
         0);
     ck_assert_uint_eq(threads, 1024);
     ck_assert_uint_eq(c.max_attempts, 1000);
@@ -193,24 +196,39 @@ START_TEST(type_takes_what_it_is_given)
 }
 END_TEST
 
-static const struct bgmq_type_options bad_types[] = {
-    {.threads = 1025},
-    {.max_attempts = 1001},
-    {.backoff = (enum bgmq_backoff) - 1},
-    {.backoff = (enum bgmq_backoff)(BGMQ_BACKOFF_CALLBACK + 1)},
-    {.backoff = BGMQ_BACKOFF_CALLBACK},
-    {.durability = (enum bgmq_durability) - 1},
-    {.durability = (enum bgmq_durability)(BGMQ_DISK + 1)},
-    {.history = (enum bgmq_history) - 1},
-    {.history = (enum bgmq_history)(BGMQ_HISTORY_ALL + 1)},
+static const unsigned table[] = {1};
+static const struct {
+    struct bgmq_type_options options;
+    const char *wrong;
+} bad_types[] = {
+    {{.threads = 1025}, "threads"},
+    {{.max_attempts = 1001}, "max_attempts"},
+    {{.backoff = (enum bgmq_backoff) - 1}, "backoff"},
+    {{.backoff = (enum bgmq_backoff)(BGMQ_BACKOFF_TABLE + 1)}, "backoff"},
+    {{.backoff = BGMQ_BACKOFF_CALLBACK}, "without backoff_fn"},
+    {{.backoff_fn = no_delay}, "without BGMQ_BACKOFF_CALLBACK"},
+    {{.backoff = BGMQ_BACKOFF_TABLE}, "backoff_table"},
+    {{.backoff_table = table, .backoff_table_len = 1}, "without BGMQ_BACKOFF_TABLE"},
+    {{.timeout_ms = UINT_MAX}, "timeout_ms"},
+    {{.stuck_ms = UINT_MAX}, "stuck_ms"},
+    {{.wait_ms = UINT_MAX}, "wait_ms"},
+    {{.expire_ms = -1}, "expire_ms"},
+    {{.any_channel = 1, .channel = "eu"}, "any_channel"},
+    {{.channel = "a b"}, "channel"},
+    {{.durability = (enum bgmq_durability) - 1}, "durability"},
+    {{.durability = (enum bgmq_durability)(BGMQ_DISK + 1)}, "durability"},
+    {{.history = (enum bgmq_history) - 1}, "history"},
+    {{.history = (enum bgmq_history)(BGMQ_HISTORY_ALL + 1)}, "history"},
 };
 
-START_TEST(type_refuses)
+START_TEST(type_refuses_and_says_why)
 {
     struct type_config c;
     unsigned threads;
-    ck_assert_int_eq(bgmqi_options_type(&c, &threads, &bad_types[_i], &disk),
-                     BGMQ_EINVAL);
+    ck_assert_int_eq(
+        bgmqi_options_type(&c, &threads, &bad_types[_i].options, &disk, &wrong),
+        BGMQ_EINVAL);
+    ck_assert_ptr_nonnull(strstr(wrong, bad_types[_i].wrong));
 }
 END_TEST
 
@@ -221,10 +239,12 @@ START_TEST(type_cannot_be_safer_than_its_service)
     for (int level = BGMQ_BEHIND; level <= BGMQ_DISK; level++)
         ck_assert_int_eq(
             bgmqi_options_type(&c, &threads,
-                               TYPE(.durability = (enum bgmq_durability)level), &memory),
+                               TYPE(.durability = (enum bgmq_durability)level), &memory,
+                               &wrong),
             BGMQ_EINVAL);
-    ck_assert_int_eq(
-        bgmqi_options_type(&c, &threads, TYPE(.durability = BGMQ_MEMORY), &memory), 0);
+    ck_assert_int_eq(bgmqi_options_type(&c, &threads, TYPE(.durability = BGMQ_MEMORY),
+                                        &memory, &wrong),
+                     0);
 }
 END_TEST
 
@@ -291,7 +311,7 @@ static Suite *suite(void)
     TCase *type = harness_case(s, "type");
     tcase_add_loop_test(type, type_defaults, 0, 2);
     tcase_add_test(type, type_takes_what_it_is_given);
-    tcase_add_loop_test(type, type_refuses, 0, EACH(bad_types));
+    tcase_add_loop_test(type, type_refuses_and_says_why, 0, EACH(bad_types));
     tcase_add_test(type, type_cannot_be_safer_than_its_service);
     TCase *message = harness_case(s, "message");
     tcase_add_test(message, message_is_due_when_it_says);
