@@ -311,13 +311,18 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
 
 void bgmqi_type_place_back(struct type *t, struct message *m)
 {
+    enum lane lane = bgmqi_type_ready_lane(m);
     bgmqi_type_leave_out(t, m);
-    bgmqi_type_note_expiry(t, m);
-    if (m->crashes && !t->env->together) {
-        place_suspect(t, m, bgmqi_type_ready_lane(m), true);
+    if (bgmqi_getters_offer(&t->getters[lane], m)) {
+        hand_out(t, m);
         return;
     }
-    if (m->priority > 0) {
+    bgmqi_type_note_expiry(t, m);
+    if (m->crashes && !t->env->together) {
+        place_suspect(t, m, lane, true);
+        return;
+    }
+    if (lane == LANE_PRIORITYQ) {
         m->place = PLACE_PRIORITYQ;
         bgmqi_heap_push(&t->priorityq, m);
     } else {
