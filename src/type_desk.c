@@ -406,6 +406,7 @@ void bgmqi_desk_leave(struct desk *d)
     struct type *t = d->type;
     struct flight_ring *ring = d->ring;
     bgmqi_type_lock(t);
+    t->waking = false; /* the wake may have been meant for this one */
     bgmqi_desk_clear(d, true);
     if (!d->quit)
         t->workers--;
@@ -423,7 +424,6 @@ void bgmqi_desk_leave(struct desk *d)
     d->mean_ns = d->batch_mono_ns = 0;
     d->next = t->spare; /* kept: somebody may be about to wake it */
     t->spare = d;
-    t->waking = false; /* the wake may have been meant for this one */
     bgmqi_type_wake_one(t);
     bgmqi_type_unlock(t);
     bgmqi_flight_release(t->env->flight, ring);
