@@ -221,8 +221,16 @@ bool bgmqi_type_runs_low(const struct type *t, enum lane lane)
                                   : lane == LANE_PRIORITYQ ? t->priorityq.top
                                   : lane == LANE_DELAYED   ? t->delayed.top
                                                            : t->dlq.head;
-    return !bgmqi_type_before_frontier(&t->lanes[lane], bgmqi_type_key(first, lane),
-                                       first->seq);
+    const struct lane_state *l = &t->lanes[lane];
+    /* In a list, what a load brings stands behind what is there: one load at a time is enough. */
+    return l->hauled == 0 &&
+           !bgmqi_type_before_frontier(l, bgmqi_type_key(first, lane), first->seq);
+}
+
+void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane)
+{
+    t->lanes[lane].hauled -= m->hauled;
+    m->hauled = 0;
 }
 
 void bgmqi_type_check_lane(struct type *t, enum lane lane)

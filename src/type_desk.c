@@ -157,6 +157,8 @@ static struct message *take_next(struct type *t)
         from_inq ? bgmqi_queue_pop(&t->inq) : bgmqi_heap_pop(&t->priorityq);
     if (!m)
         return NULL;
+    if (from_inq)
+        bgmqi_type_unlisted(t, m, LANE_INQ);
     t->streak = from_inq ? 0 : t->streak + 1;
     m->place = PLACE_RUNNING;
     bgmqi_queue_push(&t->out, m);
