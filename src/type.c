@@ -56,6 +56,7 @@ void bgmqi_type_free(struct type *t)
     bgmqi_queue_clear(&t->dlq);
     bgmqi_queue_clear(&t->outq);
     bgmqi_queue_clear(&t->out);
+    bgmqi_queue_clear(&t->expected);
     bgmqi_queue_clear(&t->suspects[LANE_INQ]);
     bgmqi_queue_clear(&t->suspects[LANE_PRIORITYQ]);
     bgmqi_heap_clear(&t->priorityq);

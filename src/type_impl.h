@@ -48,6 +48,9 @@ struct type {
     struct queue
         suspects[2];    /* they would be in inq, priorityq but for what they may do */
     struct queue limbo; /* held by the journal, on their way to a place */
+    /* Their rows stand in open transactions of the application's, among the delayed: these may end
+     * after the service, so the list has references of its own (type_tx.c). */
+    struct queue expected;
     /* Ends of messages that were heaped, in the journal and not committed yet, in order: their
      * rows must not be taken for waiting ones by a load. */
     struct journal_entry *leaving, *leaving_last;

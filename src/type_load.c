@@ -139,6 +139,7 @@ size_t bgmqi_type_drop_known(struct type *t, struct queue *loaded,
     mark_queue(&k, &t->dlq);
     mark_queue(&k, &t->out);
     mark_queue(&k, &t->limbo);
+    mark_queue(&k, &t->expected);
     mark_queue(&k, &t->suspects[LANE_INQ]);
     mark_queue(&k, &t->suspects[LANE_PRIORITYQ]);
     mark_heap(&k, &t->priorityq);
