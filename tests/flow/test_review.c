@@ -51,6 +51,75 @@ START_TEST(a_message_that_a_stop_puts_back_is_for_who_waits)
 }
 END_TEST
 
+/* ---- who sleeps -------------------------------------------------------------------- */
+
+enum { THREADS = 3 };
+
+static struct barrier all_there;
+static struct counter begun;
+static struct gate others, exits;
+static _Atomic bool primed;
+
+/* Once each worker has been quick: the first call ends its thread. */
+static int quick_then_exit(struct bgmq_job *job, void *ctx)
+{
+    if (!atomic_load(&primed)) {
+        barrier_wait(&all_there);
+        return BGMQ_DONE;
+    }
+    bool first = counter_add(&begun, 1) == 1;
+    gate_wait(first ? &exits : &others);
+    if (first)
+        pthread_exit(NULL);
+    return BGMQ_DONE;
+}
+
+static unsigned sleepers(struct type *t)
+{
+    unsigned n = 0;
+    bgmqi_type_lock(t);
+    for (struct desk *d = t->parked; d; d = d->next_parked)
+        n++;
+    bgmqi_type_unlock(t);
+    return n;
+}
+
+/* A worker whose handler ends its thread leaves claimed messages, at the moment between "they may
+ * claim again" and the wake of all. */
+START_TEST(one_that_leaves_wakes_one)
+{
+    enum { N = 60 };
+    struct fake_clock fake;
+    struct bgmq *mq = NULL;
+    barrier_init(&all_there, THREADS);
+    counter_init(&begun);
+    gate_init(&others);
+    gate_init(&exits);
+    fake_clock_init(&fake, INT64_C(1523303089000)); /* stands: all are quick */
+    OK(bgmqi_service_open(&mq, &SERVICE(.database = NULL), &fake.clock, NULL));
+    OK(bgmq_register(mq, "T", quick_then_exit, NULL, &TYPE(.threads = THREADS)));
+    struct type *t = bgmqi_registry_find(mq->registry, "T");
+    OK(bgmq_start(mq));
+    flow_publish_numbers(mq, "T", THREADS);
+    flow_wait_ended(mq, "T", THREADS);
+    OK(bgmq_pause(mq, "T"));
+    atomic_store(&primed, true);
+    flow_publish_numbers(mq, "T", N);
+    OK(bgmq_resume(mq, "T"));
+    counter_wait(&begun, THREADS);
+    OK(bgmq_pause(mq, "T"));
+    gate_open(&others);
+    WAIT_UNTIL(sleepers(t) == THREADS - 1);
+    atomic_store(&t->paused, false); /* what bgmq_resume does first */
+    gate_open(&exits);
+    flow_wait_ended(mq, "T", THREADS + N);
+    OK(bgmq_resume(mq, "T"));
+    ck_assert_uint_eq(flow_stats(mq, "T").processed, THREADS + N - 1);
+    flow_close(mq);
+    fake_clock_fini(&fake);
+}
+END_TEST
+
 /* ---- a backlog --------------------------------------------------------------------- */
 
 /* What was delayed stands at the head, beyond all that is in the database only. */
@@ -230,6 +299,8 @@ static Suite *suite(void)
     Suite *s = suite_create("review");
     TCase *tc = flow_case(s, "get");
     flow_add_both(tc, a_message_that_a_stop_puts_back_is_for_who_waits);
+    tc = flow_case(s, "wake");
+    tcase_add_test(tc, one_that_leaves_wakes_one);
     tc = flow_case(s, "backlog");
     tcase_add_test(tc, one_from_beyond_the_frontier_does_not_bring_all_into_memory);
     tcase_add_test(tc, the_oldest_of_those_that_wait_is_not_one_that_runs);
