@@ -84,15 +84,12 @@ void bgmqi_type_wake_one(struct type *t)
 
 void bgmqi_type_rouse(struct type *t)
 {
-    struct desk *all = NULL;
     bgmqi_type_lock(t);
-    for (struct desk *d; (d = unpark(t)) != NULL; all = d)
-        d->next_parked = all;
-    bgmqi_type_unlock(t);
-    for (struct desk *d = all, *next; d; d = next) {
-        next = d->next_parked;
+    /* Under the lock: without it one whose patience is over may park again meanwhile, and take
+     * the rest of the list with it. */
+    for (struct desk *d; (d = unpark(t)) != NULL;)
         bgmqi_park_wake(&d->park);
-    }
+    bgmqi_type_unlock(t);
 }
 
 /* ---- the desk under the type's lock ------------------------------------------------ */
