@@ -161,6 +161,29 @@ START_TEST(one_from_beyond_the_frontier_does_not_bring_all_into_memory)
 }
 END_TEST
 
+enum { SNOOZES = 200000, WAITING_MAX = 80000 };
+
+static int snooze_often(struct bgmq_job *job, void *mq)
+{
+    static unsigned calls; /* there is one thread */
+    if (++calls % 1000 == 0)
+        ck_assert_uint_le(flow_counters(mq).journal_waiting, WAITING_MAX);
+    return calls < SNOOZES ? bgmq_job_snooze(job, 0) : BGMQ_DONE;
+}
+
+/* Each time is a change for the database, which is slower. */
+START_TEST(one_that_comes_back_at_once_does_not_outrun_the_journal)
+{
+    struct bgmq *mq = flow_open(1);
+    OK(bgmq_register(mq, "T", snooze_often, mq, NULL));
+    flow_publish_numbers(mq, "T", 1);
+    OK(bgmq_start(mq));
+    WAIT_UNTIL(flow_stats(mq, "T").processed == 1);
+    flow_close(mq);
+    ck_assert_int_eq(flow_rows(), 0);
+}
+END_TEST
+
 /* ---- the oldest -------------------------------------------------------------------- */
 
 /* The row of one that runs is no message that waits. */
@@ -303,6 +326,7 @@ static Suite *suite(void)
     tcase_add_test(tc, one_that_leaves_wakes_one);
     tc = flow_case(s, "backlog");
     tcase_add_test(tc, one_from_beyond_the_frontier_does_not_bring_all_into_memory);
+    tcase_add_test(tc, one_that_comes_back_at_once_does_not_outrun_the_journal);
     tcase_add_test(tc, the_oldest_of_those_that_wait_is_not_one_that_runs);
     tc = flow_case(s, "key");
     tcase_add_test(tc, who_has_given_up_its_key_is_not_replaced);
