@@ -110,6 +110,7 @@ struct message {
     uint8_t kept;           /* rows of bgmq_progress or bgmq_error may be there */
     uint8_t unkeyed;        /* its unique key was given up at its first start */
     uint8_t heaped; /* a load may meet its row while it is in memory (type_load.c) */
+    uint8_t hauled; /* a load brought it to the list it is in */
     char body[];    /* LEN bytes and a NUL */
 };
 

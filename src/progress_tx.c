@@ -59,12 +59,12 @@ static void over(struct cursor *c, struct bgmq *mq, bool committed)
 {
     bool again = let_go(c, committed);
     struct bgmq_job *job = bgmqi_tx_job_unpend(c->end);
-    if (job)
-        bgmqi_desk_unhold(job->desk);
-    if (again && job && mq) {
+    if (again && job && mq) { /* while it is held */
         bgmqi_type_keep(job->type, job->message, c->p, c->entry, BGMQ_BEHIND, NULL);
         c->entry = NULL;
     }
+    if (job)
+        bgmqi_desk_unhold(job->desk);
     cursor_free(c);
 }
 

@@ -58,6 +58,7 @@ static size_t in_the_way(struct solo *s, struct registry *r, int64_t now_ns)
 static int64_t close_gate(struct solo *s, struct type_env *env, struct registry *r,
                           int64_t now_ns)
 {
+    atomic_store(&env->solo, NULL); /* one that was let through and never came */
     if (!turn_gate(env, r, GATE_OPEN, GATE_SOLO))
         return INT64_MAX;
     s->since_ns = now_ns;

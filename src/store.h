@@ -41,7 +41,10 @@ enum {
     OP_KEPT =
         4, /* the end of a message: its rows of bgmq_progress and bgmq_error go, too (the
                      latter not when it gets a row in the history) */
-    OP_BODY = 8 /* history: with the body */
+    OP_BODY = 8, /* history: with the body */
+    OP_IF_KEYED =
+        16 /* nothing is done, and the result is EEXIST, when the message of the group's
+                     UNKEY has not the key: another may have taken it.  For that one, too */
 };
 
 /* How a message ended, for the history. */

@@ -144,8 +144,33 @@ static int do_type(struct batch *b, const struct store_op *op)
     return bgmqi_store_sqlite_run(b->s, Q_TYPE_INSERT);
 }
 
+/* OP belongs to a group that begins with an UNKEY, which has come to nothing. */
+static bool is_idle(const struct batch *b, const struct store_op *op)
+{
+    if (!(op->flags & OP_IF_KEYED))
+        return false;
+    const struct store_op *first = op;
+    while (first->kind != STORE_UNKEY) {
+        assert(first > b->ops);
+        first--;
+    }
+    return first != op && first->result != 0;
+}
+
+static int do_unkey(struct batch *b, struct store_op *op)
+{
+    int rc = bgmqi_store_keys_drop(b, op);
+    if (rc == SQLITE_OK && (op->flags & OP_IF_KEYED) && sqlite3_changes64(b->s->w) == 0)
+        op->result = BGMQ_EEXIST;
+    return rc;
+}
+
 static int do_op(struct batch *b, struct store_op *op)
 {
+    if (is_idle(b, op)) {
+        op->result = BGMQ_EEXIST;
+        return SQLITE_OK;
+    }
     switch ((enum store_op_kind)op->kind) {
     case STORE_NOP:
         return SQLITE_OK;
@@ -166,7 +191,7 @@ static int do_op(struct batch *b, struct store_op *op)
     case STORE_HISTORY:
         return after_end(b, op);
     case STORE_UNKEY:
-        return bgmqi_store_keys_drop(b, op);
+        return do_unkey(b, op);
     case STORE_PROGRESS:
         return bgmqi_store_kept_progress(b, op);
     case STORE_REFUSE:

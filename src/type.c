@@ -56,6 +56,7 @@ void bgmqi_type_free(struct type *t)
     bgmqi_queue_clear(&t->dlq);
     bgmqi_queue_clear(&t->outq);
     bgmqi_queue_clear(&t->out);
+    bgmqi_queue_clear(&t->expected);
     bgmqi_queue_clear(&t->suspects[LANE_INQ]);
     bgmqi_queue_clear(&t->suspects[LANE_PRIORITYQ]);
     bgmqi_heap_clear(&t->priorityq);
@@ -221,8 +222,16 @@ bool bgmqi_type_runs_low(const struct type *t, enum lane lane)
                                   : lane == LANE_PRIORITYQ ? t->priorityq.top
                                   : lane == LANE_DELAYED   ? t->delayed.top
                                                            : t->dlq.head;
-    return !bgmqi_type_before_frontier(&t->lanes[lane], bgmqi_type_key(first, lane),
-                                       first->seq);
+    const struct lane_state *l = &t->lanes[lane];
+    /* In a list, what a load brings stands behind what is there: one load at a time is enough. */
+    return l->hauled == 0 &&
+           !bgmqi_type_before_frontier(l, bgmqi_type_key(first, lane), first->seq);
+}
+
+void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane)
+{
+    t->lanes[lane].hauled -= m->hauled;
+    m->hauled = 0;
 }
 
 void bgmqi_type_check_lane(struct type *t, enum lane lane)
@@ -311,13 +320,18 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
 
 void bgmqi_type_place_back(struct type *t, struct message *m)
 {
+    enum lane lane = bgmqi_type_ready_lane(m);
     bgmqi_type_leave_out(t, m);
-    bgmqi_type_note_expiry(t, m);
-    if (m->crashes && !t->env->together) {
-        place_suspect(t, m, bgmqi_type_ready_lane(m), true);
+    if (bgmqi_getters_offer(&t->getters[lane], m)) {
+        hand_out(t, m);
         return;
     }
-    if (m->priority > 0) {
+    bgmqi_type_note_expiry(t, m);
+    if (m->crashes && !t->env->together) {
+        place_suspect(t, m, lane, true);
+        return;
+    }
+    if (lane == LANE_PRIORITYQ) {
         m->place = PLACE_PRIORITYQ;
         bgmqi_heap_push(&t->priorityq, m);
     } else {

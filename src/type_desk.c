@@ -84,15 +84,12 @@ void bgmqi_type_wake_one(struct type *t)
 
 void bgmqi_type_rouse(struct type *t)
 {
-    struct desk *all = NULL;
     bgmqi_type_lock(t);
-    for (struct desk *d; (d = unpark(t)) != NULL; all = d)
-        d->next_parked = all;
-    bgmqi_type_unlock(t);
-    for (struct desk *d = all, *next; d; d = next) {
-        next = d->next_parked;
+    /* Under the lock: without it one whose patience is over may park again meanwhile, and take
+     * the rest of the list with it. */
+    for (struct desk *d; (d = unpark(t)) != NULL;)
         bgmqi_park_wake(&d->park);
-    }
+    bgmqi_type_unlock(t);
 }
 
 /* ---- the desk under the type's lock ------------------------------------------------ */
@@ -157,6 +154,8 @@ static struct message *take_next(struct type *t)
         from_inq ? bgmqi_queue_pop(&t->inq) : bgmqi_heap_pop(&t->priorityq);
     if (!m)
         return NULL;
+    if (from_inq)
+        bgmqi_type_unlisted(t, m, LANE_INQ);
     t->streak = from_inq ? 0 : t->streak + 1;
     m->place = PLACE_RUNNING;
     bgmqi_queue_push(&t->out, m);
@@ -406,6 +405,7 @@ void bgmqi_desk_leave(struct desk *d)
     struct type *t = d->type;
     struct flight_ring *ring = d->ring;
     bgmqi_type_lock(t);
+    t->waking = false; /* the wake may have been meant for this one */
     bgmqi_desk_clear(d, true);
     if (!d->quit)
         t->workers--;
@@ -423,7 +423,6 @@ void bgmqi_desk_leave(struct desk *d)
     d->mean_ns = d->batch_mono_ns = 0;
     d->next = t->spare; /* kept: somebody may be about to wake it */
     t->spare = d;
-    t->waking = false; /* the wake may have been meant for this one */
     bgmqi_type_wake_one(t);
     bgmqi_type_unlock(t);
     bgmqi_flight_release(t->env->flight, ring);

@@ -14,7 +14,8 @@ struct lane_state {
     uint64_t in_journal; /* rows on their way to BACKLOG */
     size_t crowd;    /* of a heap: messages in memory at which it is looked at again */
     size_t reserved; /* places kept for messages that wait for their commit */
-    bool bounded;    /* there is a frontier: the first (key, seq) that is not in memory */
+    size_t hauled; /* of a list: messages that loads brought, and that are in it still */
+    bool bounded;  /* there is a frontier: the first (key, seq) that is not in memory */
     int64_t key;
     uint64_t seq;
 };
@@ -47,6 +48,9 @@ struct type {
     struct queue
         suspects[2];    /* they would be in inq, priorityq but for what they may do */
     struct queue limbo; /* held by the journal, on their way to a place */
+    /* Their rows stand in open transactions of the application's, among the delayed: these may end
+     * after the service, so the list has references of its own (type_tx.c). */
+    struct queue expected;
     /* Ends of messages that were heaped, in the journal and not committed yet, in order: their
      * rows must not be taken for waiting ones by a load. */
     struct journal_entry *leaving, *leaving_last;
@@ -167,16 +171,19 @@ void bgmqi_type_bound(struct type *t, enum lane lane, int64_t key, uint64_t seq,
 /* Whether the next message of LANE, at (KEY, SEQ), may go straight into memory.  When not, LANE
  * gets a frontier, so that whatever comes after the ones in memory waits behind them. */
 bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t seq);
-/* True when LANE needs a load: little is before its frontier, or nothing (messages without a row
- * stand beyond it). */
+/* True when LANE needs a load: little is before its frontier, or nothing (messages without a row,
+ * or that were delayed, stand beyond it). */
 bool bgmqi_type_runs_low(const struct type *t, enum lane lane);
+/* M has left the list of LANE (inq, dlq). */
+void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane);
 /* Messages of LANE in memory. */
 size_t bgmqi_type_lane_len(const struct type *t, enum lane lane);
 /* A number greater than all before: id, or order in a lane.  0: none to be had. */
 uint64_t bgmqi_type_next_number(struct type *t);
 /* Puts M, with the reference held by its place, into LANE in memory, or hands it to a getter. */
 void bgmqi_type_place(struct type *t, struct message *m, enum lane lane);
-/* Puts M, which was handed out and did not start, back to the front of its queue. */
+/* Puts M, which was handed out and did not start, back to the front of its queue, or hands it to
+ * a getter. */
 void bgmqi_type_place_back(struct type *t, struct message *m);
 /* Takes M off type.out. */
 void bgmqi_type_leave_out(struct type *t, struct message *m);

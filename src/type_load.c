@@ -139,6 +139,7 @@ size_t bgmqi_type_drop_known(struct type *t, struct queue *loaded,
     mark_queue(&k, &t->dlq);
     mark_queue(&k, &t->out);
     mark_queue(&k, &t->limbo);
+    mark_queue(&k, &t->expected);
     mark_queue(&k, &t->suspects[LANE_INQ]);
     mark_queue(&k, &t->suspects[LANE_PRIORITYQ]);
     mark_heap(&k, &t->priorityq);
@@ -205,6 +206,8 @@ static void place_haul(struct type *t, struct haul *h, int64_t key, uint64_t seq
     for (struct message *m; (m = bgmqi_queue_pop(&h->messages)) != NULL;) {
         bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
         bgmqi_type_place(t, m, h->lane);
+        m->hauled = m->place == PLACE_INQ || m->place == PLACE_DLQ;
+        l->hauled += m->hauled;
     }
     bgmqi_type_check_lane(t, h->lane);
     bgmqi_type_unlock(t);

@@ -69,6 +69,7 @@ static void pick_queue(struct hand *h, struct queue *q, enum lane lane)
         if (!bgmqi_choice_fits(h->choice, m))
             continue;
         bgmqi_queue_remove(q, m);
+        bgmqi_type_unlisted(h->type, m, lane);
         h->picks[h->n++] = (struct picked){.m = m, .from = lane};
         hold(h, m);
     }

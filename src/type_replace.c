@@ -2,7 +2,9 @@
  *
  * The publisher's thread, within an operation of its own; it waits for the commit.  The old message
  * is picked, so that nobody starts it; with a database one group of changes takes its key and row
- * away and brings the new one's.  Before the commit the old one is there, after it the new one. */
+ * away and brings the new one's.  Before the commit the old one is there, after it the new one.
+ * Whether the old one has the key still is the store's to say: memory may have forgotten that it
+ * gave it up, and a period may be over by now. */
 #include "type_impl.h"
 
 enum { WAITING = 1 << LANE_INQ | 1 << LANE_PRIORITYQ | 1 << LANE_DELAYED };
@@ -26,6 +28,7 @@ static struct journal_entry *part(struct type *t, struct message *old,
     bgmqi_type_fill(t, e, kind, old, history, a->m->created_ms);
     bgmqi_message_ref(old);
     e->op.level = a->m->level;
+    e->op.flags |= OP_IF_KEYED;
     e->op.ticket = a->ticket;
     e->op.slot = i;
     return e;
@@ -62,6 +65,7 @@ static int replace_row(struct type *t, struct picked *p, struct admission *a,
     key->next = row;
     row->next = a->entry;
     struct journal_entry *last = a->entry;
+    a->entry->op.flags |= OP_IF_KEYED;
     a->m = NULL; /* it is the journal's from here on */
     a->entry = NULL;
     bgmqi_journal_add(t->env->journal, key, last);
@@ -72,6 +76,9 @@ static int replace_row(struct type *t, struct picked *p, struct admission *a,
                   t->name, (unsigned long long)old->id);
         return err;
     }
+    uint64_t id;
+    if (!err && bgmqi_ticket_result(a->ticket, a->slot, &id) != 0)
+        err = BGMQ_ENOENT; /* nothing was done: OLD has not the key */
     if (err) {
         bgmqi_type_unpick(t, old, p->from);
         return err;

@@ -207,7 +207,6 @@ static int ids_row(void *ctx, const struct store_row *row)
     const struct choice *c = s->choice;
     s->over = false;
     s->after = row->id;
-    s->rows++;
     if ((c->sound && row->corrupt) || (c->before_seq && row->seq >= c->before_seq))
         return 0;
     int err = ids_reserve(s, 1);
@@ -216,10 +215,38 @@ static int ids_row(void *ctx, const struct store_row *row)
     return err;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Forgets those from FIRST on, which are in order, that are at work or taken: what their rows say
+ * is of before. */
+static void ids_drop_out(struct ids *s, size_t first)
+{
+    struct type *t = s->type;
+    size_t n = s->n - first, kept = first;
+    bool gone[PICK_MAX] = {false};
+    assert(n <= PICK_MAX);
+    bgmqi_type_lock(t);
+    for (const struct message *m = n ? t->out.head : NULL; m; m = m->next) {
+        uint64_t *hit = bsearch(&m->id, s->all + first, n, sizeof(*s->all), by_number);
+        if (hit)
+            gone[hit - (s->all + first)] = true;
+    }
+    bgmqi_type_unlock(t);
+    for (size_t i = 0; i < n; i++)
+        if (!gone[i])
+            s->all[kept++] = s->all[first + i];
+    s->n = kept;
+}
+
 static void ids_of_rows(void *ctx, struct store *store)
 {
     struct ids *s = ctx;
     const struct choice *c = s->choice;
+    size_t first = s->n;
     struct store_search search = {.type = bgmqi_type_number(s->type),
                                   .lanes = c->lanes,
                                   .tag = c->tag,
@@ -231,12 +258,8 @@ static void ids_of_rows(void *ctx, struct store *store)
     s->over = true;
     int n = store->ops->search(store, &search, ids_row, s);
     s->err = n < 0 ? n : 0;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
+    ids_drop_out(s, first);
+    s->rows += s->n - first;
 }
 
 /* *RET gets the id of the MAX-th message that fits C, in order of age; 0: there are not so many. */

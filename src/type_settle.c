@@ -199,6 +199,21 @@ static void drop_failure(struct type *t, struct message *m)
     bgmqi_failure_unref(old);
 }
 
+/* A message that comes back at once, again and again, is written each time, and nothing else holds
+ * up its worker: it lets the journal catch up, but goes on should that take long. */
+static void keep_pace(const struct type *t)
+{
+    enum { STEPS = 100 };
+    static const int64_t step_ns = 10000000;
+    struct journal *j = t->env->journal;
+    struct park nobody = {0};
+    for (int i = 0; i < STEPS && bgmqi_journal_crowded(j); i++) {
+        if (bgmqi_journal_failed(j))
+            break;
+        bgmqi_park_wait(&nobody, step_ns);
+    }
+}
+
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
 {
     struct type *t = d->type;
@@ -207,7 +222,10 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
         return;
     }
     if (s->how != SETTLE_DONE) {
+        bool back = (s->how == SETTLE_SNOOZE || s->how == SETTLE_RETRY) && !s->due_ms;
         settle_elsewhere(d, m, s);
+        if (back && t->env->journal)
+            keep_pace(t);
         return;
     }
     if (m->row != ROW_NONE) {

@@ -46,6 +46,8 @@ static struct message *take_now(struct type *t, enum place place)
     struct message *m = pop(t, place);
     if (!m && (place == PLACE_INQ || place == PLACE_PRIORITYQ))
         m = bgmqi_type_pop_suspect(t, place == PLACE_INQ ? LANE_INQ : LANE_PRIORITYQ);
+    if (m && (place == PLACE_INQ || place == PLACE_DLQ))
+        bgmqi_type_unlisted(t, m, place == PLACE_INQ ? LANE_INQ : LANE_DLQ);
     if (m) {
         m->place = PLACE_TAKEN;
         bgmqi_queue_push(&t->out, m);

@@ -4,8 +4,9 @@
  * while the journal's thread may be in the middle of a load, so a row that it puts into BACKLOG
  * is told to that thread by an entry that changes nothing (STORE_NOP), and finds its side of the
  * frontier, where there is one, when the journal comes to it, between two loads.  From before the
- * commit until then the message is in type.limbo, where a load that meets the row finds that it is
- * known.  A row in JOB is never loaded, and its message gets its place at once. */
+ * commit until then the message is in type.expected, then in type.limbo, where a load that meets
+ * the row finds that it is known.  A row in JOB is never loaded, and its message gets its place at
+ * once.  A transaction that outlives the service leaves the lists alone: they are freed with it. */
 #include "type_impl.h"
 
 uint64_t bgmqi_type_draw(struct type *t)
@@ -29,8 +30,10 @@ static int expect(struct type *t, struct message *m, bool *no_memory)
     }
     if (!err) {
         m->row = m->due_ms ? ROW_BACKLOG : ROW_JOB;
-        if (m->due_ms)
-            bgmqi_queue_push(&t->limbo, m);
+        if (m->due_ms) {
+            bgmqi_message_ref(m);
+            bgmqi_queue_push(&t->expected, m);
+        }
     }
     bgmqi_type_unlock(t);
     return err;
@@ -45,11 +48,18 @@ int bgmqi_type_expect(struct type *t, struct message *m)
     return err;
 }
 
+/* T expects M no longer, which stays the caller's. */
+static void leave_expected(struct type *t, struct message *m)
+{
+    bgmqi_queue_remove(&t->expected, m);
+    bgmqi_message_unref(m);
+}
+
 void bgmqi_type_forget(struct type *t, struct message *m)
 {
     bgmqi_type_lock(t);
     if (m->row == ROW_BACKLOG)
-        bgmqi_queue_remove(&t->limbo, m);
+        leave_expected(t, m);
     bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
     m->row = ROW_NONE;
     bgmqi_type_unlock(t);
@@ -97,11 +107,17 @@ static bool adopt_ready(struct type *t, struct message *m, struct journal_entry 
     return false;
 }
 
+static bool adopt_delayed(struct type *t, struct message *m, struct journal_entry *e)
+{
+    leave_expected(t, m);
+    bgmqi_queue_push(&t->limbo, m);
+    return place_stored(t, m, LANE_DELAYED, e);
+}
+
 void bgmqi_type_adopt(struct type *t, struct message *m, struct journal_entry *entry)
 {
     bgmqi_type_lock(t);
-    bool used = m->row == ROW_JOB ? adopt_ready(t, m, entry)
-                                  : place_stored(t, m, LANE_DELAYED, entry);
+    bool used = m->row == ROW_JOB ? adopt_ready(t, m, entry) : adopt_delayed(t, m, entry);
     bgmqi_type_unlock(t);
     if (!used)
         bgmqi_journal_entry_free(entry);
