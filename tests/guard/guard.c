@@ -1,7 +1,7 @@
 /* guard.c - fixed scenarios of which callgrind counts the instructions (see guard.py).
  *
  * guard SCENARIO FILE runs one, with its database in FILE, and prints how many operations were
- * counted.  Run without callgrind it does the same and nothing is counted.
+ * counted; guard list names them.  Without callgrind it does the same and nothing is counted.
  *
  * The counts have to be the same in each run.  So counting is switched on and off on the thread
  * that does the work and counts that thread alone, the clock stands still, the hashes have a fixed
@@ -400,9 +400,20 @@ static const struct {
     {"publish-slower", publish_slower},
 };
 
+static void list(void)
+{
+    for (size_t i = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++)
+        if (scenarios[i].run != publish_slower)
+            puts(scenarios[i].name);
+}
+
 int main(int argc, char **argv)
 {
-    check(argc == 3, "guard SCENARIO FILE");
+    if (argc == 2 && strcmp(argv[1], "list") == 0) {
+        list();
+        return 0;
+    }
+    check(argc == 3, "guard SCENARIO FILE, or guard list");
     file = argv[2];
     sem_init(&held, 0, 0);
     sem_init(&go, 0, 0);
