@@ -287,8 +287,9 @@ static void take_arrived(struct journal *j)
         j->pending_last = j->arrived_last;
         j->arrived = j->arrived_last = NULL;
         j->n_arrived = 0;
-        j->urgent = false;
     }
+    if (due)
+        j->urgent = false; /* also when who is in a hurry has added nothing */
     j->loads_due = j->n_loads;
     j->tasks_due = due ? j->n_tasks : 0;
     lock_drop(&j->lock);

@@ -18,6 +18,7 @@ class Tally:
         self.passed = 0
         self.failed = []
         self.skips = []
+        self.notes = []
 
     def program(self, build, log, test):
         """One program's points; a program that died counts as a failed point of its own."""
@@ -28,6 +29,8 @@ class Tally:
             if line.startswith('# skipped: '):
                 skips.append(f'{name}: {line.removeprefix("# skipped: ")}')
                 good -= 1
+            if line.startswith('# note: '):
+                self.notes.append(f'{name}: {line.removeprefix("# note: ")}')
             found = POINT.match(line)
             if not found:
                 continue
@@ -66,6 +69,8 @@ def main():
     for argument in sys.argv[1:]:
         tally.build(*argument.split(':', 2))
     print()
+    for note in tally.notes:
+        print(f'NOTE {note}')
     for name in tally.skips:
         print(f'SKIPPED {name}')
     for name, log in tally.failed:

@@ -1,5 +1,6 @@
 /* test_journal_care.c - what the writer of the journal does for its store between batches. */
 #include "fake_store.h"
+#include "journal_impl.h"
 
 static struct rig rig;
 
@@ -58,12 +59,41 @@ START_TEST(reader_that_holds_the_log_is_reported_once)
 }
 END_TEST
 
+static bool sleeps(struct journal *j)
+{
+    lock_take(&j->lock);
+    bool yes = j->sleeping;
+    lock_drop(&j->lock);
+    return yes;
+}
+
+static void do_nothing(void *ctx, struct store *s)
+{
+    (void)ctx;
+    (void)s;
+}
+
+/* It was woken in a hurry, and there was nothing to write: the hurry is over. */
+START_TEST(it_sleeps_again_when_nothing_was_added)
+{
+    rig_open_lazy(&rig);
+    ck_assert_int_eq(bgmqi_journal_run(rig.journal, do_nothing, NULL, INT64_MAX / 2), 0);
+    WAIT_UNTIL(sleeps(rig.journal));
+    rig_add(&rig, 1, BGMQ_BEHIND);
+    ck_assert_int_eq(bgmqi_journal_run(rig.journal, do_nothing, NULL, INT64_MAX / 2), 0);
+    rig_expect(&rig, "[1]");
+    WAIT_UNTIL(sleeps(rig.journal));
+    rig_close(&rig);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("journal_care");
     TCase *tc = harness_case(s, "care");
     tcase_add_test(tc, what_is_too_old_goes_by_itself_chunk_by_chunk);
     tcase_add_test(tc, file_that_is_gone_is_noticed_at_rest);
+    tcase_add_test(tc, it_sleeps_again_when_nothing_was_added);
     tcase_add_test(tc, reader_that_holds_the_log_is_reported_once);
     return s;
 }
