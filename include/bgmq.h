@@ -295,7 +295,8 @@ BGMQ_API int bgmq_running(struct bgmq *mq);
 
 /* Finishes everything and takes nothing new: publishing from outside handlers returns EDRAINING
  * until the next bgmq_start.  Waits up to TIMEOUT_MS until nothing waits or runs in any registered
- * type; what is delayed stays.  EBUSY: not by then; it goes on.  EINPROGRESS in a handler. */
+ * type; what is delayed, or in the inbox, stays.  EBUSY: not by then; it goes on.  EINPROGRESS in a
+ * handler. */
 BGMQ_API int bgmq_drain(struct bgmq *mq, unsigned timeout_ms);
 
 /* Takes no more messages of TYPE; those that run go on.  The others wait, publishing goes on.

@@ -56,7 +56,7 @@ BGMQ_API int bgmq_job_fail_tx(struct bgmq_job *job, struct sqlite3 *db,
 BGMQ_API int bgmq_job_save_cursor_tx(struct bgmq_job *job, struct sqlite3 *db,
                                      const void *bytes, size_t len);
 
-/* What bgmq_job_transaction runs; an enum bgmq_verdict. */
+/* What bgmq_job_transaction runs; an enum bgmq_verdict, or an error of ours. */
 typedef int bgmq_tx_fn(struct bgmq_job *job, struct sqlite3 *db, void *ctx);
 /* BEGIN IMMEDIATE, FN, bgmq_job_complete_tx, COMMIT on DB, which must not be in a transaction.
  * Rolls back when FN returns anything but BGMQ_DONE, when the attempt is not ours any more, or when

@@ -44,13 +44,21 @@ void bgmqi_worker_note(struct bgmq_job *job, const char *code, const char *text)
 
 /* ---- what the user's functions decide ---------------------------------------------- */
 
+static void note_no_reason(struct bgmq_job *job)
+{
+    if (bgmqi_desk_cancelled(job->desk) & CANCEL_TIME)
+        bgmqi_worker_note(job, "Timeout", "ended after its time was over");
+    else
+        bgmqi_worker_note(job, "Failed", "the handler gave no reason");
+}
+
 /* Turns what a handler returned into a verdict, with an error noted when it failed. */
 static enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
 {
     char text[128];
     if (returned >= BGMQ_DONE && returned <= BGMQ_DISCARD) {
         if (!job->failure && (returned == BGMQ_RETRY || returned == BGMQ_PERMANENT))
-            bgmqi_worker_note(job, "Failed", "the handler gave no reason");
+            note_no_reason(job);
         return (enum bgmq_verdict)returned;
     }
     if (returned < 0 && strcmp(bgmq_errname(returned), "BGMQ_E?") != 0) {

@@ -108,6 +108,24 @@ static struct bgmq_health health(struct bgmq *mq)
 
 /* ---- asked to end ------------------------------------------------------------------ */
 
+/* It ended when it was asked to, and so needs no reason of its own. */
+START_TEST(who_gives_up_when_the_time_is_over_has_a_reason)
+{
+    struct bgmq *mq = open_slow(_i, TYPE(.timeout_ms = 1000, .max_attempts = 1));
+    slow.verdict = BGMQ_RETRY;
+    flow_publish(mq, "T", "a");
+    counter_wait(&slow.begun, 1);
+    move(mq, 1000);
+    WAIT_UNTIL(the_run(mq).cancelled == 1);
+    gate_open(&slow.go);
+    struct bgmq_message *m = flow_take(mq, "mq:T.dlq");
+    ck_assert_str_eq(bgmq_message_error_code(m), "Timeout");
+    ck_assert_str_eq(bgmq_message_error_text(m), "ended after its time was over");
+    flow_done(m);
+    close_slow(mq);
+}
+END_TEST
+
 START_TEST(time_over_sets_the_cancel_flag_and_no_sooner)
 {
     struct bgmq *mq = open_slow(_i, TYPE(.timeout_ms = 1000));
@@ -445,6 +463,7 @@ static Suite *suite(void)
     Suite *s = suite_create("timeout");
     TCase *asked = flow_case(s, "asked");
     flow_add_both(asked, time_over_sets_the_cancel_flag_and_no_sooner);
+    flow_add_both(asked, who_gives_up_when_the_time_is_over_has_a_reason);
     tcase_add_test(asked, time_left_is_told_and_without_a_time_out_it_is_endless);
     flow_add_both(asked, retry_after_the_time_is_over_is_a_failed_attempt);
     TCase *up = flow_case(s, "given_up");
