@@ -176,7 +176,6 @@ void bgmqi_type_expire_rows(struct type *t)
 {
     bgmqi_type_lock(t);
     bool wanted = t->expiry_wanted;
-    t->expiry_wanted = false;
     bgmqi_type_unlock(t);
     if (!wanted)
         return;
@@ -189,7 +188,8 @@ void bgmqi_type_expire_rows(struct type *t)
     bgmqi_failure_unref(why);
     int64_t next = more ? now_ms : next_of_rows(t, s, now_ms);
     bgmqi_type_lock(t);
-    t->stored_expiry = next; /* rows arrive on this thread only */
+    t->expiry_wanted = false; /* not before: bgmqi_type_moves */
+    t->stored_expiry = next;  /* rows arrive on this thread only */
     if (next < t->due_hint)
         t->due_hint = next;
     bgmqi_type_unlock(t);
