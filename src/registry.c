@@ -89,12 +89,19 @@ void bgmqi_registry_free(struct registry *r)
 
 /* ---- types ------------------------------------------------------------------------- */
 
+/* Whatever the locale. */
+static bool is_name_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           c == '_' || c == '.' || c == '-';
+}
+
 int bgmqi_registry_valid(const char *name)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                  "0123456789_.-";
-    size_t len = name ? strnlen(name, TYPE_NAME_MAX + 1) : 0;
-    return len >= 1 && len <= TYPE_NAME_MAX && strspn(name, letters) == len;
+    size_t len = 0;
+    while (name && len <= TYPE_NAME_MAX && is_name_letter(name[len]))
+        len++;
+    return len >= 1 && len <= TYPE_NAME_MAX && !name[len];
 }
 
 int bgmqi_registry_names(const char *name)
