@@ -176,10 +176,10 @@ static int join(struct type *t, struct getter *g)
 int bgmqi_type_admit_patiently(struct type *t, struct admission *a, unsigned wait_ms)
 {
     static const int64_t look_again_ns = 10000000; /* nobody tells us of others' bytes */
-    int64_t deadline = clock_mono_ns(&bgmqi_clock_system) + wait_ms * INT64_C(1000000);
     int err = bgmqi_type_admit(t, a);
     if (err != BGMQ_EFULL || wait_ms == 0)
         return err;
+    int64_t deadline = clock_mono_ns(&bgmqi_clock_system) + wait_ms * INT64_C(1000000);
     struct getter g = {.ended = 0};
     err = join(t, &g);
     if (err)
