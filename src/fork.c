@@ -7,52 +7,75 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <time.h>
 
 #include "lock.h"
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static pthread_rwlock_t guard;
+/* Not a struct lock: the child of a fork unlocks it, who has another number than its owner. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed;
+/* protected by mutex */
+static unsigned insiders, forkers;
 static _Thread_local bool inside;
 
-static void init(void)
+static void init_changed(void)
 {
-    pthread_rwlockattr_t attr;
-    PTHREAD_OK(pthread_rwlockattr_init(&attr));
-    PTHREAD_OK(pthread_rwlockattr_setkind_np(
-        &attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP));
-    PTHREAD_OK(pthread_rwlock_init(&guard, &attr));
-    PTHREAD_OK(pthread_rwlockattr_destroy(&attr));
+    pthread_condattr_t attr;
+    PTHREAD_OK(pthread_condattr_init(&attr));
+    PTHREAD_OK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
+    PTHREAD_OK(pthread_cond_init(&changed, &attr));
+    PTHREAD_OK(pthread_condattr_destroy(&attr));
 }
 
+/* Up to a second, as a wake may get lost. */
+static void wait_for_change(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec++;
+    pthread_cond_timedwait(&changed, &mutex, &at);
+}
+
+/* The fork itself is made with the mutex held, so that the child finds it whole. */
 static void before(void)
 {
-    if (!inside)
-        PTHREAD_OK(pthread_rwlock_wrlock(&guard));
+    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    forkers++;
+    while (insiders && !inside)
+        wait_for_change();
 }
 
 static void after_in_parent(void)
 {
-    if (!inside)
-        PTHREAD_OK(pthread_rwlock_unlock(&guard));
+    forkers--;
+    PTHREAD_OK(pthread_cond_broadcast(&changed));
+    PTHREAD_OK(pthread_mutex_unlock(&mutex));
 }
 
-/* The others that held it are gone. */
+/* The other threads are gone. */
 static void after_in_child(void)
 {
-    init();
+    insiders = forkers = 0;
     inside = false;
+    init_changed();
+    PTHREAD_OK(pthread_mutex_unlock(&mutex));
 }
 
 static void begin(void)
 {
-    init();
+    init_changed();
     pthread_atfork(before, after_in_parent, after_in_child);
 }
 
 void bgmqi_fork_enter(void)
 {
     pthread_once(&once, begin);
-    PTHREAD_OK(pthread_rwlock_rdlock(&guard));
+    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    while (forkers)
+        wait_for_change();
+    insiders++;
+    PTHREAD_OK(pthread_mutex_unlock(&mutex));
     inside = true;
 }
 
@@ -61,5 +84,8 @@ void bgmqi_fork_leave(void)
     if (!inside)
         return; /* in a child, which was forked within */
     inside = false;
-    PTHREAD_OK(pthread_rwlock_unlock(&guard));
+    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    if (--insiders == 0)
+        PTHREAD_OK(pthread_cond_broadcast(&changed));
+    PTHREAD_OK(pthread_mutex_unlock(&mutex));
 }

@@ -18,15 +18,15 @@ struct shim {
 static sqlite3_vfs vfs;
 static sqlite3_vfs *real_vfs;
 static struct shim_fault armed;
-static long hits, fired;
-static int last_errno; /* of the last failure made here */
-static long counts[SHIM_CALLS][4];
+static _Atomic long hits, fired;
+static _Atomic int last_errno; /* of the last failure made here */
+static _Atomic long counts[SHIM_CALLS][4];
 static struct {
     unsigned calls, files;
     void (*fn)(void *ctx);
     void *ctx;
-    int running;
 } hook;
+static _Thread_local int hook_runs;
 
 /* ---- the decision -------------------------------------------------------------------- */
 
@@ -69,17 +69,18 @@ static int index_of(unsigned bit)
 /* SQLITE_OK when the call is to be made. */
 static int decide(enum shim_call call, enum shim_file file)
 {
-    if (hook.running)
+    if (hook_runs)
         return SQLITE_OK;
     counts[index_of(call)][index_of(file)]++;
     if (hook.fn && (hook.calls & call) && (hook.files & file)) {
-        hook.running = 1;
+        hook_runs = 1;
         hook.fn(hook.ctx);
-        hook.running = 0;
+        hook_runs = 0;
     }
-    if (!(armed.calls & call) || !(armed.files & file) || ++hits < armed.nth)
+    if (!(armed.calls & call) || !(armed.files & file))
         return SQLITE_OK;
-    if (armed.times && hits >= armed.nth + armed.times)
+    long hit = ++hits;
+    if (hit < armed.nth || (armed.times && hit >= armed.nth + armed.times))
         return SQLITE_OK;
     fired++;
     switch (armed.kind) {
@@ -90,7 +91,8 @@ static int decide(enum shim_call call, enum shim_file file)
     case SHIM_FULL:
         return SQLITE_FULL;
     case SHIM_NOSPACE:
-        errno = last_errno = armed.errno_;
+        errno = armed.errno_;
+        last_errno = armed.errno_;
         return failure(call);
     default:
         errno = last_errno = EIO;
@@ -330,7 +332,9 @@ long shim_vfs_count(unsigned calls, unsigned files)
 
 void shim_vfs_reset(void)
 {
-    memset(counts, 0, sizeof(counts));
+    for (int c = 0; c < SHIM_CALLS; c++)
+        for (int f = 0; f < 4; f++)
+            counts[c][f] = 0;
 }
 
 void shim_vfs_hook(unsigned calls, unsigned files, void (*fn)(void *ctx), void *ctx)
