@@ -96,6 +96,12 @@ def as_root():
     return None
 
 
+def in_archive(name):
+    return bool(shutil.which("apt-cache")) and bool(
+        subprocess.run(["apt-cache", "show", name], stdout=subprocess.PIPE,
+                       stderr=subprocess.DEVNULL).stdout)
+
+
 def install(packages):
     """Installs what apt can; the caller looks again what is there."""
     root = as_root()
@@ -106,9 +112,7 @@ def install(packages):
         sh([*root, "apt-get", "update", "-qq"])
     except Failure as failure:
         say(str(failure))
-    known = [name for name in packages
-             if not subprocess.run(["apt-cache", "show", name], stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL).returncode]
+    known = [name for name in packages if in_archive(name)]
     if not known:
         return
     try:
@@ -127,10 +131,11 @@ def need_packages(wanted):
     packages = dict(NEEDED)
     for name in wanted:
         packages.update(PEERS.get(name, {}))
-    missing = missing_of(packages)
+    missing = [name for name in missing_of(packages)
+               # What this release does not have is not asked for again and again.
+               if name != "libdispatch-dev" or in_archive(name)]
     if missing:
-        # What no release of this system has is not asked for again and again.
-        install([name for name in missing if name != "libdispatch-dev" or in_archive(name)])
+        install(missing)
     missing = missing_of(NEEDED)
     if missing:
         raise Failure("missing packages; as root: apt-get install " + " ".join(missing))
@@ -140,12 +145,6 @@ def need_packages(wanted):
         if missing:
             without[name] = "no package " + ", ".join(missing)
     return without
-
-
-def in_archive(name):
-    return bool(shutil.which("apt-cache")) and bool(
-        subprocess.run(["apt-cache", "show", name], stdout=subprocess.PIPE,
-                       stderr=subprocess.DEVNULL).stdout)
 
 
 def pkg(*args):

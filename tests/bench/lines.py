@@ -68,7 +68,7 @@ def dispatch():
 def wake():
     sides = ["ours", "glib", "tbb", "pool"]
     group({f"{side}-wake": Command(side if side == "ours" else f"peer_{side}", "wake",
-                                   {"n": (2000, 500)}) for side in sides})
+                                   {"n": (2000, 500), "types": 1}) for side in sides})
     for peer in sides[1:]:
         for key in ("p50", "p99"):
             bars = ("ratio <= 1.5", "ratio <= 1.0") if peer == "glib" else ()
@@ -156,7 +156,7 @@ SERVERS = {
                       "disk", ("", "ratio >= 10")),
     "redis-always": ("Redis AOF always", "peer_redis", "redis-always", (48_000, 9_600),
                      "disk", ("", "ratio >= 1.5")),
-    "gearmand": ("gearmand SQLite", "peer_gearman", "gearmand", (8_000, 1_600), "disk", ()),
+    "gearmand": ("gearmand SQLite", "peer_gearman", "gearmand", (2_000, 400), "disk", ()),
     "postgres": ("PostgreSQL", "peer_postgres", "postgres", (16_000, 3_200), "disk", ()),
     "beanstalkd-f50": ("beanstalkd -f50", "peer_beanstalk", "beanstalkd-f50", (96_000, 19_200),
                        "behind", ()),
@@ -208,6 +208,10 @@ def growth_types():
         group({f"ours-types-{what[:2]}-{types}": Command(
             "ours", "dispatch", {**one, "types": types, "spread": spread}) for types in TYPES})
     group({f"ours-types-life-{types}": ours_life("behind", MANY, types=types) for types in TYPES})
+    group({f"ours-types-disk-{types}": ours_life("disk", PUBLISHERS[16], 16, 2, types=types)
+           for types in TYPES})
+    group({f"ours-types-wake-{types}": Command("ours", "wake", {"n": (2000, 500), "types": types})
+           for types in TYPES})
     for types in TYPES[1:]:
         LINES.extend([
             Line(f"{types:,} types / 1, dispatch", "jobs/s", f"ours-types-re-{types}:rate",
@@ -216,6 +220,10 @@ def growth_types():
                  "ours-types-in-1:rate"),
             Line(f"{types:,} types / 1, behind", "jobs/s", f"ours-types-life-{types}:rate",
                  "ours-types-life-1:rate"),
+            Line(f"{types:,} types / 1, disk", "jobs/s", f"ours-types-disk-{types}:rate",
+                 "ours-types-disk-1:rate"),
+            Line(f"{types:,} types / 1, wake p50", "us", f"ours-types-wake-{types}:p50",
+                 "ours-types-wake-1:p50"),
         ])
 
 
@@ -228,11 +236,25 @@ def growth_waiting():
             LINES.append(Line(f"{called} {what} / 1 k, behind", "jobs/s",
                               f"ours-{what}-{called}:rate", f"ours-{what}-1 k:rate", "",
                               "ratio >= 0.7" if called == "10 M" else ""))
+    group({f"ours-waiting-disk-{called}": ours_life("disk", PUBLISHERS[16], 16, 2, stored=(n, 0))
+           for called, n in WAITING.items()}, 3)
+    group({f"ours-open-{called}": Command("ours", "backlog", {"n": n, "all": 0}, None, (n, 0))
+           for called, n in WAITING.items()}, 3)
+    for called in list(WAITING)[1:]:
+        LINES.extend([
+            Line(f"{called} waiting / 1 k, disk", "jobs/s", f"ours-waiting-disk-{called}:rate",
+                 "ours-waiting-disk-1 k:rate"),
+            Line(f"{called} waiting / 1 k, open to handler", "ms", f"ours-open-{called}:first",
+                 "ours-open-1 k:first"),
+            Line(f"{called} waiting / 1 k, memory", "MiB", f"ours-open-{called}:resident",
+                 "ours-open-1 k:resident"),
+        ])
 
 
 def replay():
     million = (1_000_000, 200_000)
-    group({"ours-backlog": Command("ours", "backlog", {"n": million}, None, (million, 0))}, 3)
+    group({"ours-backlog": Command("ours", "backlog", {"n": million, "all": 1}, None,
+                                   (million, 0))}, 3)
     LINES.extend([
         Line("1 M waiting, open to handler", "ms", "ours-backlog:first", None, "ours <= 300",
              "ours <= 300"),

@@ -124,7 +124,7 @@ static void wake(const struct args *a)
 {
     uint64_t n = (uint64_t)bench_number(a, "n");
     alloc_times(n);
-    open_service(&in_memory, note_wake, NULL, 1);
+    open_service(&in_memory, note_wake, NULL, (unsigned)bench_number(a, "types"));
     start_service();
     for (uint64_t i = 0; i < n; i++) {
         bench_pause(1000000);

@@ -23,7 +23,10 @@ def free_port():
         return s.getsockname()[1]
 
 
-def answers(address):
+def answers(name, address):
+    if name == "postgres":  # its socket is there before it lets anybody in
+        return not subprocess.run([find_postgres("pg_isready"), "-q", "-h", address],
+                                  stderr=subprocess.DEVNULL).returncode
     kind = socket.AF_UNIX if address.startswith("/") else socket.AF_INET
     to = address if address.startswith("/") else ("127.0.0.1", int(address))
     with socket.socket(kind) as s:
@@ -62,7 +65,7 @@ def postgres(folder, sockets):
     sh([find_postgres("initdb"), "-D", str(data), "-U", "bench", "-A", "trust", "-N"],
        **user, cwd=folder)
     return [find_postgres("postgres"), "-D", str(data), "-k", str(sockets), "-c",
-            "listen_addresses="], f"{sockets}/.s.PGSQL.5432"
+            "listen_addresses="], str(sockets)
 
 
 # name -> (how it is started, its arguments, the signal that ends it soon)
@@ -95,9 +98,9 @@ def give(user, *folders):
         raise Missing(f"user postgres cannot reach {folders[0]}; --dir names another folder")
 
 
-def wait_ready(process, address, log):
+def wait_ready(name, process, address, log):
     deadline = time.monotonic() + READY
-    while not answers(address):
+    while not answers(name, address):
         if process.poll() is not None or time.monotonic() > deadline:
             lines = log.read_text(errors="replace").strip().splitlines()
             raise Missing(f"{pathlib.Path(process.args[0]).name} does not start: "
@@ -130,7 +133,7 @@ def running(name, folder, sockets):
         process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
                                    cwd=folder, **user)
     try:
-        wait_ready(process, address, log)
-        yield str(sockets) if name == "postgres" else address
+        wait_ready(name, process, address, log)
+        yield address
     finally:
         end(process, how)

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import time
 
@@ -144,6 +145,12 @@ PEER_VERSIONS = {
 }
 
 
+def short_version(text):
+    """Out of a line that may say much more."""
+    found = re.search(r"\d+(\.\d+)+", text)
+    return found.group() if found else text
+
+
 def about(options, programs):
     """When and where: what has to stand beside the figures."""
     asked = dict(VERSIONS)
@@ -152,7 +159,7 @@ def about(options, programs):
     return {"date": time.strftime("%Y-%m-%d"), "processor": processor(),
             "cores": len(os.sched_getaffinity(0)), "system": system(),
             "kernel": platform.release(), "pairs": options.pairs, "quick": options.quick,
-            "versions": {name: text for name, text in versions.items() if text}}
+            "versions": {name: short_version(text) for name, text in versions.items() if text}}
 
 
 def show(rows, where, options):
