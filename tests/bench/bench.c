@@ -59,6 +59,19 @@ void bench_pause(int64_t ns)
     ppoll(NULL, 0, &t, NULL);
 }
 
+void bench_settle(void)
+{
+    enum { PAUSE = 20000000, QUIET = 500000 };
+    int64_t deadline = bench_now() + INT64_C(5000000000), used = 0, before;
+    do {
+        before = used;
+        bench_pause(PAUSE);
+        struct timespec t;
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+        used = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    } while (used - before > QUIET && bench_now() < deadline);
+}
+
 uint64_t bench_read(const void *body, size_t len)
 {
     const char *p = body;

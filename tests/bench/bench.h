@@ -33,6 +33,10 @@ int64_t bench_now(void);
 /* Waits on the kernel's timer. */
 void bench_pause(int64_t ns);
 
+/* Waits until this process has nothing to do, so that the start of many threads is over; five
+ * seconds at most, as it may never be quiet. */
+void bench_settle(void);
+
 /* What every handler does with a body: reads all of it. */
 uint64_t bench_read(const void *body, size_t len);
 

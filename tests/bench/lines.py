@@ -208,7 +208,7 @@ def growth_types():
         group({f"ours-types-{what[:2]}-{types}": Command(
             "ours", "dispatch", {**one, "types": types, "spread": spread}) for types in TYPES})
     group({f"ours-types-life-{types}": ours_life("behind", MANY, types=types) for types in TYPES})
-    group({f"ours-types-disk-{types}": ours_life("disk", PUBLISHERS[16], 16, 2, types=types)
+    group({f"ours-types-disk-{types}": ours_life("disk", PUBLISHERS[16], 16, types=types)
            for types in TYPES})
     group({f"ours-types-wake-{types}": Command("ours", "wake", {"n": (2000, 500), "types": types})
            for types in TYPES})

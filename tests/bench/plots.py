@@ -17,7 +17,8 @@ set style line 4 lc rgb '#3fb950' lw 2 pt 11
 set style line 5 lc rgb '#a371f7' lw 2 pt 13
 set border 3
 set tics nomirror
-set grid ytics lc rgb '#dddddd'
+set grid ytics lc rgb '#cccccc' lw 1
+set format y '%.0s%c'
 set key outside right top
 """
 
@@ -37,13 +38,13 @@ def there(cells):
     return all(cell is not None for cell in cells)
 
 
-def bars(columns):
+def bars(columns, scale="set yrange [0:*]"):
     """Groups of boxes, one colour a column."""
     parts = [f"$data using {i + 2}{':xtic(1)' if i == 0 else ''} title \"{called}\" ls {i + 1}"
              for i, called in enumerate(columns)]
     return ("set style data histogram\nset style histogram clustered gap 1\n"
-            "set style fill solid border -1\nset boxwidth 0.9\nset yrange [0:*]\nplot "
-            + ", ".join(parts))
+            "set style fill solid border -1\nset boxwidth 0.9\n"
+            + scale + "\nplot " + ", ".join(parts))
 
 
 def lines(columns):
@@ -62,7 +63,7 @@ def plot_dispatch(results):
     rows = [[shape] + [table[side][i] and table[side][i] / 1e6 for side in used]
             for i, shape in enumerate(DISPATCH_BARS)]
     return draw("dispatch", "Dispatch in memory, producers x workers, M jobs/s",
-                bars([sides[side] for side in used]), rows)
+                "set format y '%g'\n" + bars([sides[side] for side in used]), rows)
 
 
 def plot_wake(results):
@@ -71,7 +72,8 @@ def plot_wake(results):
             for side, called in sides.items()]
     if not there(rows[0]):
         return None
-    return draw("wake", "From publish to a parked worker, microseconds", bars(["p50", "p99"]),
+    return draw("wake", "From publish to a parked worker, microseconds",
+                bars(["p50", "p99"], "set logscale y 10\nset yrange [1:*]"),
                 [row for row in rows if there(row)])
 
 
@@ -97,7 +99,7 @@ def plot_servers(results):
     if len(rows) < 2 or not rows[0][0].startswith("bgmq"):
         return None
     body = ("set style fill solid border -1\nset boxwidth 0.7\nset logscale y 10\nunset key\n"
-            "set yrange [100:*]\nset xtics rotate by -25\n"
+            "set yrange [10:*]\nset xtics rotate by -25\nset bmargin 6\n"
             "plot $data using 0:2:($0 < 2 ? 0x1f6feb : 0x8b949e):xtic(1) with boxes"
             " lc rgb variable")
     return draw("servers", "Durable life cycle, 16 publishers, jobs/s", body, rows)
@@ -106,18 +108,19 @@ def plot_servers(results):
 def plot_growth(results):
     drawn = []
     ours = {"dispatch": "ours-types-re", "dispatch, all in use": "ours-types-in",
-            "behind": "ours-types-life"}
+            "behind": "ours-types-life", "disk, 16 publishers": "ours-types-disk"}
     rows = [[types] + [middle(f"{name}-{types}:rate", results) for name in ours.values()]
             for types in TYPES]
     if all(there(row) for row in rows):
         drawn.append(draw("types", "Cost of types, jobs/s",
                           "set logscale xy 10\nset xlabel 'types'\n" + lines(ours), rows))
-    kinds = ["waiting", "delayed"]
-    rows = [[i] + [middle(f"ours-{kind}-{called}:rate", results) for kind in kinds]
+    kinds = {"behind, waiting": "ours-waiting", "behind, delayed": "ours-delayed",
+             "disk, waiting": "ours-waiting-disk"}
+    rows = [[i] + [middle(f"{name}-{called}:rate", results) for name in kinds.values()]
             for i, called in enumerate(WAITING)]
     if all(there(row) for row in rows):
         ticks = ", ".join(f"'{called}' {i}" for i, called in enumerate(WAITING))
-        drawn.append(draw("waiting", "Life cycle behind messages in the database, jobs/s",
+        drawn.append(draw("waiting", "Life cycle with messages in the database before it, jobs/s",
                           f"set xtics ({ticks})\nset yrange [0:*]\n" + lines(kinds), rows))
     return drawn[-1] if drawn else None
 
