@@ -69,7 +69,7 @@ def summary(line, results):
             if ratios:
                 row.update(ratio=statistics.median(ratios), min=min(ratios), max=max(ratios))
     except Unavailable as why:
-        row.update(skip=str(why).splitlines()[0], failed=why.failed)
+        row.update(skip=str(why).splitlines()[-1], failed=why.failed)  # the word why comes last
     row.update(met1=verdict(line.tier1, row), met2=verdict(line.tier2, row))
     return row
 
