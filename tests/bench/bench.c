@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SLOTS = 256 };
+enum { SLOTS = 16384 };
 
 /* One cache line a thread, so that counting disturbs nobody. */
 struct slot {
@@ -59,6 +59,19 @@ void bench_pause(int64_t ns)
     ppoll(NULL, 0, &t, NULL);
 }
 
+void bench_settle(void)
+{
+    enum { PAUSE = 20000000, QUIET = 500000 };
+    int64_t deadline = bench_now() + INT64_C(5000000000), used = 0, before;
+    do {
+        before = used;
+        bench_pause(PAUSE);
+        struct timespec t;
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+        used = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    } while (used - before > QUIET && bench_now() < deadline);
+}
+
 uint64_t bench_read(const void *body, size_t len)
 {
     const char *p = body;
@@ -85,15 +98,19 @@ void bench_tally(uint64_t read)
     atomic_store_explicit(&mine->done, done + 1, memory_order_release);
 }
 
+uint64_t bench_tally_sum(void)
+{
+    uint64_t done = 0;
+    unsigned used = atomic_load(&slots_used);
+    for (unsigned i = 0; i < used; i++)
+        done += atomic_load_explicit(&slots[i].done, memory_order_acquire);
+    return done;
+}
+
 void bench_tally_wait(uint64_t n)
 {
     int64_t deadline = bench_now() + INT64_C(600000000000);
-    for (;;) {
-        uint64_t done = 0;
-        for (int i = 0; i < SLOTS; i++)
-            done += atomic_load_explicit(&slots[i].done, memory_order_acquire);
-        if (done >= n)
-            return;
+    while (bench_tally_sum() < n) {
         bench_check(bench_now() < deadline, "jobs done within ten minutes");
         bench_pause(200000);
     }
@@ -147,6 +164,14 @@ static void *run_thread(void *arg)
     return NULL;
 }
 
+static void *run_worker(void *arg)
+{
+    struct thread t = *(struct thread *)arg;
+    free(arg);
+    t.fn(t.ctx, t.number);
+    return NULL;
+}
+
 void bench_threads(unsigned count, bench_thread_fn *fn, void *ctx)
 {
     pthread_barrier_t start;
@@ -161,4 +186,17 @@ void bench_threads(unsigned count, bench_thread_fn *fn, void *ctx)
         pthread_join(threads[i].id, NULL);
     pthread_barrier_destroy(&start);
     free(threads);
+}
+
+void bench_workers(unsigned count, bench_thread_fn *fn, void *ctx)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct thread *t = calloc(1, sizeof(*t));
+        bench_check(t != NULL, "memory");
+        *t = (struct thread){.fn = fn, .ctx = ctx, .number = i};
+        pthread_t id;
+        bench_check(pthread_create(&id, NULL, run_worker, t) == 0 &&
+                        pthread_detach(id) == 0,
+                    "pthread_create");
+    }
 }

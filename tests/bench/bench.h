@@ -10,6 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { BODY = 100 }; /* bytes of every message */
 
 struct args {
@@ -29,12 +33,18 @@ int64_t bench_now(void);
 /* Waits on the kernel's timer. */
 void bench_pause(int64_t ns);
 
+/* Waits until this process has nothing to do, so that the start of many threads is over; five
+ * seconds at most, as it may never be quiet. */
+void bench_settle(void);
+
 /* What every handler does with a body: reads all of it. */
 uint64_t bench_read(const void *body, size_t len);
 
 /* The calling thread has done one more job. */
 void bench_tally(uint64_t read);
-/* Waits until all threads together have done N. */
+/* What all threads together have done. */
+uint64_t bench_tally_sum(void);
+/* Waits until that is N. */
 void bench_tally_wait(uint64_t n);
 
 /* Prints one result. */
@@ -49,5 +59,11 @@ double bench_resident(void);
 /* Runs COUNT threads of FN, each with its number from 0, and waits for their ends. */
 typedef void bench_thread_fn(void *ctx, unsigned number);
 void bench_threads(unsigned count, bench_thread_fn *fn, void *ctx);
+/* Starts COUNT threads of FN that nobody waits for: the end of the program is theirs. */
+void bench_workers(unsigned count, bench_thread_fn *fn, void *ctx);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
