@@ -154,8 +154,9 @@ void idle(const struct args *a)
     long seconds = bench_number(a, "seconds");
     struct bgmq_http *http;
     struct bgmq_error error = {""};
-    open_service(&(struct bgmq_options){.database = bench_text(a, "db")}, read_body,
-                 &(struct bgmq_type_options){.threads = 5}, 1);
+    struct bgmq_options options = {.database = bench_text(a, "db"),
+                                   .guests = (int)bench_number(a, "guests")};
+    open_service(&options, read_body, &(struct bgmq_type_options){.threads = 5}, 1);
     start_service();
     bench_check(bgmq_http_start(&http, mq, NULL, &error) == 0, error.text);
     /* One message through all of it, so that everything lazy is done. */
