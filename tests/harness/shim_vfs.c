@@ -95,7 +95,7 @@ static int decide(enum shim_call call, enum shim_file file)
         last_errno = armed.errno_;
         return failure(call);
     default:
-        errno = last_errno = EIO;
+        last_errno = errno = EIO;
         return failure(call);
     }
 }
@@ -307,7 +307,9 @@ void shim_vfs_remove(void)
 void shim_vfs_arm(const struct shim_fault *fault)
 {
     armed = *fault;
-    hits = fired = last_errno = 0;
+    hits = 0;
+    fired = 0;
+    last_errno = 0;
 }
 
 void shim_vfs_disarm(void)
