@@ -55,6 +55,7 @@ def lay_in(stored, options, folder):
         if not path.name.endswith("-shm"):
             shutil.copyfile(path, folder / path.name)
             (folder / path.name).chmod(0o600)
+    os.sync()  # else the copy is written to the disk while we measure
     return n
 
 
