@@ -1,6 +1,7 @@
 """Runs commands in turns."""
 
 import contextlib
+import os
 import pathlib
 import shutil
 import sqlite3
