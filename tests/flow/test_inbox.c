@@ -195,6 +195,7 @@ START_TEST(rows_of_a_prepared_connection_are_noticed_without_a_watch)
     struct bgmq *mq = flow_open(1);
     sqlite3 *db;
     ck_assert_int_eq(sqlite3_open(flow_database(), &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, (int)flow_patience());
     OK(bgmq_sqlite_prepare(mq, db));
     for (int i = 0; i < 3; i++) {
         ck_assert_int_eq(

@@ -161,6 +161,7 @@ static void killed_between_end_and_commit(void)
     flow_publish(mq, "T", "a");
     counter_wait(&r.begun, 1);
     ck_assert_int_eq(sqlite3_open(flow_database(), &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, (int)flow_patience());
     ck_assert_int_eq(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
     gate_open(&gate);
     flow_wait_ended(mq, "T", 1);
