@@ -240,12 +240,6 @@ bool bgmqi_type_runs_low(const struct type *t, enum lane lane)
            !bgmqi_type_before_frontier(l, bgmqi_type_key(first, lane), first->seq);
 }
 
-void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane)
-{
-    t->lanes[lane].hauled -= m->hauled;
-    m->hauled = 0;
-}
-
 void bgmqi_type_check_lane(struct type *t, enum lane lane)
 {
     struct lane_state *l = &t->lanes[lane];

@@ -203,7 +203,11 @@ bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t s
  * or that were delayed, stand beyond it). */
 bool bgmqi_type_runs_low(const struct type *t, enum lane lane);
 /* M has left the list of LANE (inq, dlq). */
-void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane);
+static inline void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane)
+{
+    t->lanes[lane].hauled -= m->hauled;
+    m->hauled = 0;
+}
 /* Messages of LANE in memory. */
 size_t bgmqi_type_lane_len(const struct type *t, enum lane lane);
 /* A number greater than all before: id, or order in a lane.  0: none to be had. */

@@ -87,13 +87,13 @@ static void measure(struct desk *d)
     d->mark_ns = now;
     d->rough_ms = rough;
     d->unmeasured = 0;
+    d->stats.last_ms = d->batch_wall_ms + (now - d->batch_mono_ns) / 1000000;
 }
 
 /* The attempt at D is over.  D's lock is held. */
 static void count(struct desk *d, const struct settlement *s)
 {
     measure(d);
-    d->stats.last_ms = d->batch_wall_ms + (d->mark_ns - d->batch_mono_ns) / 1000000;
     count_in(&d->stats, s);
     d->current = NULL;
     d->alone = false;

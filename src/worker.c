@@ -283,9 +283,6 @@ void bgmqi_worker_settle_given_up(struct type *t, const struct worker_env *env,
 static void begin(struct worker *w, struct type *t, struct message *m)
 {
     w->outer = current;
-    w->job.env = w->env;
-    w->job.type = t;
-    w->job.desk = w->desk;
     w->job.message = m;
     w->job.attempt = m->attempt;
     current = &w->job;
@@ -449,6 +446,9 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
     }
     w->desk = d;
     w->env = env;
+    w->job.env = env;
+    w->job.type = t;
+    w->job.desk = d;
     w->random = (uint64_t)clock_mono_ns(&bgmqi_clock_system) ^ (uint64_t)(uintptr_t)w;
     if (env->by_hand) {
         w->random = bgmqi_type_number(t); /* tests repeat */
