@@ -20,23 +20,32 @@
 #endif
 #endif
 
+/* malloc hands out chunks of 16 k bytes, HEADER of which are its own.  So blocks are of 16 k - HEADER
+ * bytes, 24 and more: a class less would not take less memory, and a block more would take a chunk
+ * of the next size. */
 enum {
-    STEP = 32,
-    LARGEST = 1024,
-    CLASSES = LARGEST / STEP,
+    STEP = 16,
+    HEADER = 8,
+    SMALLEST = 2 * STEP - HEADER,
+    CLASSES = 64,
+    LARGEST = SMALLEST + (CLASSES - 1) * STEP,
     ROUNDS = 64,
     DEPOT_MAX = 256
 };
 
 static size_t class_of(size_t size)
 {
-    return size ? (size - 1) / STEP : 0;
+    return size <= SMALLEST ? 0 : (size - SMALLEST + STEP - 1) / STEP;
+}
+
+static size_t block_of(size_t class)
+{
+    return SMALLEST + class * STEP;
 }
 
 size_t bgmqi_mem_cost(size_t size)
 {
-    size_t block = size > LARGEST ? size : (class_of(size) + 1) * STEP;
-    return block + 2 * sizeof(void *); /* malloc's own header and rounding */
+    return block_of(class_of(size)) + HEADER;
 }
 
 #ifdef MEM_PLAIN
@@ -180,7 +189,7 @@ void *bgmqi_mem_alloc(size_t size)
     } else {
         struct magazine *full = depot_trade_full(&depots[class], &c->loaded[class]);
         if (!full)
-            return malloc((class + 1) * STEP);
+            return malloc(block_of(class));
         c->loaded[class] = full;
     }
     m = c->loaded[class];

@@ -14,7 +14,7 @@
 void *bgmqi_mem_alloc(size_t size);
 /* SIZE as it was asked for; NULL is allowed.  Any thread. */
 void bgmqi_mem_free(void *block, size_t size);
-/* Bytes a block of SIZE occupies. */
+/* Bytes a block of SIZE occupies, the header of malloc's included. */
 size_t bgmqi_mem_cost(size_t size);
 
 /* The bound on the memory of all messages of a service.  A holder reserves in chunks and

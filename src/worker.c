@@ -145,8 +145,8 @@ void bgmqi_worker_keep_result(struct bgmq_job *job)
 /* Sends the answer that goes with an end, unless a transaction has; true: it was one. */
 static bool answer(struct bgmq_job *job, bool failed)
 {
-    bool wanted = (!failed && job->response_type) ||
-                  (job->message->ext && job->message->ext->reply_to);
+    const struct message_ext *x = message_ext(job->message);
+    bool wanted = (!failed && job->response_type) || (x && x->reply_to);
     return wanted && (job->replied || job->env->reply(job->env->ctx, job, failed));
 }
 
@@ -284,7 +284,7 @@ static void begin(struct worker *w, struct type *t, struct message *m)
     w->job.message = m;
     w->job.attempt = m->attempt;
     current = &w->job;
-    if (m->progress)
+    if (message_progress(m))
         w->job.progress = bgmqi_type_renew_progress(t, m);
 }
 
