@@ -32,9 +32,10 @@ static int add_options(struct message *m, const struct publication *p, int64_t e
         m->flags |= MESSAGE_NO_OUTQ;
     struct message_ext *ext;
     int err = bgmqi_message_ext_new(&o, p->body_type, p->meta_packed, p->meta_len, &ext);
-    if (!err)
-        err = bgmqi_message_set_ext(m, ext);
-    return err ? err : bgmqi_message_set_priority(m, o.priority);
+    if (err)
+        return err;
+    bgmqi_message_set_ext(m, ext);
+    return bgmqi_message_set_priority(m, o.priority);
 }
 
 int bgmqi_draft_message(struct bgmq *mq, const struct publication *p, struct type *t,
@@ -54,9 +55,10 @@ int bgmqi_draft_message(struct bgmq *mq, const struct publication *p, struct typ
     if (!m)
         return BGMQ_ENOMEM;
     m->created_ms = now;
-    err = bgmqi_message_set_due_ms(m, due);
-    if (!err && (p->options || p->body_type || expire_ms))
+    if (p->options || p->body_type || expire_ms)
         err = add_options(m, p, expire_ms);
+    if (!err && due)
+        err = bgmqi_message_set_due_ms(m, due);
     if (err) {
         bgmqi_message_unref(m);
         return err;

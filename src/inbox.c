@@ -171,10 +171,10 @@ static int make_message(const struct store_inbox_row *row, const struct type *t,
     int64_t due_ms = o.run_at_ms > now_ms ? o.run_at_ms : 0;
     int err =
         bgmqi_message_ext_new(&o, NULL, row->meta ? row->meta : "", row->meta_len, &ext);
-    if (!err)
-        err = bgmqi_message_set_ext(m, ext);
-    if (!err)
+    if (!err) {
+        bgmqi_message_set_ext(m, ext);
         err = bgmqi_message_set_due_ms(m, due_ms);
+    }
     if (!err)
         err = bgmqi_message_set_priority(m, o.priority);
     if (err) {

@@ -61,15 +61,15 @@ void bgmqi_message_unref(struct message *m)
 
 size_t bgmqi_message_cost(const struct message *m)
 {
-    size_t extra = message_extra(m) ? bgmqi_message_extra_cost() : 0;
-    return bgmqi_mem_cost(size_of(m->len)) + extra;
+    size_t extra = message_extra(m) ? mem_cost(sizeof(struct message_extra)) : 0;
+    return mem_cost(size_of(m->len)) + extra;
 }
 
 /* ---- the extra --------------------------------------------------------------------- */
 
 size_t bgmqi_message_extra_cost(void)
 {
-    return bgmqi_mem_cost(sizeof(struct message_extra));
+    return mem_cost(sizeof(struct message_extra));
 }
 
 struct message_extra *bgmqi_message_extra_new(void)
@@ -84,10 +84,12 @@ void bgmqi_message_extra_free(struct message_extra *x)
 {
     if (!x)
         return;
-    bgmqi_message_ext_free(x->ext);
     bgmqi_failure_unref(x->failure);
     bgmqi_progress_unref(x->progress);
-    bgmqi_mem_free(x, sizeof(*x));
+    if (x->ext)
+        bgmqi_message_ext_free(x->ext); /* which X is part of */
+    else
+        bgmqi_mem_free(x, sizeof(*x));
 }
 
 bool bgmqi_message_attach(struct message *m, struct message_extra *x)
@@ -126,16 +128,13 @@ int bgmqi_message_set_due_ms(struct message *m, int64_t due_ms)
     return err;
 }
 
-int bgmqi_message_set_ext(struct message *m, struct message_ext *ext)
+void bgmqi_message_set_ext(struct message *m, struct message_ext *ext)
 {
+    assert(!message_extra(m));
     if (!ext)
-        return 0;
-    int err = bgmqi_message_extend(m);
-    if (err)
-        bgmqi_message_ext_free(ext);
-    else
-        message_extra(m)->ext = ext;
-    return err;
+        return;
+    ext->extra = (struct message_extra){.ext = ext};
+    bgmqi_message_attach(m, &ext->extra);
 }
 
 /* ---- the options most messages do not have ------------------------------------------ */

@@ -10,8 +10,8 @@
  * that is made when it is first wanted and stays as long as the message: 40 bytes that a plain
  * message does not have.  Who makes it: a publisher or a load before anybody else knows the
  * message (the setters below), and later who settles, picks or runs it, under the type's lock
- * (bgmqi_type_extend, which charges it).  Readers use the functions below, which cost a plain
- * message one load and one test. */
+ * (bgmqi_type_extend, which charges it).  One that has options has its extra in the allocation of
+ * those.  Readers use the functions below, which cost a plain message one load and one test. */
 #ifndef BGMQI_MESSAGE_H
 #define BGMQI_MESSAGE_H
 
@@ -49,8 +49,22 @@ struct failure {
     const char *text;
 };
 
-/* The options that most messages do not have.  One allocation with its strings; immutable. */
+/* What a message that plainly waits does not have.  One that has a priority or a time, has an
+ * option of struct message_ext, has failed, or has kept something has one of these. */
+struct message_extra {
+    struct message_ext
+        *ext; /* set once, before others know the message; NULL: nothing of it */
+    /* protected by the lock of its type or queue */
+    struct message *child;     /* in a heap: the first of those below it */
+    struct failure *failure;   /* NULL: no attempt failed */
+    struct progress *progress; /* NULL: nothing was saved */
+    int64_t due_ms;            /* in delayed: when; else 0 */
+};
+
+/* The options that most messages do not have.  One allocation with its strings, and with the extra
+ * of its message; all else is immutable. */
 struct message_ext {
+    struct message_extra extra;
     uint64_t reply_id;    /* 0: none */
     const char *reply_to; /* each NULL when absent */
     const char *tag;
@@ -90,25 +104,13 @@ enum {
     MESSAGE_NO_OUTQ = 1 /* other bits are kept as stored */
 };
 
-/* What a message that plainly waits does not have.  One that has a priority or a time, has an
- * option of struct message_ext, has failed, or has kept something has one of these. */
-struct message_extra {
-    struct message_ext
-        *ext; /* set once, before others know the message; NULL: nothing of it */
-    /* protected by the lock of its type or queue */
-    struct message *child;     /* in a heap: the first of those below it */
-    struct failure *failure;   /* NULL: no attempt failed */
-    struct progress *progress; /* NULL: nothing was saved */
-    int64_t due_ms;            /* in delayed: when; else 0 */
-};
-
 struct message {
     struct message *next, *prev; /* of the list or heap it is in */
     uint64_t id;
     /* set once, then read only */
     int64_t created_ms;
-    /* NULL at first; changed once, under the lock of its type, and read by any holder of a
-     * reference, with or without the lock.  What it has was written before. */
+    /* Changed once at most, from NULL, under the lock of its type when others know the message;
+     * read by any holder of a reference, with the lock or without. */
     _Atomic(struct message_extra *) extra;
     /* protected by the lock of its type or queue */
     uint64_t seq; /* order of acceptance within its lane */
@@ -213,18 +215,19 @@ static inline struct progress *message_put_progress(struct message *m, struct pr
 
 /* Makes a message with one reference, its body copied, place NONE.  NULL: out of memory. */
 struct message *bgmqi_message_new(const void *body, size_t len);
-/* These four are for a message that nobody else knows yet.  ENOMEM: it has no extra. */
-int bgmqi_message_extend(struct message *m); /* it gets an extra, unless it has one */
+/* Gives EXT, taken, to M, which nobody else knows yet and which has no extra; NULL is allowed. */
+void bgmqi_message_set_ext(struct message *m, struct message_ext *ext);
+/* Likewise for M that nobody else knows.  The first sees to it that it has an extra, and so do the
+ * others where it needs one.  ENOMEM. */
+int bgmqi_message_extend(struct message *m);
 int bgmqi_message_set_priority(struct message *m, int priority);
 int bgmqi_message_set_due_ms(struct message *m, int64_t due_ms);
-int bgmqi_message_set_ext(struct message *m,
-                          struct message_ext *ext); /* taken in any case */
 /* An empty extra; NULL: out of memory. */
 struct message_extra *bgmqi_message_extra_new(void);
 /* Gives X to M, whose lock is held when others know it.  False: M has one, and X is freed. */
 bool bgmqi_message_attach(struct message *m, struct message_extra *x);
-void bgmqi_message_extra_free(
-    struct message_extra *x); /* and what it has; NULL is allowed */
+/* Frees X, which no message has, with what it has.  NULL is allowed. */
+void bgmqi_message_extra_free(struct message_extra *x);
 void bgmqi_message_ref(struct message *m);
 /* Gives back a reference; the last frees the message and all that it has.  NULL is allowed. */
 void bgmqi_message_unref(struct message *m);

@@ -48,9 +48,8 @@ static int add_extra(const struct type *t, struct message *m, const struct store
     bool kept = row->cursor || row->progress_text || row->progress;
     if (row->ext && bgmqi_message_ext_copy(row->ext, &ext) == BGMQ_ENOMEM)
         return BGMQ_ENOMEM;
-    int err = bgmqi_message_set_ext(m, ext);
-    if (!err)
-        err = bgmqi_message_set_priority(m, (int)row->priority);
+    bgmqi_message_set_ext(m, ext);
+    int err = bgmqi_message_set_priority(m, (int)row->priority);
     if (!err && (heaped || failed || kept)) /* whatever its priority says */
         err = bgmqi_message_extend(m);
     if (err)

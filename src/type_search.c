@@ -34,12 +34,12 @@ static int copy_extra(struct message *copy, const struct message *m)
     struct message_ext *ext = NULL;
     if (!message_extra(m))
         return 0;
-    int err = bgmqi_message_extend(copy);
-    if (!err && message_ext(m))
-        err = bgmqi_message_ext_copy(message_ext(m), &ext);
+    int err = message_ext(m) ? bgmqi_message_ext_copy(message_ext(m), &ext) : 0;
     if (err)
         return err;
-    message_extra(copy)->ext = ext;
+    bgmqi_message_set_ext(copy, ext);
+    if (!ext && (err = bgmqi_message_extend(copy)) != 0)
+        return err;
     message_put_failure(copy, bgmqi_failure_ref(message_failure(m)));
     message_put_progress(copy, bgmqi_progress_ref(message_progress(m)));
     message_put_due_ms(copy, message_due_ms(m));

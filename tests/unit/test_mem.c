@@ -44,10 +44,10 @@ END_TEST
 START_TEST(cost_is_at_least_the_size)
 {
     for (size_t n = 0; n <= LARGEST; n++) {
-        ck_assert_uint_ge(bgmqi_mem_cost(n), n);
-        ck_assert_uint_le(bgmqi_mem_cost(n), n + 64);
+        ck_assert_uint_ge(mem_cost(n), n);
+        ck_assert_uint_le(mem_cost(n), n + 64);
         if (n)
-            ck_assert_uint_ge(bgmqi_mem_cost(n), bgmqi_mem_cost(n - 1));
+            ck_assert_uint_ge(mem_cost(n), mem_cost(n - 1));
     }
 }
 END_TEST
@@ -61,7 +61,7 @@ START_TEST(cost_is_that_of_the_chunk)
     free(probe);
     for (size_t n = 0; n <= LARGEST; n++) {
         size_t chunk = n < 24 ? 32 : (n + 8 + 15) / 16 * 16;
-        ck_assert_uint_eq(bgmqi_mem_cost(n), chunk);
+        ck_assert_uint_eq(mem_cost(n), chunk);
         void *p = chunks ? bgmqi_mem_alloc(n) : NULL;
         if (p)
             ck_assert_uint_eq(malloc_usable_size(p) + 8, chunk);
