@@ -179,15 +179,19 @@ struct looked_at {
     struct message *m;
     _Atomic bool seen_empty;
     bool seen_ext;
+    int64_t due_ms;
 };
 
 static void *look_until_there(void *arg)
 {
     struct looked_at *l = arg;
-    do
-        l->seen_ext |= message_ext(l->m) || message_unique_key(l->m);
-    while (!message_extra(l->m) &&
-           (atomic_store(&l->seen_empty, true), sched_yield() == 0));
+    while (!message_extra(l->m)) {
+        l->seen_ext |= message_ext(l->m) != NULL;
+        atomic_store(&l->seen_empty, true);
+        sched_yield();
+    }
+    l->seen_ext |= message_ext(l->m) != NULL;
+    l->due_ms = message_due_ms(l->m);
     bgmqi_message_unref(l->m);
     return NULL;
 }
@@ -200,11 +204,12 @@ START_TEST(extra_is_whole_for_who_looks_without_the_lock)
         pthread_t t = harness_thread(look_until_there, &l);
         WAIT_UNTIL(atomic_load(&l.seen_empty));
         struct message_extra *x = bgmqi_message_extra_new();
-        x->due_ms = i;
+        x->due_ms = i + 1;
         bgmqi_message_attach(l.m, x);
         bgmqi_message_unref(l.m);
         harness_join(t);
         ck_assert(!l.seen_ext);
+        ck_assert_int_eq(l.due_ms, i + 1);
     }
 }
 END_TEST
