@@ -59,6 +59,11 @@ void bgmqi_message_unref(struct message *m)
     bgmqi_mem_free(m, size_of(m->len));
 }
 
+size_t bgmqi_message_cost_of(size_t len)
+{
+    return mem_cost(size_of((uint32_t)len));
+}
+
 size_t bgmqi_message_cost(const struct message *m)
 {
     size_t extra = message_extra(m) ? mem_cost(sizeof(struct message_extra)) : 0;

@@ -234,6 +234,8 @@ void bgmqi_message_unref(struct message *m);
 /* Bytes it occupies with its extra, for the bound on memory.  It grows when it gets one, and never
  * else: who gives one to a message that is charged charges bgmqi_message_extra_cost, too. */
 size_t bgmqi_message_cost(const struct message *m);
+/* ... with a body of LEN bytes and nothing else. */
+size_t bgmqi_message_cost_of(size_t len);
 size_t bgmqi_message_extra_cost(void);
 
 /* Builds the ext of OPTIONS in *RET; NULL when there is nothing to keep.  TYPE may be NULL.
