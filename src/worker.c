@@ -329,7 +329,7 @@ static void clean(struct worker *w)
     job->settled = job->replied = false;
 }
 
-/* Most attempts leave nothing to be looked at: a body came, and the handler said that it is done. */
+/* Most attempts leave nothing to look at: a body came, and the handler said that it is done. */
 static bool is_plain(const struct bgmq_job *job)
 {
     const struct message *m = job->message;

@@ -2,6 +2,7 @@
  * error, a priority, something kept.  At each step a type is charged for exactly what it holds. */
 #include "flow.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "handle.h"
@@ -253,6 +254,104 @@ START_TEST(looking_while_messages_get_what_they_lacked)
 }
 END_TEST
 
+/* ---- while memory is short --------------------------------------------------------- */
+
+#if defined(__GLIBC__) && !FLOW_CHECKED
+
+/* So many blocks of the size of an extra are not to be had. */
+static _Atomic int refused;
+
+extern void *__libc_malloc(size_t size);
+
+/* The library's calls come here, too: a program may have a malloc of its own. */
+void *malloc(size_t size)
+{
+    int left = size == sizeof(struct message_extra) ? atomic_load(&refused) : 0;
+    while (left > 0)
+        if (atomic_compare_exchange_weak(&refused, &left, left - 1))
+            return NULL;
+    return __libc_malloc(size);
+}
+
+static int publish(struct bgmq *mq, struct bgmq_message_options o)
+{
+    atomic_store(&refused, 1);
+    return bgmq_publish(mq, "T", "x", 1, &o, NULL);
+}
+
+START_TEST(publish_says_that_memory_is_short)
+{
+    struct bgmq *mq = flow_open(_i);
+    FAILS(BGMQ_ENOMEM, publish(mq, MESSAGE(.priority = 1)));
+    FAILS(BGMQ_ENOMEM, publish(mq, MESSAGE(.delay_ms = HOUR_MS)));
+    atomic_store(&refused, 1);
+    FAILS(BGMQ_ENOMEM, bgmq_publish_to(mq, "mq:T.priorityq", "x", 1, NULL, NULL));
+    /* a plain one needs none */
+    OK(publish(mq, MESSAGE(.durability = _i ? BGMQ_BEHIND : BGMQ_MEMORY)));
+    ck_assert_int_eq(atomic_exchange(&refused, 0), 1);
+    struct bgmq_collection c = flow_collection(mq, "T");
+    ck_assert_uint_eq(c.inq + c.priorityq + c.delayed, 1);
+    ck_assert(charged_right(bgmqi_registry_find(mq->registry, "T")));
+    flow_close(mq);
+}
+END_TEST
+
+/* What was accepted goes on as soon as it can. */
+START_TEST(failed_message_waits_for_memory_and_is_tried_again)
+{
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(mq, "T", fail_once, NULL, &TYPE(.backoff_base_ms = 1)));
+    flow_publish(mq, "T", "x");
+    atomic_store(&refused, 3);
+    OK(bgmq_start(mq));
+    WAIT_UNTIL(flow_stats(mq, "T").processed == 1);
+    ck_assert_int_eq(atomic_load(&refused), 0);
+    ck_assert_uint_eq(flow_stats(mq, "T").failed, 1);
+    flow_close(mq);
+}
+END_TEST
+
+static int keep_in_vain(struct bgmq_job *job, void *ctx)
+{
+    (void)ctx;
+    atomic_store(&refused, 1);
+    FAILS(BGMQ_ENOMEM, bgmq_job_progress(job, 1, "a little"));
+    OK(bgmq_job_progress(job, 2, "more"));
+    return BGMQ_DONE;
+}
+
+/* A handler is told, and may try again. */
+START_TEST(nothing_is_kept_while_memory_is_short)
+{
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(mq, "T", keep_in_vain, NULL, NULL));
+    uint64_t id = flow_publish(mq, "T", "x");
+    OK(bgmq_start(mq));
+    WAIT_UNTIL(flow_stats(mq, "T").processed == 1);
+    struct bgmq_info info;
+    OK(bgmq_find(mq, "T", id, &info));
+    ck_assert_int_eq(info.progress, 2);
+    flow_close(mq);
+}
+END_TEST
+
+static void add_short(Suite *s)
+{
+    TCase *tc = flow_case(s, "short");
+    flow_add_both(tc, publish_says_that_memory_is_short);
+    flow_add_both(tc, failed_message_waits_for_memory_and_is_tried_again);
+    flow_add_both(tc, nothing_is_kept_while_memory_is_short);
+}
+
+#else
+
+static void add_short(Suite *s)
+{
+    (void)s; /* a checker, or another libc, has a malloc that is not to be replaced */
+}
+
+#endif
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("extra");
@@ -261,6 +360,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tc, nothing_is_charged_for_nothing, 0, 2 * WAYS);
     tc = flow_case(s, "looks");
     flow_add_both(tc, looking_while_messages_get_what_they_lacked);
+    add_short(s);
     return s;
 }
 
