@@ -240,8 +240,6 @@ struct settlement {
     bool elsewhere;
     uint64_t seq;
 };
-/* bgmqi_desk_end, and then settles M, which ended well and leaves nothing else to do. */
-bool bgmqi_desk_end_well(struct desk *d, struct message *m);
 /* Ends the attempt that bgmqi_desk_next began; the caller had true from bgmqi_desk_end. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
 /* In its place, after a false: nothing is settled, M's reference is given back, and the worker is

@@ -71,6 +71,7 @@ struct type {
     struct allowance memory;
     size_t outq_bytes;    /* of it, held by outq */
     size_t credit_limit;  /* what arrivals.credit is filled up to */
+    bool watched;         /* as arrivals.watched, whose cache line is the publishers' */
     struct map keys;      /* key -> struct key, of messages without a row (type_keys.c) */
     struct getters rooms; /* publishers that wait for room, in the order they came */
     uint64_t added, taken, outq_added, dlq_added;
@@ -176,8 +177,7 @@ static inline void bgmqi_type_lock(struct type *t) LOCK_ATTR(acquire_capability(
     LOCK_ATTR(no_thread_safety_analysis)
 {
     lock_take(&t->lock);
-    if (atomic_load_explicit(&t->arrivals.newest, memory_order_relaxed))
-        bgmqi_type_absorb(t);
+    bgmqi_type_absorb(t);
 }
 
 /* Drops the lock, then wakes, frees and tells what was noted under it. */

@@ -47,14 +47,6 @@ bool bgmqi_desk_end(struct desk *d)
     return turn_from(d, held ? TURN_HELD : TURN_RUNNING, TURN_ENDING);
 }
 
-bool bgmqi_desk_end_well(struct desk *d, struct message *m)
-{
-    if (!bgmqi_desk_end(d))
-        return false;
-    d->done = m;
-    return true;
-}
-
 unsigned bgmqi_desk_cancelled(const struct desk *d)
 {
     return atomic_load_explicit(&d->cancelled, memory_order_relaxed);

@@ -329,15 +329,24 @@ static void clean(struct worker *w)
     job->settled = job->replied = false;
 }
 
-/* Most attempts leave nothing to look at: a body came, and the handler said that it is done. */
-static bool is_plain(const struct bgmq_job *job)
+/* Most attempts leave nothing but a verdict. */
+static bool is_bare(const struct bgmq_job *job)
 {
-    const struct message *m = job->message;
-    const struct message_extra *x = message_extra(m);
-    return (!x || (!x->ext && !x->failure)) && m->row == ROW_NONE && !job->failure &&
-           !job->json && !job->progress && !job->response_type && !job->response &&
-           !job->reply_ext && !job->result && !job->tx && !job->snooze_ms &&
-           !job->settled && !job->replied;
+    return !message_ext(job->message) && !job->failure && !job->json && !job->progress &&
+           !job->response_type && !job->response && !job->reply_ext && !job->result &&
+           !job->tx && !job->snooze_ms && !job->settled && !job->replied;
+}
+
+/* Settles such a job, which is done; false: it was given up. */
+static bool settle_bare(struct worker *w)
+{
+    struct settlement s = {.how = SETTLE_DONE};
+    if (!bgmqi_desk_end(w->desk))
+        return false;
+    bgmqi_desk_settle(w->desk, w->job.message, &s);
+    current = w->outer;
+    w->job.message = NULL;
+    return true;
 }
 
 /* False: the attempt was given up, and W is to leave. */
@@ -353,11 +362,8 @@ static bool turn(struct worker *w, struct message *m)
             bgmqi_type_unkey(t, m);
         enum bgmq_verdict verdict = run(job, bgmqi_type_config(t));
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-        if (verdict == BGMQ_DONE && is_plain(job) && bgmqi_desk_end_well(w->desk, m)) {
-            current = w->outer;
-            job->message = NULL;
+        if (verdict == BGMQ_DONE && is_bare(job) && settle_bare(w))
             return true;
-        }
         s = plan(job, verdict); /* asks the user again */
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     } else {
