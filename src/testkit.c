@@ -401,7 +401,7 @@ int bgmq_test_record(struct bgmq *mq, size_t n, struct bgmq_test_record *ret)
         err = k->forgot ? BGMQ_ENOMEM : BGMQ_ENOENT;
     } else {
         const struct record *r = &k->records[n];
-        const struct message_ext *x = r->m->ext;
+        const struct message_ext *x = message_ext(r->m);
         *ret = (struct bgmq_test_record){.id = r->m->id,
                                          .type = r->name,
                                          .body = r->m->body,

@@ -250,6 +250,12 @@ int bgmqi_type_charge(struct type *t, size_t cost);
 bool bgmqi_type_room(const struct type *t, size_t cost);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
+/* An extra for M; NULL when it has one.  Waits until there is memory for it; no lock is held
+ * (type_keep.c). */
+struct message_extra *bgmqi_type_extra(const struct message *m);
+/* Gives X to M, which T has charged, and charges it, too.  X may be NULL; it is freed when M has
+ * one by now. */
+void bgmqi_type_extend(struct type *t, struct message *m, struct message_extra *x);
 /* Fills ENTRY's op with what is true of M now. */
 void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
                      enum store_op_kind kind, struct message *m, enum outcome history,

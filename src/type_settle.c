@@ -139,18 +139,19 @@ static struct journal_entry *prepare(struct type *t, struct message *m,
         e->op.flags |= OP_ERROR;
         m->kept = true;
     }
-    struct failure *old = m->failure;
+    struct message_extra *x = s->failure || s->due_ms ? bgmqi_type_extra(m) : NULL;
+    struct failure *old = NULL;
     bgmqi_type_lock(t); /* for those who look */
+    bgmqi_type_extend(t, m, x);
     if (s->failure)
-        m->failure = s->failure;
+        old = message_put_failure(m, s->failure);
     if (s->how == SETTLE_SNOOZE)
         m->attempt--;
     if (fate == FATE_RUN)
         m->crashes = 0; /* this start ended with an answer */
-    m->due_ms = s->how == SETTLE_DEAD ? 0 : s->due_ms;
+    message_put_due_ms(m, s->how == SETTLE_DEAD ? 0 : s->due_ms);
     bgmqi_type_unlock(t);
-    if (s->failure)
-        bgmqi_failure_unref(old);
+    bgmqi_failure_unref(old);
     return e;
 }
 
@@ -213,9 +214,8 @@ static void settle_back(struct desk *d, struct message *m, const struct settleme
 
 static void drop_failure(struct type *t, struct message *m)
 {
-    struct failure *old = m->failure;
     bgmqi_type_lock(t); /* for those who look */
-    m->failure = NULL;
+    struct failure *old = message_put_failure(m, NULL);
     bgmqi_type_unlock(t);
     bgmqi_failure_unref(old);
 }
@@ -256,7 +256,7 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
         else
             bgmqi_type_end_row(t, m, OUTCOME_DONE, &end);
     }
-    if (m->failure)
+    if (message_failure(m))
         drop_failure(t, m); /* what ended well carries no error */
     if (s->no_outq)
         m->quiet = true;

@@ -150,8 +150,8 @@ void bgmqi_worker_keep_result(struct bgmq_job *job)
 /* Sends the answer that goes with an end, unless a transaction has; true: it was one. */
 static bool answer(struct bgmq_job *job, bool failed)
 {
-    bool wanted = (!failed && job->response_type) ||
-                  (job->message->ext && job->message->ext->reply_to);
+    const struct message_ext *x = message_ext(job->message);
+    bool wanted = (!failed && job->response_type) || (x && x->reply_to);
     return wanted && (job->replied || job->env->reply(job->env->ctx, job, failed));
 }
 
@@ -286,7 +286,7 @@ static void begin(struct worker *w, struct type *t, struct message *m)
     w->job.message = m;
     w->job.attempt = m->attempt;
     current = &w->job;
-    if (m->progress)
+    if (message_progress(m))
         w->job.progress = bgmqi_type_renew_progress(t, m);
 }
 
@@ -329,7 +329,7 @@ static void clean(struct worker *w)
 /* Most attempts leave nothing but a verdict. */
 static bool is_bare(const struct bgmq_job *job)
 {
-    return !job->message->ext && !job->failure && !job->json && !job->progress &&
+    return !message_ext(job->message) && !job->failure && !job->json && !job->progress &&
            !job->response_type && !job->response && !job->reply_ext && !job->result &&
            !job->tx && !job->snooze_ms && !job->settled && !job->replied;
 }
@@ -355,7 +355,7 @@ static bool turn(struct worker *w, struct message *m)
     struct settlement s;
     begin(w, t, m);
     if (fate == FATE_RUN) {
-        if (m->ext)
+        if (message_ext(m))
             bgmqi_type_unkey(t, m);
         enum bgmq_verdict verdict = run(job, bgmqi_type_config(t));
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
