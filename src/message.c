@@ -18,17 +18,10 @@ enum {
     TEXT_MAX = 1024
 };
 
-/* Never less than the struct: a compiler may read its padding along with the fields before. */
-static size_t size_of(uint32_t len)
-{
-    size_t size = offsetof(struct message, body) + len + 1;
-    return size > sizeof(struct message) ? size : sizeof(struct message);
-}
-
 struct message *bgmqi_message_new(const void *body, size_t len)
 {
     assert(len <= UINT32_MAX - sizeof(struct message) - 1);
-    struct message *m = bgmqi_mem_alloc(size_of((uint32_t)len));
+    struct message *m = bgmqi_mem_alloc(message_size(len));
     if (!m)
         return NULL;
     memset(m, 0, offsetof(struct message, body));
@@ -56,18 +49,7 @@ void bgmqi_message_unref(struct message *m)
     struct message_extra *x = message_extra(m);
     if (x)
         bgmqi_message_extra_free(x);
-    bgmqi_mem_free(m, size_of(m->len));
-}
-
-size_t bgmqi_message_cost_of(size_t len)
-{
-    return mem_cost(size_of((uint32_t)len));
-}
-
-size_t bgmqi_message_cost(const struct message *m)
-{
-    size_t extra = message_extra(m) ? mem_cost(sizeof(struct message_extra)) : 0;
-    return mem_cost(size_of(m->len)) + extra;
+    bgmqi_mem_free(m, message_size(m->len));
 }
 
 /* ---- the extra --------------------------------------------------------------------- */

@@ -19,8 +19,10 @@
 #include <bgmq.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "lock.h"
+#include "mem.h"
 
 /* Where a message is.  One function moves it: bgmqi_type_* in type.c. */
 enum place {
@@ -135,9 +137,31 @@ struct message {
     char body[];    /* LEN bytes and a NUL */
 };
 
+/* Bytes of one with LEN bytes of body.  Never less than the struct: a compiler may read its padding
+ * along with the fields before. */
+static inline size_t message_size(size_t len)
+{
+    size_t size = offsetof(struct message, body) + len + 1;
+    return size > sizeof(struct message) ? size : sizeof(struct message);
+}
+
 static inline struct message_extra *message_extra(const struct message *m)
 {
     return atomic_load_explicit(&m->extra, memory_order_acquire);
+}
+
+/* Bytes that one with LEN bytes of body and nothing else occupies. */
+static inline size_t message_cost_of(size_t len)
+{
+    return mem_cost(message_size(len));
+}
+
+/* Bytes that M occupies with its extra, for the bound on memory.  They grow when it gets one, and
+ * never else: who gives one to a message that is charged charges bgmqi_message_extra_cost, too. */
+static inline size_t message_cost(const struct message *m)
+{
+    return message_cost_of(m->len) +
+           (message_extra(m) ? mem_cost(sizeof(struct message_extra)) : 0);
 }
 
 /* NULL: nothing of it. */
@@ -231,11 +255,7 @@ void bgmqi_message_extra_free(struct message_extra *x);
 void bgmqi_message_ref(struct message *m);
 /* Gives back a reference; the last frees the message and all that it has.  NULL is allowed. */
 void bgmqi_message_unref(struct message *m);
-/* Bytes it occupies with its extra, for the bound on memory.  It grows when it gets one, and never
- * else: who gives one to a message that is charged charges bgmqi_message_extra_cost, too. */
-size_t bgmqi_message_cost(const struct message *m);
-/* ... with a body of LEN bytes and nothing else. */
-size_t bgmqi_message_cost_of(size_t len);
+/* Bytes of an extra. */
 size_t bgmqi_message_extra_cost(void);
 
 /* Builds the ext of OPTIONS in *RET; NULL when there is nothing to keep.  TYPE may be NULL.

@@ -165,7 +165,7 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q,
     struct bgmq_receipt r = {.id = m->id, .level = BGMQ_MEMORY};
     struct message *noted = bgmqi_draft_note(mq, m);
     err = bgmqi_custom_put(q, m);
-    if (err == BGMQ_EFULL && mq->types.room(mq->types.ctx, bgmqi_message_cost(m)))
+    if (err == BGMQ_EFULL && mq->types.room(mq->types.ctx, message_cost(m)))
         err = bgmqi_custom_put(q, m);
     bgmqi_draft_tell(mq, p->queue, noted, 0, !err);
     if (err)
@@ -264,7 +264,7 @@ static bool publish_plainly(struct bgmq *mq, const char *name, const void *body,
         atomic_load_explicit(&mq->draining, memory_order_relaxed))
         return false;
     struct type *t = bgmqi_registry_find(mq->registry, name);
-    size_t cost = bgmqi_message_cost_of(len);
+    size_t cost = message_cost_of(len);
     if (!t || !bgmqi_type_pay(t, cost))
         return false;
     struct message *m = bgmqi_message_new(body, len);

@@ -358,7 +358,7 @@ void bgmqi_type_leave_out(struct type *t, struct message *m)
 void bgmqi_type_release(struct type *t, struct message *m)
 {
     assert(m->place == PLACE_NONE);
-    bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
+    bgmqi_mem_refund(&t->memory, message_cost(m));
     bgmqi_queue_push(&t->garbage, m);
 }
 

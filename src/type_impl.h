@@ -69,7 +69,7 @@ struct type {
     struct getters getters[LANES + 1]; /* by lane; the last of outq */
     bool getters_ended;
     struct allowance memory;
-    size_t outq_bytes;    /* of it, held by outq */
+    size_t outq_bytes;    /* of it, held by outq; not known without max_bytes */
     size_t credit_limit;  /* what arrivals.credit is filled up to */
     bool watched;         /* as arrivals.watched, whose cache line is the publishers' */
     struct map keys;      /* key -> struct key, of messages without a row (type_keys.c) */

@@ -184,7 +184,7 @@ static void bury_corrupt(struct type *t, struct haul *h)
         struct failure *f = bgmqi_failure_new(
             "corrupt", "the checksum of the body does not match", m->created_ms);
         bgmqi_type_lock(t);
-        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
+        bgmqi_mem_charge_always(&t->memory, message_cost(m));
         bgmqi_type_extend(t, m, x);
         bgmqi_failure_unref(message_put_failure(m, f));
         bgmqi_type_send(t, m, LANE_DLQ, e, bgmqi_type_history(t, OUTCOME_DEAD));
@@ -219,7 +219,7 @@ static void place_haul(struct type *t, struct haul *h, int64_t key, uint64_t seq
         l->stored = 0; /* somebody else took rows away */
     }
     for (struct message *m; (m = bgmqi_queue_pop(&h->messages)) != NULL;) {
-        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
+        bgmqi_mem_charge_always(&t->memory, message_cost(m));
         bgmqi_type_place(t, m, h->lane);
         m->hauled = m->place == PLACE_INQ || m->place == PLACE_DLQ;
         l->hauled += m->hauled;

@@ -8,14 +8,15 @@ void bgmqi_type_outq_push(struct type *t, struct message *m)
 {
     m->place = PLACE_OUTQ;
     bgmqi_queue_push(&t->outq, m);
-    t->outq_bytes += bgmqi_message_cost(m);
+    if (t->config.max_bytes)
+        t->outq_bytes += message_cost(m);
 }
 
 struct message *bgmqi_type_outq_pop(struct type *t)
 {
     struct message *m = bgmqi_queue_pop(&t->outq);
-    if (m)
-        t->outq_bytes -= bgmqi_message_cost(m);
+    if (m && t->config.max_bytes)
+        t->outq_bytes -= message_cost(m);
     return m;
 }
 

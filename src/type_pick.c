@@ -178,7 +178,7 @@ static void pick_found(struct look *l)
         lane->stored -= lane->stored > 0;
         m->heaped = 1; /* a load may still see its row where it was */
         t->strays |= l->lane == LANE_INQ;
-        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
+        bgmqi_mem_charge_always(&t->memory, message_cost(m));
         m->place = PLACE_TAKEN;
         bgmqi_queue_push(&t->out, m);
         l->picks[l->n++] = (struct picked){.m = m, .from = l->lane, .stored = true};

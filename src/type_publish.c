@@ -124,7 +124,7 @@ static void admit_in_memory(struct type *t, struct message *m)
 static int admit(struct type *t, struct admission *a)
 {
     struct message *m = a->m;
-    size_t cost = bgmqi_message_cost(m);
+    size_t cost = message_cost(m);
     assert(m->place == PLACE_NONE && (a->entry || !a->ticket));
     assert(!a->chained || !a->entry || a->ticket);
     bgmqi_type_lock(t);
@@ -161,7 +161,7 @@ static int admit(struct type *t, struct admission *a)
 int bgmqi_type_admit(struct type *t, struct admission *a)
 {
     int err = admit(t, a);
-    if (err == BGMQ_EFULL && a->no_memory && bgmqi_type_room(t, bgmqi_message_cost(a->m)))
+    if (err == BGMQ_EFULL && a->no_memory && bgmqi_type_room(t, message_cost(a->m)))
         err = admit(t, a);
     return err;
 }
@@ -214,7 +214,7 @@ static void withdraw(struct type *t, const struct store_op *op)
         l->reserved--;
     else
         l->in_journal--;
-    bgmqi_mem_refund(&t->memory, bgmqi_message_cost(op->msg));
+    bgmqi_mem_refund(&t->memory, message_cost(op->msg));
     bgmqi_type_check_lane(t, (enum lane)op->lane);
 }
 
@@ -240,7 +240,7 @@ void bgmqi_type_dismiss(struct type *t, struct admission *a)
         bgmqi_type_forget_key(t, a->m);
         t->lanes[lane_of(a->m)].reserved--;
         bgmqi_queue_remove(&t->limbo, a->m);
-        bgmqi_mem_refund(&t->memory, bgmqi_message_cost(a->m));
+        bgmqi_mem_refund(&t->memory, message_cost(a->m));
     }
     bgmqi_type_unlock(t);
 }
@@ -282,7 +282,7 @@ static void arrive(struct type *t, struct store_op *op)
         l->stored++;
         if (lane != LANE_DLQ)
             bgmqi_type_note_stored_expiry(t, m);
-        bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
+        bgmqi_mem_refund(&t->memory, message_cost(m));
     }
     bgmqi_type_check_lane(t, lane);
 }

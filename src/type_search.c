@@ -82,8 +82,8 @@ static void exchange(struct type *t, struct message *m, struct message *copy)
     bgmqi_queue_remove(&t->out, m);
     bgmqi_queue_push(&t->out, copy);
     bgmqi_queue_push(&t->garbage, m);
-    bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
-    bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(copy));
+    bgmqi_mem_refund(&t->memory, message_cost(m));
+    bgmqi_mem_charge_always(&t->memory, message_cost(copy));
     bgmqi_type_unlock(t);
 }
 

@@ -46,7 +46,7 @@ START_TEST(body_is_copied_and_ended)
     ck_assert_uint_eq(m->id, 0);
     ck_assert_int_eq(m->place, PLACE_NONE);
     ck_assert_int_eq(m->row, ROW_NONE);
-    ck_assert_uint_gt(bgmqi_message_cost(m), 5 + offsetof(struct message, body));
+    ck_assert_uint_gt(message_cost(m), 5 + offsetof(struct message, body));
     bgmqi_message_unref(m);
 }
 END_TEST
@@ -113,7 +113,7 @@ START_TEST(waiting_message_costs_its_body_and_96_bytes)
     static const char body[100] = "";
     struct message *m = bgmqi_message_new(body, sizeof(body));
     ck_assert_uint_le(offsetof(struct message, body), 83);
-    ck_assert_uint_le(bgmqi_message_cost(m), sizeof(body) + 96);
+    ck_assert_uint_le(message_cost(m), sizeof(body) + 96);
     bgmqi_message_unref(m);
 }
 END_TEST
@@ -144,7 +144,7 @@ START_TEST(who_has_a_priority_a_time_or_options_has_an_extra)
     struct message *m[3];
     for (int i = 0; i < 3; i++)
         m[i] = bgmqi_message_new("x", 1);
-    size_t plain = bgmqi_message_cost(m[0]);
+    size_t plain = message_cost(m[0]);
     ck_assert_int_eq(bgmqi_message_set_priority(m[0], 7), 0);
     ck_assert_int_eq(bgmqi_message_set_due_ms(m[1], 5), 0);
     bgmqi_message_set_ext(m[2], ext_of(&o));
@@ -154,7 +154,7 @@ START_TEST(who_has_a_priority_a_time_or_options_has_an_extra)
     ck_assert_int_eq(message_expires_ms(m[2]), 9);
     for (int i = 0; i < 3; i++) {
         ck_assert_ptr_nonnull(message_extra(m[i]));
-        ck_assert_uint_eq(bgmqi_message_cost(m[i]), plain + bgmqi_message_extra_cost());
+        ck_assert_uint_eq(message_cost(m[i]), plain + bgmqi_message_extra_cost());
         bgmqi_message_unref(m[i]);
     }
 }
