@@ -319,13 +319,12 @@ static enum fate fate_of(const struct type *t, const struct message *m)
     return FATE_RUN;
 }
 
-/* Gives the attempt at D its time-out, if there is one.  D's lock is held. */
+/* Gives the attempt at D its time-out, if there is one. */
 static void set_deadline(struct desk *d, const struct message *m)
 {
     const struct type_config *c = &d->type->config;
     const struct message_ext *x = message_ext(m);
     unsigned timeout_ms = x && x->timeout_ms ? x->timeout_ms : c->timeout_ms;
-    d->deadline_ns = d->stuck_ns = INT64_MAX;
     if (!timeout_ms)
         return;
     d->start_ns = d->mark_ns = clock_mono_ns(d->type->env->clock);
@@ -334,14 +333,26 @@ static void set_deadline(struct desk *d, const struct message *m)
     d->stuck_ns = d->deadline_ns + c->stuck_ms * INT64_C(1000000);
 }
 
+/* What most attempts have nothing of, apart so that those need no room for it. */
+__attribute__((noinline)) static void begin_specially(struct desk *d, struct message *m)
+{
+    d->fate = (uint8_t)fate_of(d->type, m);
+    set_deadline(d, m);
+    if (m->row != ROW_NONE && d->fate == FATE_RUN)
+        d->slot = flight_begin(d->ring, m->id, m->attempt + (m->attempt < UINT16_MAX));
+}
+
 /* M starts at D, whose lock is held. */
 static void begin(struct desk *d, struct message *m)
 {
     d->current = m;
-    d->fate = (uint8_t)fate_of(d->type, m);
+    d->fate = FATE_RUN;
     d->slot = NULL;
     d->start_ns = d->mark_ns;
-    set_deadline(d, m);
+    d->deadline_ns = d->stuck_ns = INT64_MAX;
+    if (m->row != ROW_NONE || m->crashes || message_extra(m) ||
+        d->type->config.timeout_ms)
+        begin_specially(d, m);
     atomic_store_explicit(&d->turn, TURN_RUNNING, memory_order_relaxed);
     if (d->fate != FATE_RUN)
         return;
@@ -352,8 +363,6 @@ static void begin(struct desk *d, struct message *m)
     m->attempt += m->attempt < UINT16_MAX;
     m->run++;
     d->attempt = m->attempt;
-    if (m->row != ROW_NONE)
-        d->slot = flight_begin(d->ring, m->id, m->attempt);
 }
 
 /* May what D has claimed start now?  D's lock is held. */

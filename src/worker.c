@@ -346,29 +346,34 @@ static bool settle_bare(struct worker *w)
     return true;
 }
 
-/* False: the attempt was given up, and W is to leave. */
-static bool turn(struct worker *w, struct message *m)
+/* The others, apart so that those need no room for it: the user is asked again, and W's job is
+ * settled.  False: it was given up. */
+__attribute__((noinline)) static bool finish(struct worker *w, enum fate fate,
+                                             enum bgmq_verdict verdict)
 {
-    struct type *t = bgmqi_desk_type(w->desk);
-    struct bgmq_job *job = &w->job;
-    enum fate fate = bgmqi_desk_fate(w->desk);
-    struct settlement s;
-    begin(w, t, m);
-    if (fate == FATE_RUN) {
-        if (message_ext(m))
-            bgmqi_type_unkey(t, m);
-        enum bgmq_verdict verdict = run(job, bgmqi_type_config(t));
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-        if (verdict == BGMQ_DONE && is_bare(job) && settle_bare(w))
-            return true;
-        s = plan(job, verdict); /* asks the user again */
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    } else {
-        s = plan_unrun(job, fate);
-    }
+    struct settlement s =
+        fate == FATE_RUN ? plan(&w->job, verdict) : plan_unrun(&w->job, fate);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     bool ours = settle(w, &s);
     clean(w);
     return ours;
+}
+
+/* False: the attempt was given up, and W is to leave. */
+static bool turn(struct worker *w, struct message *m)
+{
+    struct type *t = w->job.type;
+    enum fate fate = bgmqi_desk_fate(w->desk);
+    begin(w, t, m);
+    if (fate != FATE_RUN)
+        return finish(w, fate, BGMQ_DONE);
+    if (message_ext(m))
+        bgmqi_type_unkey(t, m);
+    enum bgmq_verdict verdict = run(&w->job, bgmqi_type_config(t));
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    if (verdict == BGMQ_DONE && is_bare(&w->job) && settle_bare(w))
+        return true;
+    return finish(w, fate, verdict);
 }
 
 static void leave(struct worker *w)
