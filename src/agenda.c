@@ -22,7 +22,7 @@ void bgmqi_agenda_item_init(struct agenda_item *item, void *owner)
 {
     item->owner = owner;
     atomic_init(&item->at, INT64_MAX);
-    item->next = item->prev = item->child = NULL;
+    item->next = item->prev = item->child = item->also = NULL;
 }
 
 static int64_t at_of(const struct agenda_item *item)
@@ -109,10 +109,10 @@ struct agenda_item *bgmqi_agenda_take(struct agenda *a, int64_t now)
     while (a->top && at_of(a->top) <= now) {
         struct agenda_item *item = a->top;
         a->top = meld_row(item->child);
-        item->child = NULL;
+        item->child = item->also = NULL;
         atomic_store(&item->at, INT64_MAX);
         *last = item;
-        last = &item->next;
+        last = &item->also;
     }
     lock_drop(&a->lock);
     return taken;

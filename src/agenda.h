@@ -20,8 +20,10 @@ struct agenda_item {
     void *owner; /* set once */
     /* written under agenda.lock; read without it by who tells */
     _Atomic int64_t at; /* INT64_MAX: it is not in the agenda */
-    /* protected by agenda.lock; NEXT is the taker's when it has been taken */
+    /* protected by agenda.lock */
     struct agenda_item *next, *prev, *child;
+    /* of those taken together; used by the one who takes only, as it may be told again meanwhile */
+    struct agenda_item *also;
 };
 
 struct agenda {
@@ -36,7 +38,7 @@ void bgmqi_agenda_item_init(struct agenda_item *item, void *owner);
 /* ITEM is to be looked at by AT, or earlier if that was told before.  True: that is earlier than
  * all else, so who waits for the first has to be woken. */
 bool bgmqi_agenda_tell(struct agenda *a, struct agenda_item *item, int64_t at);
-/* Takes out all that are to be looked at by NOW, linked by NEXT; NULL: none. */
+/* Takes out all that are to be looked at by NOW, linked by ALSO; NULL: none. */
 struct agenda_item *bgmqi_agenda_take(struct agenda *a, int64_t now);
 /* When the first is to be looked at; INT64_MAX: the agenda is empty. */
 int64_t bgmqi_agenda_next(struct agenda *a);

@@ -85,8 +85,7 @@ static int64_t attempts(struct bgmq *mq, int64_t now_ns)
 {
     struct agenda_item *late = bgmqi_agenda_take(&mq->attempts, now_ns);
     for (struct agenda_item *next; late; late = next) {
-        next = late->next;
-        late->next = NULL;
+        next = late->also;
         look_at_attempts(mq, late->owner, now_ns);
     }
     return bgmqi_agenda_next(&mq->attempts);

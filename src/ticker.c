@@ -50,8 +50,7 @@ static void tick_types(struct ticker *t, int64_t now_ms)
     t->last_ms = now_ms;
     struct agenda_item *due = bgmqi_agenda_take(&t->agenda, now_ms);
     for (struct agenda_item *next; due; due = next) {
-        next = due->next;
-        due->next = NULL;
+        next = due->also;
         if (!all)
             tick_type(&turn, due->owner);
     }

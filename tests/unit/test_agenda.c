@@ -37,8 +37,8 @@ START_TEST(what_is_due_is_taken_and_nothing_else)
     ck_assert_ptr_null(bgmqi_agenda_take(&agenda, 9));
     struct agenda_item *due = bgmqi_agenda_take(&agenda, 20);
     ck_assert_ptr_eq(due, &items[1]);
-    ck_assert_ptr_eq(due->next, &items[2]);
-    ck_assert_ptr_null(items[2].next);
+    ck_assert_ptr_eq(due->also, &items[2]);
+    ck_assert_ptr_null(items[2].also);
     ck_assert_int_eq(bgmqi_agenda_next(&agenda), 30);
 }
 END_TEST
@@ -54,8 +54,8 @@ START_TEST(an_earlier_word_moves_it_up_and_a_later_one_changes_nothing)
     ck_assert(bgmqi_agenda_tell(&agenda, &items[2], INT64_MIN));
     struct agenda_item *due = bgmqi_agenda_take(&agenda, 14);
     ck_assert_ptr_eq(due, &items[2]);
-    ck_assert_ptr_eq(due->next, &items[0]);
-    ck_assert_ptr_null(items[0].next);
+    ck_assert_ptr_eq(due->also, &items[0]);
+    ck_assert_ptr_null(items[0].also);
     ck_assert_int_eq(bgmqi_agenda_next(&agenda), 15);
 }
 END_TEST
@@ -69,8 +69,7 @@ static void expect_taken(int64_t *times, int64_t now)
         wanted += times[i] <= now;
     for (struct agenda_item *due = bgmqi_agenda_take(&agenda, now), *next; due;
          due = next) {
-        next = due->next;
-        due->next = NULL;
+        next = due->also;
         int64_t at = times[due - items];
         ck_assert_int_le(at, now);
         ck_assert_int_ge(at, last);
@@ -127,8 +126,7 @@ static long do_all(void)
     long done = 0;
     for (struct agenda_item *due = bgmqi_agenda_take(&agenda, 2), *next; due;
          due = next) {
-        next = due->next;
-        due->next = NULL;
+        next = due->also;
         long thing = due - items;
         lock_take(&locks[thing]);
         done += to_do[thing];
