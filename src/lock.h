@@ -39,6 +39,14 @@
         (void)r_;                                                                        \
     } while (0)
 
+/* A variable of each thread, found without a call.  glibc keeps some room for such variables of
+ * libraries that are loaded late; ours are a few words. */
+#ifdef __GLIBC__
+#define THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define THREAD_LOCAL _Thread_local
+#endif
+
 /* Put between fields that different threads write and read: keeps them out of one cache line.
  * Padding and not alignment, because calloc() promises none. */
 #define CACHE_GAP(name) char name[64]

@@ -73,7 +73,7 @@ struct cache {
 static struct depot depots[CLASSES];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
-static _Thread_local struct cache *mine;
+static THREAD_LOCAL struct cache *mine;
 
 static void magazine_free(struct magazine *m)
 {

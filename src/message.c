@@ -62,6 +62,11 @@ void bgmqi_message_unref(struct message *m)
     bgmqi_mem_free(m, size_of(m->len));
 }
 
+size_t bgmqi_message_cost_of(size_t len)
+{
+    return bgmqi_mem_cost(size_of((uint32_t)len));
+}
+
 size_t bgmqi_message_cost(const struct message *m)
 {
     return bgmqi_mem_cost(size_of(m->len));

@@ -121,6 +121,8 @@ void bgmqi_message_ref(struct message *m);
 void bgmqi_message_unref(struct message *m);
 /* Bytes it occupies, for the bound on memory. */
 size_t bgmqi_message_cost(const struct message *m);
+size_t
+bgmqi_message_cost_of(size_t len); /* ... with a body of LEN bytes and nothing else */
 
 /* Builds the ext of OPTIONS in *RET; NULL when there is nothing to keep.  TYPE may be NULL.
  * Of OPTIONS, expire_at_ms and (with BGMQ_UNIQUE_PERIOD) unique_period_ms are points in time here.

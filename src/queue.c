@@ -3,53 +3,6 @@
 
 #include <assert.h>
 
-void bgmqi_queue_push(struct queue *q, struct message *m)
-{
-    assert(!m->next && !m->prev);
-    m->prev = q->tail;
-    if (q->tail)
-        q->tail->next = m;
-    else
-        q->head = m;
-    q->tail = m;
-    q->len++;
-}
-
-void bgmqi_queue_push_front(struct queue *q, struct message *m)
-{
-    assert(!m->next && !m->prev);
-    m->next = q->head;
-    if (q->head)
-        q->head->prev = m;
-    else
-        q->tail = m;
-    q->head = m;
-    q->len++;
-}
-
-void bgmqi_queue_remove(struct queue *q, struct message *m)
-{
-    assert(q->len > 0);
-    if (m->prev)
-        m->prev->next = m->next;
-    else
-        q->head = m->next;
-    if (m->next)
-        m->next->prev = m->prev;
-    else
-        q->tail = m->prev;
-    m->next = m->prev = NULL;
-    q->len--;
-}
-
-struct message *bgmqi_queue_pop(struct queue *q)
-{
-    struct message *m = q->head;
-    if (m)
-        bgmqi_queue_remove(q, m);
-    return m;
-}
-
 void bgmqi_queue_clear(struct queue *q)
 {
     for (struct message *m; (m = bgmqi_queue_pop(q)) != NULL;)

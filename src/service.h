@@ -25,7 +25,7 @@ void bgmqi_service_cancel(struct bgmq *mq, bool cancel);
 int64_t bgmqi_service_tick(void *ctx);
 /* An attempt has to be looked at by MONO_NS. */
 void bgmqi_service_deadline(void *ctx, struct type *t, int64_t mono_ns);
-/* A handler ended. */
+/* A worker has ended what it had claimed. */
 void bgmqi_service_idle(void *ctx);
 /* A worker ended by itself. */
 void bgmqi_service_gone(void *ctx);

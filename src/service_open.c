@@ -284,6 +284,7 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
     mq->types.due = on_due;
     mq->types.deadline = bgmqi_service_deadline;
     mq->types.room = make_room;
+    mq->types.idle = bgmqi_service_idle;
     bgmqi_agenda_init(&mq->attempts);
     mq->types.ctx = mq;
     mq->workers = (struct worker_env){.service = mq,
@@ -293,7 +294,6 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
                                       .by_hand = kit != NULL,
                                       .reply = bgmqi_reply_send,
                                       .tx_over = bgmqi_tx_job_over,
-                                      .idle = bgmqi_service_idle,
                                       .gone = bgmqi_service_gone,
                                       .ctx = mq};
     err = open_parts(mq, error);

@@ -54,6 +54,8 @@ void bgmqi_type_free(struct type *t)
 {
     if (!t)
         return;
+    bgmqi_type_lock(t); /* what has arrived is in inq then */
+    bgmqi_type_unlock(t);
     bgmqi_queue_clear(&t->inq);
     bgmqi_queue_clear(&t->dlq);
     bgmqi_queue_clear(&t->outq);
@@ -108,6 +110,14 @@ const struct type_config *bgmqi_type_config(const struct type *t)
     return &t->config;
 }
 
+/* A message of T without options needs nothing but a place in inq. */
+static bool is_open(const struct type *t)
+{
+    const struct type_config *c = &t->config;
+    return c->durability == BGMQ_MEMORY && !c->expire_ms && !c->max_messages &&
+           !c->max_bytes && !t->channel;
+}
+
 int bgmqi_type_configure(struct type *t, const struct type_config *config)
 {
     int err = 0;
@@ -116,6 +126,7 @@ int bgmqi_type_configure(struct type *t, const struct type_config *config)
         err = BGMQ_EEXIST;
     } else {
         t->config = *config;
+        atomic_store_explicit(&t->arrivals.open, is_open(t), memory_order_release);
         atomic_store_explicit(&t->registered, true, memory_order_release);
         if (t->next_expiry != INT64_MAX || t->stored_expiry != INT64_MAX)
             t->due_hint = INT64_MIN; /* from now on messages expire */
@@ -148,6 +159,7 @@ bool bgmqi_type_urgent(const struct type *t)
 
 void bgmqi_type_unlock(struct type *t)
 {
+    bgmqi_type_watch(t);
     struct desk *wake = t->wake;
     struct queue garbage = t->garbage;
     int64_t due = t->due_hint;

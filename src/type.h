@@ -69,6 +69,8 @@ struct type_env {
     /* The budget has not BYTES left: gives up the oldest of what lies in the outqs.  True: there
      * may be room now.  No lock is held. */
     bool (*room)(void *ctx, size_t bytes);
+    /* A worker has ended what it had claimed. */
+    void (*idle)(void *ctx);
     void *ctx;
 };
 
@@ -135,6 +137,13 @@ struct admission {
 /* Lets a message in.  EFULL: no memory left, or no id.  ECLOSED.  After a failure M and ENTRY
  * are the caller's still. */
 int bgmqi_type_admit(struct type *t, struct admission *a);
+/* The short way in, for a message at level MEMORY that has nothing but a body (type_arrive.c).
+ * Takes COST from T's credit; false: nothing was taken, and it has to go the long way. */
+bool bgmqi_type_pay(struct type *t, size_t cost);
+/* Gives that back. */
+void bgmqi_type_unpay(struct type *t, size_t cost);
+/* Takes M, which was paid for.  Its id; 0: none was to be had, and M is still the caller's. */
+uint64_t bgmqi_type_push(struct type *t, struct message *m);
 /* Likewise; after EFULL waits up to WAIT_MS for room, first come, first served. */
 int bgmqi_type_admit_patiently(struct type *t, struct admission *a, unsigned wait_ms);
 /* Room for a unique key, to free(); NULL: out of memory. */
@@ -193,6 +202,8 @@ enum fate bgmqi_desk_fate(const struct desk *d);
 int64_t bgmqi_desk_deadline(const struct desk *d);
 /* Likewise, but one message at a time and without waiting; false: there is none. */
 bool bgmqi_desk_try(struct desk *d, struct message **ret);
+/* After that has been settled. */
+void bgmqi_desk_tried(struct desk *d);
 /* Asks the worker of D to end after what it runs. */
 void bgmqi_desk_quit(struct desk *d);
 /* Why the handler at D is asked to end: bits of enum cancel; 0: it is not. */
@@ -230,6 +241,8 @@ struct settlement {
     bool elsewhere;
     uint64_t seq;
 };
+/* bgmqi_desk_end, and then settles M, which ended well and leaves nothing else to do. */
+bool bgmqi_desk_end_well(struct desk *d, struct message *m);
 /* Ends the attempt that bgmqi_desk_next began; the caller had true from bgmqi_desk_end. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
 /* In its place, after a false: nothing is settled, M's reference is given back, and the worker is

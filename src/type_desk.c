@@ -258,6 +258,18 @@ static void read_clocks(struct desk *d, bool paused)
         return;
     d->batch_wall_ms = clock_wall_ms(c);
     d->batch_mono_ns = d->mark_ns = clock_mono_ns(c);
+    d->rough_ms = clock_rough_ms(c);
+    d->unmeasured = 0;
+}
+
+/* Whatever the handlers did to the signal mask is put right: before the next one, unless they are
+ * so quick that the system call would cost more than they do. */
+static void shield(struct desk *d)
+{
+    enum { EVERY = 64 };
+    if (d->mean_ns < QUICK_NS && d->claims++ % EVERY != 0)
+        return;
+    bgmqi_thread_shield();
 }
 
 /* Comes to the type's lock, leaves what is finished, and waits for something to do; false: it
@@ -266,7 +278,7 @@ static bool claim(struct desk *d)
 {
     struct type *t = d->type;
     bool woken = false, go = false;
-    bgmqi_thread_shield(); /* whatever the handlers did to the signal mask */
+    shield(d);
     for (;;) {
         bgmqi_type_lock(t);
         if (d->parked)
@@ -281,6 +293,8 @@ static bool claim(struct desk *d)
         d->next_parked = t->parked;
         t->parked = d;
         bgmqi_type_unlock(t);
+        d->claims = 0; /* nobody is in a hurry now */
+        shield(d);
         bgmqi_park_rest(&d->park);
         woken = true;
     }
@@ -316,6 +330,7 @@ static void set_deadline(struct desk *d, const struct message *m)
     if (!timeout_ms)
         return;
     d->start_ns = d->mark_ns = clock_mono_ns(d->type->env->clock);
+    d->unmeasured = 0;
     d->deadline_ns = d->start_ns + timeout_ms * INT64_C(1000000);
     d->stuck_ns = d->deadline_ns + c->stuck_ms * INT64_C(1000000);
 }
@@ -353,11 +368,13 @@ static bool may_begin(const struct desk *d)
            (d->n == 1 || !atomic_load_explicit(&t->urgent, memory_order_acquire));
 }
 
-/* Starts the next of what D has claimed; NULL: it has to come to the type's lock. */
+/* Ends what its worker has done well, and starts the next of what D has claimed; NULL: it has to
+ * come to the type's lock. */
 static struct message *start(struct desk *d)
 {
     struct message *m = NULL;
     lock_take(&d->lock);
+    bgmqi_desk_done(d);
     if (d->first < d->n && may_begin(d)) {
         m = d->claimed[d->first++];
         begin(d, m);
@@ -370,9 +387,12 @@ static struct message *start(struct desk *d)
 
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
 {
-    while (!(*ret = start(d)))
+    const struct type_env *env = d->type->env;
+    while (!(*ret = start(d))) {
+        env->idle(env->ctx);
         if (!claim(d))
             return DESK_QUIT;
+    }
     return DESK_MESSAGE;
 }
 
@@ -387,6 +407,14 @@ bool bgmqi_desk_try(struct desk *d, struct message **ret)
         return false;
     read_clocks(d, true);
     return (*ret = start(d)) != NULL; /* NULL: stopped meanwhile */
+}
+
+void bgmqi_desk_tried(struct desk *d)
+{
+    lock_take(&d->lock);
+    bgmqi_desk_done(d);
+    lock_drop(&d->lock);
+    d->type->env->idle(d->type->env->ctx);
 }
 
 enum fate bgmqi_desk_fate(const struct desk *d)
@@ -416,6 +444,9 @@ void bgmqi_desk_leave(struct desk *d)
     struct type *t = d->type;
     struct flight_ring *ring = d->ring;
     bgmqi_type_lock(t);
+    lock_take(&d->lock);
+    bgmqi_desk_done(d);
+    lock_drop(&d->lock);
     t->waking = false; /* the wake may have been meant for this one */
     bgmqi_desk_clear(d, true);
     if (!d->quit)
@@ -437,6 +468,7 @@ void bgmqi_desk_leave(struct desk *d)
     bgmqi_type_wake_one(t);
     bgmqi_type_unlock(t);
     bgmqi_flight_release(t->env->flight, ring);
+    t->env->idle(t->env->ctx);
 }
 
 void bgmqi_type_pause(struct type *t, bool paused)

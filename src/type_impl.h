@@ -20,6 +20,16 @@ struct lane_state {
     uint64_t seq;
 };
 
+/* Messages on their way in, and what their publishers look at (type_arrive.c). */
+struct arrivals {
+    CACHE_GAP(gap_before);
+    _Atomic(struct message *) newest; /* a stack by NEXT; taken as a whole, under lock */
+    _Atomic int64_t credit; /* bytes that are charged to memory, for messages to come */
+    _Atomic bool watched;   /* who pushes has to come to the lock; written under lock */
+    _Atomic bool open;      /* there is a short way in; set once, with REGISTERED */
+    CACHE_GAP(gap_after);
+};
+
 struct type {
     /* set once, then read only */
     char *name;
@@ -36,7 +46,8 @@ struct type {
     CACHE_GAP(gap_config);
     _Atomic bool urgent;
     _Atomic bool paused;
-    CACHE_GAP(gap_urgent);
+
+    struct arrivals arrivals;
 
     /* One operation on resting messages at a time: those it has picked are met by no other. */
     struct lock operating;
@@ -60,6 +71,7 @@ struct type {
     bool getters_ended;
     struct allowance memory;
     size_t outq_bytes;    /* of it, held by outq */
+    size_t credit_limit;  /* what arrivals.credit is filled up to */
     struct map keys;      /* key -> struct key, of messages without a row (type_keys.c) */
     struct getters rooms; /* publishers that wait for room, in the order they came */
     uint64_t added, taken, outq_added, dlq_added;
@@ -141,16 +153,32 @@ struct desk {
     int64_t deadline_ns, stuck_ns; /* INT64_MAX: it has no time-out */
 
     /* used by the worker only */
-    unsigned holds;  /* calls of hold not taken back */
-    int64_t mean_ns; /* of the handler, exponentially weighted; 0: not known */
-    int64_t mark_ns; /* when the current handler started */
+    unsigned holds;       /* calls of hold not taken back */
+    unsigned claims;      /* since the signal mask was put right */
+    unsigned unmeasured;  /* attempts that ended since mark_ns */
+    struct message *done; /* ended well, and not counted yet; or NULL */
+    int64_t rough_ms;     /* the coarse clock at mark_ns */
+    int64_t mean_ns;      /* of the handler, exponentially weighted; 0: not known */
+    int64_t
+        mark_ns; /* when the clock was read: the current handler started then, or after */
     int64_t batch_mono_ns, batch_wall_ms; /* both clocks, read together */
 };
+
+/* Brings in what has arrived (type_arrive.c).  The lock is held in these. */
+void bgmqi_type_absorb(struct type *t);
+/* Says whether publishers have to tell of what they push; what was pushed before is brought in. */
+void bgmqi_type_watch(struct type *t);
+/* A publisher goes the long way: perhaps for want of credit. */
+void bgmqi_type_run_out(struct type *t);
+/* Takes the credit back; false: there was none. */
+bool bgmqi_type_revoke(struct type *t);
 
 static inline void bgmqi_type_lock(struct type *t) LOCK_ATTR(acquire_capability(t->lock))
     LOCK_ATTR(no_thread_safety_analysis)
 {
     lock_take(&t->lock);
+    if (atomic_load_explicit(&t->arrivals.newest, memory_order_relaxed))
+        bgmqi_type_absorb(t);
 }
 
 /* Drops the lock, then wakes, frees and tells what was noted under it. */
@@ -233,6 +261,8 @@ void bgmqi_type_evict(struct type *t, enum lane lane);
 void bgmqi_type_add_stats(struct bgmq_stats *sum, const struct bgmq_stats *s);
 /* Moves what DESKs of T have finished to outq (type_desk.c). */
 void bgmqi_type_collect(struct type *t);
+/* Counts what D's worker has done well, and keeps it for outq.  D's lock is held. */
+void bgmqi_desk_done(struct desk *d);
 /* Takes what D holds: what is finished, to outq; and when CLAIMS, what it has claimed and not
  * started, back to the front in its order. */
 void bgmqi_desk_clear(struct desk *d, bool claims);

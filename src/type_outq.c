@@ -40,7 +40,7 @@ bool bgmqi_type_outq_shed(struct type *t, size_t bytes)
     size_t later = 0;
     bgmqi_type_lock(t);
     bgmqi_type_collect(t);
-    bool any = t->outq.len > 0;
+    bool any = bgmqi_type_revoke(t) || t->outq.len > 0;
     while (t->outq.len && bgmqi_mem_left(t->env->budget) + later < bytes)
         later += drop_oldest(t);
     bgmqi_type_unlock(t);

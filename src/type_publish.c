@@ -106,6 +106,8 @@ static int take_room(struct type *t, struct admission *a, size_t cost)
     if (!a->replaces && !bgmqi_type_in_bounds(t, cost))
         return BGMQ_EFULL;
     a->no_memory = bgmqi_type_charge(t, cost) != 0;
+    if (a->no_memory && bgmqi_type_revoke(t)) /* who is here goes before those to come */
+        a->no_memory = bgmqi_type_charge(t, cost) != 0;
     return a->no_memory ? BGMQ_EFULL : 0;
 }
 
@@ -115,6 +117,8 @@ static void admit_in_memory(struct type *t, struct message *m)
     if (lane != LANE_DELAYED)
         t->added++;
     bgmqi_type_place(t, m, lane);
+    if (lane == LANE_INQ && !m->ext)
+        bgmqi_type_run_out(t);
 }
 
 static int admit(struct type *t, struct admission *a)
@@ -167,8 +171,10 @@ static int join(struct type *t, struct getter *g)
 {
     bgmqi_type_lock(t);
     int err = t->getters_ended ? BGMQ_ECLOSED : 0;
-    if (!err)
+    if (!err) {
+        bgmqi_type_revoke(t); /* nobody goes past those who wait */
         bgmqi_getters_join(&t->rooms, g);
+    }
     bgmqi_type_unlock(t);
     return err;
 }

@@ -28,7 +28,7 @@ struct worker {
     struct bgmq_job *outer; /* a test service may be used in another's handler */
 };
 
-static _Thread_local struct bgmq_job *current;
+static THREAD_LOCAL struct bgmq_job *current;
 
 struct bgmq_job *bgmqi_worker_job(void)
 {
@@ -53,7 +53,7 @@ static void note_no_reason(struct bgmq_job *job)
 }
 
 /* Turns what a handler returned into a verdict, with an error noted when it failed. */
-static enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
+static enum bgmq_verdict odd_verdict(struct bgmq_job *job, int returned)
 {
     char text[128];
     if (returned >= BGMQ_DONE && returned <= BGMQ_DISCARD) {
@@ -72,6 +72,11 @@ static enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
               bgmqi_type_name(job->type), (unsigned long long)job->message->id, text);
     bgmqi_worker_note(job, "BadVerdict", text);
     return BGMQ_RETRY;
+}
+
+static inline enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
+{
+    return returned == BGMQ_DONE ? BGMQ_DONE : odd_verdict(job, returned);
 }
 
 static enum bgmq_verdict run(struct bgmq_job *job, const struct type_config *c)
@@ -324,6 +329,15 @@ static void clean(struct worker *w)
     job->settled = job->replied = false;
 }
 
+/* Most attempts leave nothing to be looked at: a body came, and the handler said that it is done. */
+static bool is_plain(const struct bgmq_job *job)
+{
+    const struct message *m = job->message;
+    return !m->ext && m->row == ROW_NONE && !m->failure && !job->failure && !job->json &&
+           !job->progress && !job->response_type && !job->response && !job->reply_ext &&
+           !job->result && !job->tx && !job->snooze_ms && !job->settled && !job->replied;
+}
+
 /* False: the attempt was given up, and W is to leave. */
 static bool turn(struct worker *w, struct message *m)
 {
@@ -333,8 +347,16 @@ static bool turn(struct worker *w, struct message *m)
     struct settlement s;
     begin(w, t, m);
     if (fate == FATE_RUN) {
-        bgmqi_type_unkey(t, m);
-        s = plan(job, run(job, bgmqi_type_config(t)));
+        if (m->ext)
+            bgmqi_type_unkey(t, m);
+        enum bgmq_verdict verdict = run(job, bgmqi_type_config(t));
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+        if (verdict == BGMQ_DONE && is_plain(job) && bgmqi_desk_end_well(w->desk, m)) {
+            current = w->outer;
+            job->message = NULL;
+            return true;
+        }
+        s = plan(job, verdict); /* asks the user again */
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     } else {
         s = plan_unrun(job, fate);
@@ -366,7 +388,6 @@ static void thread_exits(void *arg)
     clean(w);
     const struct worker_env *env = w->env;
     leave(w);
-    env->idle(env->ctx);
     env->gone(env->ctx);
 }
 
@@ -375,25 +396,23 @@ static bool work(struct worker *w)
 {
     struct message *m;
     bool ours = true;
-    while (ours && bgmqi_desk_next(w->desk, &m) == DESK_MESSAGE) {
+    while (ours && bgmqi_desk_next(w->desk, &m) == DESK_MESSAGE)
         ours = turn(w, m);
-        w->env->idle(w->env->ctx);
-    }
     return ours;
 }
 
 bool bgmqi_worker_step(struct worker *w)
 {
-    const struct worker_env *env = w->env;
     struct message *m;
     int before;
     if (!bgmqi_desk_try(w->desk, &m))
         return false;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-    if (!turn(w, m))
+    if (turn(w, m))
+        bgmqi_desk_tried(w->desk);
+    else
         leave(w); /* and W may be freed */
     pthread_setcancelstate(before, NULL);
-    env->idle(env->ctx);
     return true;
 }
 
