@@ -33,7 +33,7 @@ static int publish_new(struct bgmq *mq, struct type *t, const struct publication
         return BGMQ_ENOMEM;
     }
     struct bgmq_receipt r = {.level = (enum bgmq_durability)d.a.m->level};
-    int64_t due_ms = m->due_ms;
+    int64_t due_ms = message_due_ms(m);
     struct message *noted = bgmqi_draft_note(mq, m);
     err = bgmqi_type_admit_patiently(t, &d.a, wait_ms);
     if (err) {
@@ -67,7 +67,7 @@ static int take_place(struct bgmq *mq, struct type *t, const struct publication 
     }
     struct bgmq_receipt r = {.level = (enum bgmq_durability)m->level, .replaced = holder};
     struct ticket *ticket = d.a.ticket;
-    int64_t due_ms = m->due_ms;
+    int64_t due_ms = message_due_ms(m);
     struct message *noted = bgmqi_draft_note(mq, m);
     err = bgmqi_type_replace(t, holder, &d.a, bgmqi_draft_wait, mq);
     bgmqi_draft_tell(mq, bgmqi_type_name(t), noted, due_ms, !err);
@@ -91,8 +91,8 @@ static int make_again(struct bgmq *mq, struct type *t, const struct publication 
                       int priority, struct message **ret)
 {
     int err = bgmqi_draft_message(mq, p, t, ret);
-    if (!err)
-        (*ret)->priority = priority;
+    if (!err && (err = bgmqi_message_set_priority(*ret, priority)) != 0)
+        bgmqi_message_unref(*ret);
     return err;
 }
 
@@ -147,19 +147,24 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q,
                              const struct publication *p, struct message *m,
                              struct bgmq_receipt *receipt)
 {
-    if (m->due_ms ||
-        (m->ext && (m->ext->unique_key || m->ext->expires_ms || m->ext->channel))) {
+    const struct message_ext *x = message_ext(m);
+    int err = 0;
+    if (message_due_ms(m) || (x && (x->unique_key || x->expires_ms || x->channel)))
+        err = BGMQ_EINVAL; /* such queues know neither time nor keys nor channels */
+    else if (p->failure)
+        err = bgmqi_message_extend(m);
+    if (err) {
         bgmqi_message_unref(m);
-        return BGMQ_EINVAL; /* such queues know neither time nor keys nor channels */
+        return err;
     }
     m->level = BGMQ_MEMORY;
     m->id = mq->journal ? bgmqi_journal_next_id(mq->journal)
                         : atomic_fetch_add(&mq->types.ids, 1);
     if (p->failure)
-        m->failure = bgmqi_failure_ref((struct failure *)p->failure);
+        message_put_failure(m, bgmqi_failure_ref((struct failure *)p->failure));
     struct bgmq_receipt r = {.id = m->id, .level = BGMQ_MEMORY};
     struct message *noted = bgmqi_draft_note(mq, m);
-    int err = bgmqi_custom_put(q, m);
+    err = bgmqi_custom_put(q, m);
     if (err == BGMQ_EFULL && mq->types.room(mq->types.ctx, bgmqi_message_cost(m)))
         err = bgmqi_custom_put(q, m);
     bgmqi_draft_tell(mq, p->queue, noted, 0, !err);
@@ -180,12 +185,13 @@ static int publish_to_address(struct bgmq *mq, const struct address *a,
         bgmqi_message_unref(m);
         return BGMQ_EINVAL;
     }
-    if (a->place == PLACE_PRIORITYQ && m->priority == 0)
-        m->priority = 1;
-    struct type *t = a->type;
-    const char *channel = m->ext ? m->ext->channel : NULL;
     int err = 0;
-    if (channel && p->queue)
+    if (a->place == PLACE_PRIORITYQ && m->priority == 0)
+        err = bgmqi_message_set_priority(m, 1);
+    struct type *t = a->type;
+    const struct message_ext *x = message_ext(m);
+    const char *channel = x ? x->channel : NULL;
+    if (!err && channel && p->queue)
         err =
             bgmqi_registry_channel(mq->registry, bgmqi_type_name(t), channel, false, &t);
     if (err) {

@@ -2,7 +2,8 @@
  *
  * Both are intrusive: a push allocates nothing and cannot fail, so a message that was accepted
  * always finds its place.  The heap is a pairing heap (Fredman, Sedgewick, Sleator, Tarjan,
- * 1986): push O(1), pop and removal from the middle O(log n) amortised. */
+ * 1986): push O(1), pop and removal from the middle O(log n) amortised.  What goes into it has an
+ * extra (message.h), where one of its links is. */
 #ifndef BGMQI_QUEUE_H
 #define BGMQI_QUEUE_H
 

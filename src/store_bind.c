@@ -154,7 +154,7 @@ int bgmqi_store_bind_history(sqlite3_stmt *q, int at, const struct store_op *op)
     sqlite3_bind_int64(q, at + 6, op->at_ms);
     bgmqi_store_bind_text(q, at + 7, op->failure ? op->failure->code : NULL);
     bgmqi_store_bind_text(q, at + 8, op->failure ? op->failure->text : NULL);
-    const struct message_ext *ext = op->msg->ext;
+    const struct message_ext *ext = message_ext(op->msg);
     bind_unless(q, at + 9, op->started_ms, 0);
     sqlite3_bind_int(q, at + 10, op->crashes);
     bgmqi_store_bind_text(q, at + 11, ext ? ext->tag : NULL);

@@ -241,8 +241,6 @@ struct settlement {
     bool elsewhere;
     uint64_t seq;
 };
-/* bgmqi_desk_end, and then settles M, which ended well and leaves nothing else to do. */
-bool bgmqi_desk_end_well(struct desk *d, struct message *m);
 /* Ends the attempt that bgmqi_desk_next began; the caller had true from bgmqi_desk_end. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
 /* In its place, after a false: nothing is settled, M's reference is given back, and the worker is
@@ -268,8 +266,8 @@ void bgmqi_type_settle_given_up(struct type *t, const struct given_up *g,
 /* A reference to the progress of M, whose next attempt begins: a copy of its own, so that an
  * attempt that was given up disturbs nobody.  Waits while memory is short. */
 struct progress *bgmqi_type_renew_progress(struct type *t, struct message *m);
-/* Makes P the progress of M, whose attempt is held. */
-void bgmqi_type_set_progress(struct type *t, struct message *m, struct progress *p);
+/* Makes P the progress of M, whose attempt is held.  ENOMEM, never when M had one before. */
+int bgmqi_type_set_progress(struct type *t, struct message *m, struct progress *p);
 /* Tells the journal to write P for M, which has a row and whose attempt is held, by ENTRY.  Takes
  * ENTRY. */
 void bgmqi_type_keep(struct type *t, struct message *m, struct progress *p,
@@ -350,7 +348,7 @@ void bgmqi_type_unpick(struct type *t, struct message *m, enum lane from);
 /* ---- rows that the application wrote (type_tx.c) ------------------------------------ */
 
 /* M, new, is about to get a row by a transaction of the application's that is not committed yet:
- * in JOB, or, when it is due later, in BACKLOG among the delayed at (M->due_ms, M->seq).  Charges
+ * in JOB, or, when it is due later, in BACKLOG among the delayed at (its time, M->seq).  Charges
  * it, gives it its id, and says M->row.  EFULL, ECLOSED. */
 int bgmqi_type_expect(struct type *t, struct message *m);
 /* That transaction is undone: M is the caller's again. */

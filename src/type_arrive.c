@@ -3,7 +3,8 @@
  * Most messages in memory need nothing but a place at the end of inq.  Their publishers push them
  * on a stack, by one compare-and-exchange, and whoever takes the type's lock brings the whole stack
  * in, in order, before he looks at anything (bgmqi_type_lock).  So nothing changes for what runs
- * under the lock: all that was published before is in inq.  Publishers and workers meet at one
+ * under the lock: all that was published before is in inq.  Only a worker with enough in inq lets
+ * it lie: what has arrived comes behind that.  Publishers and workers meet at one
  * cache line once a batch, and not once a message.  The stack is only ever emptied as a whole,
  * so that its head may be compared without a count.
  *
@@ -114,6 +115,8 @@ bool bgmqi_type_revoke(struct type *t)
 
 void bgmqi_type_absorb(struct type *t)
 {
+    if (!atomic_load_explicit(&t->arrivals.newest, memory_order_relaxed))
+        return;
     struct queue q = in_order(
         atomic_exchange_explicit(&t->arrivals.newest, NULL, memory_order_acq_rel));
     t->added += q.len;
@@ -138,12 +141,13 @@ static bool is_watched(const struct type *t)
 void bgmqi_type_watch(struct type *t)
 {
     struct arrivals *a = &t->arrivals;
-    bool watched = is_watched(t);
-    if (watched == atomic_load_explicit(&a->watched, memory_order_relaxed))
+    if (is_watched(t) == t->watched)
         return;
-    atomic_store(&a->watched, watched);
-    if (watched && atomic_load(&a->newest)) {
+    t->watched = !t->watched;
+    atomic_store(&a->watched, t->watched);
+    if (t->watched && atomic_load(&a->newest)) {
         bgmqi_type_absorb(t);
-        atomic_store(&a->watched, is_watched(t));
+        t->watched = is_watched(t);
+        atomic_store(&a->watched, t->watched);
     }
 }

@@ -72,6 +72,7 @@ struct type {
     struct allowance memory;
     size_t outq_bytes;    /* of it, held by outq */
     size_t credit_limit;  /* what arrivals.credit is filled up to */
+    bool watched;         /* as arrivals.watched, whose cache line is the publishers' */
     struct map keys;      /* key -> struct key, of messages without a row (type_keys.c) */
     struct getters rooms; /* publishers that wait for room, in the order they came */
     uint64_t added, taken, outq_added, dlq_added;
@@ -177,8 +178,7 @@ static inline void bgmqi_type_lock(struct type *t) LOCK_ATTR(acquire_capability(
     LOCK_ATTR(no_thread_safety_analysis)
 {
     lock_take(&t->lock);
-    if (atomic_load_explicit(&t->arrivals.newest, memory_order_relaxed))
-        bgmqi_type_absorb(t);
+    bgmqi_type_absorb(t);
 }
 
 /* Drops the lock, then wakes, frees and tells what was noted under it. */
@@ -204,7 +204,11 @@ bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t s
  * or that were delayed, stand beyond it). */
 bool bgmqi_type_runs_low(const struct type *t, enum lane lane);
 /* M has left the list of LANE (inq, dlq). */
-void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane);
+static inline void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane)
+{
+    t->lanes[lane].hauled -= m->hauled;
+    m->hauled = 0;
+}
 /* Messages of LANE in memory. */
 size_t bgmqi_type_lane_len(const struct type *t, enum lane lane);
 /* A number greater than all before: id, or order in a lane.  0: none to be had. */
@@ -247,6 +251,12 @@ int bgmqi_type_charge(struct type *t, size_t cost);
 bool bgmqi_type_room(const struct type *t, size_t cost);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
+/* An extra for M; NULL when it has one.  Waits until there is memory for it; no lock is held
+ * (type_keep.c). */
+struct message_extra *bgmqi_type_extra(const struct message *m);
+/* Gives X to M, which T has charged, and charges it, too.  X may be NULL; it is freed when M has
+ * one by now. */
+void bgmqi_type_extend(struct type *t, struct message *m, struct message_extra *x);
 /* Fills ENTRY's op with what is true of M now. */
 void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
                      enum store_op_kind kind, struct message *m, enum outcome history,

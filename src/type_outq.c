@@ -23,7 +23,8 @@ struct message *bgmqi_type_outq_pop(struct type *t)
 static size_t drop_oldest(struct type *t)
 {
     struct message *m = bgmqi_type_outq_pop(t);
-    size_t later = m->progress ? m->progress->charged : 0;
+    const struct progress *p = message_progress(m);
+    size_t later = p ? p->charged : 0;
     m->place = PLACE_NONE;
     bgmqi_type_release(t, m);
     return later;

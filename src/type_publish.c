@@ -17,7 +17,7 @@ bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t s
 
 static enum lane lane_of(const struct message *m)
 {
-    return m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
+    return message_due_ms(m) ? LANE_DELAYED : bgmqi_type_ready_lane(m);
 }
 
 static void admit_stored(struct type *t, struct admission *a)
@@ -117,7 +117,7 @@ static void admit_in_memory(struct type *t, struct message *m)
     if (lane != LANE_DELAYED)
         t->added++;
     bgmqi_type_place(t, m, lane);
-    if (lane == LANE_INQ && !m->ext)
+    if (lane == LANE_INQ && !message_ext(m))
         bgmqi_type_run_out(t);
 }
 
@@ -247,8 +247,8 @@ void bgmqi_type_dismiss(struct type *t, struct admission *a)
 
 void bgmqi_type_unkey(struct type *t, struct message *m)
 {
-    if (m->unkeyed || !m->ext || !m->ext->unique_key ||
-        m->ext->unique != BGMQ_UNIQUE_WAITING)
+    const struct message_ext *x = message_ext(m);
+    if (m->unkeyed || !x || !x->unique_key || x->unique != BGMQ_UNIQUE_WAITING)
         return;
     m->unkeyed = 1;
     struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;

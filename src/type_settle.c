@@ -47,14 +47,6 @@ bool bgmqi_desk_end(struct desk *d)
     return turn_from(d, held ? TURN_HELD : TURN_RUNNING, TURN_ENDING);
 }
 
-bool bgmqi_desk_end_well(struct desk *d, struct message *m)
-{
-    if (!bgmqi_desk_end(d))
-        return false;
-    d->done = m;
-    return true;
-}
-
 unsigned bgmqi_desk_cancelled(const struct desk *d)
 {
     return atomic_load_explicit(&d->cancelled, memory_order_relaxed);
@@ -95,13 +87,13 @@ static void measure(struct desk *d)
     d->mark_ns = now;
     d->rough_ms = rough;
     d->unmeasured = 0;
+    d->stats.last_ms = d->batch_wall_ms + (now - d->batch_mono_ns) / 1000000;
 }
 
 /* The attempt at D is over.  D's lock is held. */
 static void count(struct desk *d, const struct settlement *s)
 {
     measure(d);
-    d->stats.last_ms = d->batch_wall_ms + (d->mark_ns - d->batch_mono_ns) / 1000000;
     count_in(&d->stats, s);
     d->current = NULL;
     d->alone = false;
@@ -147,18 +139,19 @@ static struct journal_entry *prepare(struct type *t, struct message *m,
         e->op.flags |= OP_ERROR;
         m->kept = true;
     }
-    struct failure *old = m->failure;
+    struct message_extra *x = s->failure || s->due_ms ? bgmqi_type_extra(m) : NULL;
+    struct failure *old = NULL;
     bgmqi_type_lock(t); /* for those who look */
+    bgmqi_type_extend(t, m, x);
     if (s->failure)
-        m->failure = s->failure;
+        old = message_put_failure(m, s->failure);
     if (s->how == SETTLE_SNOOZE)
         m->attempt--;
     if (fate == FATE_RUN)
         m->crashes = 0; /* this start ended with an answer */
-    m->due_ms = s->how == SETTLE_DEAD ? 0 : s->due_ms;
+    message_put_due_ms(m, s->how == SETTLE_DEAD ? 0 : s->due_ms);
     bgmqi_type_unlock(t);
-    if (s->failure)
-        bgmqi_failure_unref(old);
+    bgmqi_failure_unref(old);
     return e;
 }
 
@@ -221,9 +214,8 @@ static void settle_back(struct desk *d, struct message *m, const struct settleme
 
 static void drop_failure(struct type *t, struct message *m)
 {
-    struct failure *old = m->failure;
     bgmqi_type_lock(t); /* for those who look */
-    m->failure = NULL;
+    struct failure *old = message_put_failure(m, NULL);
     bgmqi_type_unlock(t);
     bgmqi_failure_unref(old);
 }
@@ -264,7 +256,7 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
         else
             bgmqi_type_end_row(t, m, OUTCOME_DONE, &end);
     }
-    if (m->failure)
+    if (message_failure(m))
         drop_failure(t, m); /* what ended well carries no error */
     if (s->no_outq)
         m->quiet = true;

@@ -29,8 +29,8 @@ static int expect(struct type *t, struct message *m, bool *no_memory)
         err = BGMQ_EFULL;
     }
     if (!err) {
-        m->row = m->due_ms ? ROW_BACKLOG : ROW_JOB;
-        if (m->due_ms) {
+        m->row = message_due_ms(m) ? ROW_BACKLOG : ROW_JOB;
+        if (message_due_ms(m)) {
             bgmqi_message_ref(m);
             bgmqi_queue_push(&t->expected, m);
         }

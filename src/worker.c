@@ -150,8 +150,8 @@ void bgmqi_worker_keep_result(struct bgmq_job *job)
 /* Sends the answer that goes with an end, unless a transaction has; true: it was one. */
 static bool answer(struct bgmq_job *job, bool failed)
 {
-    bool wanted = (!failed && job->response_type) ||
-                  (job->message->ext && job->message->ext->reply_to);
+    const struct message_ext *x = message_ext(job->message);
+    bool wanted = (!failed && job->response_type) || (x && x->reply_to);
     return wanted && (job->replied || job->env->reply(job->env->ctx, job, failed));
 }
 
@@ -283,13 +283,10 @@ void bgmqi_worker_settle_given_up(struct type *t, const struct worker_env *env,
 static void begin(struct worker *w, struct type *t, struct message *m)
 {
     w->outer = current;
-    w->job.env = w->env;
-    w->job.type = t;
-    w->job.desk = w->desk;
     w->job.message = m;
     w->job.attempt = m->attempt;
     current = &w->job;
-    if (m->progress)
+    if (message_progress(m))
         w->job.progress = bgmqi_type_renew_progress(t, m);
 }
 
@@ -329,13 +326,24 @@ static void clean(struct worker *w)
     job->settled = job->replied = false;
 }
 
-/* Most attempts leave nothing to be looked at: a body came, and the handler said that it is done. */
-static bool is_plain(const struct bgmq_job *job)
+/* Most attempts leave nothing but a verdict. */
+static bool is_bare(const struct bgmq_job *job)
 {
-    const struct message *m = job->message;
-    return !m->ext && m->row == ROW_NONE && !m->failure && !job->failure && !job->json &&
-           !job->progress && !job->response_type && !job->response && !job->reply_ext &&
-           !job->result && !job->tx && !job->snooze_ms && !job->settled && !job->replied;
+    return !message_ext(job->message) && !job->failure && !job->json && !job->progress &&
+           !job->response_type && !job->response && !job->reply_ext && !job->result &&
+           !job->tx && !job->snooze_ms && !job->settled && !job->replied;
+}
+
+/* Settles such a job, which is done; false: it was given up. */
+static bool settle_bare(struct worker *w)
+{
+    struct settlement s = {.how = SETTLE_DONE};
+    if (!bgmqi_desk_end(w->desk))
+        return false;
+    bgmqi_desk_settle(w->desk, w->job.message, &s);
+    current = w->outer;
+    w->job.message = NULL;
+    return true;
 }
 
 /* False: the attempt was given up, and W is to leave. */
@@ -347,15 +355,12 @@ static bool turn(struct worker *w, struct message *m)
     struct settlement s;
     begin(w, t, m);
     if (fate == FATE_RUN) {
-        if (m->ext)
+        if (message_ext(m))
             bgmqi_type_unkey(t, m);
         enum bgmq_verdict verdict = run(job, bgmqi_type_config(t));
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-        if (verdict == BGMQ_DONE && is_plain(job) && bgmqi_desk_end_well(w->desk, m)) {
-            current = w->outer;
-            job->message = NULL;
+        if (verdict == BGMQ_DONE && is_bare(job) && settle_bare(w))
             return true;
-        }
         s = plan(job, verdict); /* asks the user again */
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     } else {
@@ -441,6 +446,9 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
     }
     w->desk = d;
     w->env = env;
+    w->job.env = env;
+    w->job.type = t;
+    w->job.desk = d;
     w->random = (uint64_t)clock_mono_ns(&bgmqi_clock_system) ^ (uint64_t)(uintptr_t)w;
     if (env->by_hand) {
         w->random = bgmqi_type_number(t); /* tests repeat */

@@ -182,7 +182,9 @@ static _Atomic int held;
 
 static int some_are_slow(struct bgmq_job *job, void *ctx)
 {
-    if (memcmp(bgmq_job_body(job, NULL), "slow", 4) == 0) {
+    size_t len;
+    const void *body = bgmq_job_body(job, &len);
+    if (len == 4 && memcmp(body, "slow", 4) == 0) {
         atomic_fetch_add(&held, 1);
         gate_wait(&slow);
     }
