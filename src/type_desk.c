@@ -83,7 +83,8 @@ static struct desk *unpark(struct type *t)
  *   - bgmqi_type_rouse, when the gate, the pause, the registration or the suspect's turn changes;
  *   - bgmqi_desk_quit, of the one worker.
  * WAKING, which keeps wake_one from waking a second, is taken back by the woken one under the lock,
- * before it looks.  tests/flow/test_wakeup.c has a case for each. */
+ * unless it has just noted the wake of another there, for what has arrived.  tests/flow/test_wakeup.c
+ * has a case for each. */
 void bgmqi_type_wake_one(struct type *t)
 {
     if (t->waking || !t->parked || !bgmqi_type_may_claim(t))
@@ -91,6 +92,13 @@ void bgmqi_type_wake_one(struct type *t)
     assert(!t->wake);
     t->wake = unpark(t);
     t->waking = true;
+}
+
+/* One who may have been woken has come to the lock.  To take it brings in what has arrived, which may
+ * have noted the wake of another: that one is on its way, and its note is not to be overwritten. */
+static void has_come(struct type *t)
+{
+    t->waking = t->wake != NULL;
 }
 
 void bgmqi_type_rouse(struct type *t)
@@ -294,7 +302,7 @@ static bool claim(struct desk *d)
         if (d->parked)
             leave_parked(d); /* nobody woke it: the wait was over */
         else if (woken)
-            t->waking = false;
+            has_come(t);
         bgmqi_desk_clear(d, true);
         if (d->quit || (bgmqi_type_may_claim(t) && (go = fill(d, batch_size(d)))) ||
             (go = fill_alone(d)))
@@ -466,7 +474,7 @@ void bgmqi_desk_leave(struct desk *d)
     lock_take(&d->lock);
     bgmqi_desk_done(d);
     lock_drop(&d->lock);
-    t->waking = false; /* the wake may have been meant for this one */
+    has_come(t); /* the wake may have been meant for this one */
     bgmqi_desk_clear(d, true);
     if (!d->quit)
         t->workers--;

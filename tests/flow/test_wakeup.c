@@ -260,6 +260,77 @@ START_TEST(what_is_claimed_behind_slow_ones_is_stolen_by_one_who_was_parked)
 }
 END_TEST
 
+/* ---- whose wake it is ---------------------------------------------------------------- */
+
+/* Puts a message where a publisher has it between its push and its look at WATCHED, which would
+ * bring it to the lock.  T's lock is held. */
+static void half_push(struct type *t)
+{
+    struct message *m = bgmqi_message_new("x", 1);
+    ck_assert_ptr_nonnull(m);
+    bgmqi_mem_charge_always(&t->memory, message_cost(m));
+    m->id = m->seq = bgmqi_type_next_number(t);
+    m->next = atomic_load(&t->arrivals.newest);
+    atomic_store(&t->arrivals.newest, m);
+}
+
+/* A type whose N workers are all parked. */
+static struct type *park_all(struct scene *s, unsigned n)
+{
+    s->mq = flow_open(0);
+    recorder_init(&s->r);
+    flow_register_with(s->mq, "T", &s->r, TYPE(.threads = n));
+    OK(bgmq_start(s->mq));
+    s->t = type_of(s->mq, "T");
+    WAIT_UNTIL(parked(s->t, n));
+    return s->t;
+}
+
+static void close_scene(struct scene *s)
+{
+    flow_close(s->mq);
+    recorder_fini(&s->r);
+}
+
+/* One of three was roused and comes to the lock when two messages lie on the stack: to bring them in
+ * wakes a second, and that wake must not be taken for its own. */
+START_TEST(a_wake_noted_by_who_comes_late_is_not_overwritten)
+{
+    struct scene s = {.ended = 0};
+    struct type *t = park_all(&s, 3);
+    lock_take(&t->lock); /* as it is: nothing is brought in */
+    struct desk *late = t->parked;
+    t->parked = late->next_parked;
+    late->parked = false;
+    bgmqi_park_wake(&late->park);
+    half_push(t);
+    half_push(t);
+    lock_drop(&t->lock);
+    WAIT_UNTIL(
+        !atomic_load(&t->arrivals.newest)); /* without the lock: it is LATE who comes */
+    flow_wait_ended(s.mq, "T", 2);
+    WAIT_UNTIL(parked(t, 3));
+    close_scene(&s);
+}
+END_TEST
+
+/* Likewise one that leaves. */
+START_TEST(a_wake_noted_by_who_leaves_is_not_overwritten)
+{
+    struct scene s = {.ended = 0};
+    struct type *t = park_all(&s, 3);
+    struct desk *d = bgmqi_desk_new(t);
+    ck_assert_ptr_nonnull(d);
+    lock_take(&t->lock);
+    half_push(t);
+    lock_drop(&t->lock);
+    bgmqi_desk_leave(d);
+    flow_wait_ended(s.mq, "T", 1);
+    WAIT_UNTIL(parked(t, 3));
+    close_scene(&s);
+}
+END_TEST
+
 /* ---- the ticker ---------------------------------------------------------------------- */
 
 static int64_t visited_ms(struct bgmq *mq, const char *name)
@@ -344,6 +415,9 @@ static Suite *suite(void)
     flow_add_both(tc, whatever_lets_a_parked_worker_start_wakes_it);
     flow_add_both(tc, what_waited_for_its_handler_starts_when_it_is_registered);
     tcase_add_test(tc, what_is_claimed_behind_slow_ones_is_stolen_by_one_who_was_parked);
+    TCase *wakes = flow_case(s, "wakes");
+    tcase_add_test(wakes, a_wake_noted_by_who_comes_late_is_not_overwritten);
+    tcase_add_test(wakes, a_wake_noted_by_who_leaves_is_not_overwritten);
     TCase *ticker = flow_case(s, "ticker");
     flow_add_both(ticker, types_with_nothing_to_do_are_not_visited);
     tcase_add_test(ticker, all_types_are_visited_when_the_clock_was_set_back);
