@@ -21,6 +21,8 @@ struct node {
     struct type *type;
     _Atomic(struct node *) next;       /* of all types, in the order they came */
     _Atomic(struct node *) registered; /* in the order of registration */
+    _Atomic uint32_t
+        order; /* from 1 on, in that order; 0: not registered, or about to be */
 };
 
 struct registry {
@@ -240,6 +242,7 @@ void bgmqi_registry_ordered(struct registry *r, struct type *t)
 {
     lock_take(&r->lock);
     struct node *n = bgmqi_map_get(&r->types, bgmqi_type_name(t));
+    atomic_store(&n->order, atomic_load(&r->last_ordered->order) + 1);
     atomic_store(&r->last_ordered->registered, n);
     r->last_ordered = n;
     lock_drop(&r->lock);
@@ -249,15 +252,22 @@ int bgmqi_registry_each(struct registry *r, bool registered_only,
                         int (*fn)(void *ctx, struct type *t), void *ctx)
 {
     int result = 0;
+    uint32_t seen = 0;
     for (struct node *n = atomic_load(&r->ordered.registered); n && !result;
-         n = atomic_load(&n->registered))
+         n = atomic_load(&n->registered)) {
+        seen = atomic_load(&n->order);
         result = fn(ctx, n->type);
+    }
     if (registered_only)
         return result;
+    /* By its place in that list, and not by what the type says: one that is registered meanwhile is
+     * told so before it gets there. */
     for (struct node *n = atomic_load(&r->all.next); n && !result;
-         n = atomic_load(&n->next))
-        if (!bgmqi_type_registered(n->type))
+         n = atomic_load(&n->next)) {
+        uint32_t order = atomic_load(&n->order);
+        if (order == 0 || order > seen)
             result = fn(ctx, n->type);
+    }
     return result;
 }
 

@@ -33,7 +33,8 @@ int bgmqi_registry_restore(struct registry *r, uint32_t number, const char *name
 void bgmqi_registry_ordered(struct registry *r, struct type *t);
 
 /* Calls FN for each type: those registered in that order, then, unless REGISTERED_ONLY, the
- * parked ones.  No lock is held during FN.  Nonzero ends the walk, and is returned. */
+ * parked ones.  One that is registered meanwhile is not left out.  No lock is held during FN.
+ * Nonzero ends the walk, and is returned. */
 int bgmqi_registry_each(struct registry *r, bool registered_only,
                         int (*fn)(void *ctx, struct type *t), void *ctx);
 

@@ -5,6 +5,8 @@
  * fail by their deadline. */
 #include "flow.h"
 
+#include <bgmq_test.h>
+
 #include "handle.h"
 #include "service.h"
 #include "type_impl.h"
@@ -407,6 +409,26 @@ START_TEST(all_types_are_visited_when_the_clock_was_set_back)
 }
 END_TEST
 
+/* A turn for all types takes what is due out of the agenda, and leaves it to the walk over the types:
+ * this one has just been configured, and is not in the order of registration yet. */
+START_TEST(what_is_due_is_not_lost_to_a_turn_for_all)
+{
+    struct bgmq *mq;
+    OK(bgmq_test_open(&mq, NULL, 0, NULL));
+    OK(bgmq_test_advance(mq, 1)); /* the first turn is for all */
+    flow_publish_with(mq, "T", "x", MESSAGE(.delay_ms = 10));
+    struct type *t = type_of(mq, "T");
+    struct type_config config = *bgmqi_type_config(t);
+    OK(bgmqi_type_configure(t, &config)); /* ... and not ordered yet */
+    bgmqi_ticker_all(mq->ticker);
+    OK(bgmq_test_advance(mq, 10));
+    bgmqi_registry_ordered(mq->registry, t);
+    OK(bgmq_test_advance(mq, 1000));
+    ck_assert_uint_eq(flow_collection(mq, "T").inq, 1);
+    flow_close(mq);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("wakeup");
@@ -421,6 +443,7 @@ static Suite *suite(void)
     TCase *ticker = flow_case(s, "ticker");
     flow_add_both(ticker, types_with_nothing_to_do_are_not_visited);
     tcase_add_test(ticker, all_types_are_visited_when_the_clock_was_set_back);
+    tcase_add_test(ticker, what_is_due_is_not_lost_to_a_turn_for_all);
     return s;
 }
 
