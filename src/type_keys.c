@@ -15,6 +15,13 @@ struct key *bgmqi_type_key_new(void)
     return calloc(1, sizeof(struct key));
 }
 
+/* True when another has K, which may be NULL, and A may not take it over. */
+static bool is_held(const struct key *k, const struct admission *a)
+{
+    return k && !(k->until_ms && k->until_ms <= a->m->created_ms) &&
+           !(a->replaces && a->replaces->id == k->id);
+}
+
 int bgmqi_type_take_key(struct type *t, struct admission *a)
 {
     const struct message *m = a->m;
@@ -22,8 +29,12 @@ int bgmqi_type_take_key(struct type *t, struct admission *a)
     if (!text)
         return 0;
     struct key *k = bgmqi_map_get(&t->keys, text);
-    bool over = k && k->until_ms && k->until_ms <= m->created_ms;
-    if (k && !over && !(a->replaces && a->replaces->id == k->id)) {
+    if (is_held(k,
+                a)) { /* by one that has ended well, perhaps, on the desk of a worker */
+        bgmqi_type_collect(t);
+        k = bgmqi_map_get(&t->keys, text);
+    }
+    if (is_held(k, a)) {
         a->duplicate = true;
         a->id = k->id;
         return 0;

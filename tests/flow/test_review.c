@@ -317,6 +317,70 @@ START_TEST(a_transaction_that_ends_while_the_service_is_closed_takes_only_its_ow
 }
 END_TEST
 
+/* ---- what has ended well, and lies on a desk ----------------------------------------- */
+
+struct desk_work {
+    struct gate gate;
+    struct counter held;
+};
+
+static int wait_if_slow(struct bgmq_job *job, void *ctx)
+{
+    struct desk_work *w = ctx;
+    if (*(const char *)bgmq_job_body(job, NULL) == 's') {
+        counter_add(&w->held, 1);
+        gate_wait(&w->gate);
+    }
+    return BGMQ_DONE;
+}
+
+/* Has T's only worker learn that its handler is quick, so that it claims in batches. */
+static void learn_quickness(struct bgmq *mq, uint64_t *ended)
+{
+    struct type *t = bgmqi_registry_find(mq->registry, "T");
+    int64_t mean_ns = 0, deadline = harness_deadline();
+    while (mean_ns == 0 || mean_ns > 8000) {
+        ck_assert_int_lt(harness_now(), deadline);
+        flow_publish_numbers(mq, "T", 100);
+        flow_wait_ended(mq, "T", *ended += 100);
+        bgmqi_type_lock(t);
+        lock_take(&t->desks->lock);
+        mean_ns = t->desks->mean_ns;
+        lock_drop(&t->desks->lock);
+        bgmqi_type_unlock(t);
+    }
+}
+
+/* The first of a batch has ended, and lies finished behind the second, which takes long: its key is
+ * free. */
+START_TEST(key_of_what_lies_finished_on_a_desk_is_free)
+{
+    struct desk_work w;
+    struct bgmq *mq = flow_open(0);
+    struct bgmq_receipt first, again;
+    uint64_t ended = 0;
+    gate_init(&w.gate);
+    counter_init(&w.held);
+    OK(bgmq_register(mq, "T", wait_if_slow, &w, &TYPE(.threads = 1)));
+    OK(bgmq_start(mq));
+    learn_quickness(mq, &ended);
+    OK(bgmq_pause(mq, "T"));
+    OK(bgmq_publish(mq, "T", "k", 1, &MESSAGE(.unique_key = "k"), &first));
+    for (int i = 0; i < 3; i++) /* four: a batch of two */
+        flow_publish(mq, "T", "slow");
+    OK(bgmq_resume(mq, "T"));
+    counter_wait(&w.held, 1);
+    OK(bgmq_publish(mq, "T", "k", 1, &MESSAGE(.unique_key = "k"), &again));
+    ck_assert_int_eq(again.duplicate, 0);
+    ck_assert_uint_ne(again.id, first.id);
+    gate_open(&w.gate);
+    flow_wait_ended(mq, "T", ended + 5);
+    flow_close(mq);
+    gate_fini(&w.gate);
+    counter_fini(&w.held);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("review");
@@ -330,6 +394,7 @@ static Suite *suite(void)
     tcase_add_test(tc, the_oldest_of_those_that_wait_is_not_one_that_runs);
     tc = flow_case(s, "key");
     tcase_add_test(tc, who_has_given_up_its_key_is_not_replaced);
+    tcase_add_test(tc, key_of_what_lies_finished_on_a_desk_is_free);
     tc = flow_case(s, "tx");
     tcase_add_test(
         tc, a_transaction_that_ends_while_the_service_is_closed_takes_only_its_own);
