@@ -351,9 +351,10 @@ static void learn_quickness(struct bgmq *mq, uint64_t *ended)
     }
 }
 
-/* The first of a batch has ended, and lies finished behind the second, which takes long: its key is
- * free. */
-START_TEST(key_of_what_lies_finished_on_a_desk_is_free)
+/* The first of a batch, which BODY is of and has KEY, has ended, and lies finished behind the second,
+ * which takes long.  Publishes another like it. */
+static void publish_behind(struct bgmq_type_options options, const char *body, size_t len,
+                           const char *key)
 {
     struct desk_work w;
     struct bgmq *mq = flow_open(0);
@@ -361,16 +362,16 @@ START_TEST(key_of_what_lies_finished_on_a_desk_is_free)
     uint64_t ended = 0;
     gate_init(&w.gate);
     counter_init(&w.held);
-    OK(bgmq_register(mq, "T", wait_if_slow, &w, &TYPE(.threads = 1)));
+    OK(bgmq_register(mq, "T", wait_if_slow, &w, &options));
     OK(bgmq_start(mq));
     learn_quickness(mq, &ended);
     OK(bgmq_pause(mq, "T"));
-    OK(bgmq_publish(mq, "T", "k", 1, &MESSAGE(.unique_key = "k"), &first));
+    OK(bgmq_publish(mq, "T", body, len, &MESSAGE(.unique_key = key), &first));
     for (int i = 0; i < 3; i++) /* four: a batch of two */
         flow_publish(mq, "T", "slow");
     OK(bgmq_resume(mq, "T"));
     counter_wait(&w.held, 1);
-    OK(bgmq_publish(mq, "T", "k", 1, &MESSAGE(.unique_key = "k"), &again));
+    OK(bgmq_publish(mq, "T", body, len, &MESSAGE(.unique_key = key), &again));
     ck_assert_int_eq(again.duplicate, 0);
     ck_assert_uint_ne(again.id, first.id);
     gate_open(&w.gate);
@@ -378,6 +379,18 @@ START_TEST(key_of_what_lies_finished_on_a_desk_is_free)
     flow_close(mq);
     gate_fini(&w.gate);
     counter_fini(&w.held);
+}
+
+START_TEST(key_of_what_lies_finished_on_a_desk_is_free)
+{
+    publish_behind(TYPE(.threads = 1), "k", 1, "k");
+}
+END_TEST
+
+START_TEST(bytes_of_what_lies_finished_on_a_desk_are_free)
+{
+    static const char body[60000];
+    publish_behind(TYPE(.threads = 1, .max_bytes = 100000), body, sizeof(body), NULL);
 }
 END_TEST
 
@@ -467,6 +480,7 @@ static Suite *suite(void)
     tc = flow_case(s, "key");
     tcase_add_test(tc, who_has_given_up_its_key_is_not_replaced);
     tcase_add_test(tc, key_of_what_lies_finished_on_a_desk_is_free);
+    tcase_add_test(tc, bytes_of_what_lies_finished_on_a_desk_are_free);
     tc = flow_case(s, "kept");
     tcase_add_test(tc, attempt_is_not_given_up_before_it_has_what_was_kept);
     tc = flow_case(s, "tx");
