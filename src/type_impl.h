@@ -226,8 +226,10 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
                      struct journal_entry *entry, enum outcome history);
 /* A dead message, out of its queue, starts anew; ENTRY as bgmqi_type_send (type_take.c). */
 bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *entry);
-/* M has ended well: to outq, or away. */
-void bgmqi_type_retire(struct type *t, struct message *m);
+/* M, which is in no list, is for a getter, who has it by now. */
+void bgmqi_type_hand_out(struct type *t, struct message *m);
+/* N messages, out, have ended well: to outq, or away (type_outq.c). */
+void bgmqi_type_retire(struct type *t, struct message *const *done, unsigned n);
 /* M holds its unique key no longer, if it did, and not for a period (type_keys.c). */
 void bgmqi_type_drop_key(struct type *t, const struct message *m);
 /* Likewise, even if it did for a period. */
