@@ -50,6 +50,15 @@ bool bgmqi_journal_give_back(struct message *m)
     return false;
 }
 
+bool bgmqi_journal_recall(struct message *m)
+{
+    uint8_t seen = INSERT_SPILLED;
+    if (atomic_compare_exchange_strong(&m->insert, &seen, INSERT_QUEUED))
+        return true;
+    atomic_store(&m->insert, INSERT_PASSED);
+    return false;
+}
+
 /* ---- what any thread may call ------------------------------------------------------ */
 
 /* REQUIRES(j->lock).  True when the writer has to be woken, after the lock is dropped. */

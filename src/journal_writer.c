@@ -9,7 +9,13 @@
 #include "fork.h"
 #include "journal_impl.h"
 
-enum { BATCH_BYTES = 4 << 20 };
+enum {
+    BATCH_BYTES = 4 << 20,
+    /* Messages of a batch that were not recalled, and perhaps go from memory when it is committed:
+     * so few that a window has room for them when it runs low, and that the loads between batches
+     * bring more than a batch takes away. */
+    BATCH_SPILLS = 512
+};
 #define MS                 INT64_C(1000000)
 #define RETRY_FIRST_NS     (10 * MS)
 #define RETRY_MOST_NS      (1000 * MS)
@@ -48,6 +54,19 @@ static void finish_run(struct journal *j, struct journal_entry **run, size_t n, 
     }
 }
 
+/* From here on the message of a SPILL cannot be recalled; if it was, E is an INSERT of which
+ * nobody wants to hear. */
+static void settle_spill(struct journal_entry *e)
+{
+    uint8_t seen = INSERT_SPILLED;
+    if (e->op.kind != STORE_SPILL ||
+        atomic_compare_exchange_strong(&e->op.msg->insert, &seen, INSERT_WRITING) ||
+        (seen != INSERT_QUEUED && seen != INSERT_CANCELLED))
+        return;
+    e->op.kind = STORE_INSERT;
+    e->tell = false;
+}
+
 /* Drops the first group of PENDING. */
 static void drop_group(struct journal *j, int err)
 {
@@ -56,6 +75,7 @@ static void drop_group(struct journal *j, int err)
         struct journal_entry *e = j->pending;
         j->pending = e->next;
         last = e->group_ends;
+        settle_spill(e);
         finish_run(j, &e, 1, err);
     }
     if (!j->pending)
@@ -82,7 +102,8 @@ static void fail(struct journal *j, size_t n, const struct bgmq_error *why)
  * of it is in the journal any more. */
 static bool claim_insert(struct journal_entry *e)
 {
-    if (!e->op.msg || (e->op.kind != STORE_INSERT && e->op.kind != STORE_SPILL))
+    settle_spill(e);
+    if (!e->op.msg || e->op.kind != STORE_INSERT)
         return true;
     uint8_t seen = INSERT_QUEUED;
     for (;;) {
@@ -98,9 +119,9 @@ static bool claim_insert(struct journal_entry *e)
  * whether it has to be synced. */
 static size_t batch_take(struct journal *j, size_t max_ops, bool *full_sync)
 {
-    size_t n = 0, bytes = 0;
+    size_t n = 0, bytes = 0, spills = 0;
     *full_sync = false;
-    while (j->pending && n < max_ops && bytes < BATCH_BYTES) {
+    while (j->pending && n < max_ops && bytes < BATCH_BYTES && spills < BATCH_SPILLS) {
         struct ticket *ticket = j->pending->op.ticket;
         if (ticket && !bgmqi_ticket_begin(ticket)) {
             drop_group(j, BGMQ_EBUSY);
@@ -122,6 +143,7 @@ static size_t batch_take(struct journal *j, size_t max_ops, bool *full_sync)
             assert(n < BATCH_CAP);
             bytes += e->op.msg ? e->op.msg->len : 0;
             *full_sync |= e->op.level == BGMQ_DISK;
+            spills += e->op.kind == STORE_SPILL && !ticket;
             j->ops[n] = e->op;
             j->batch[n++] = e;
         }
@@ -141,7 +163,9 @@ static void batch_return(struct journal *j, size_t n)
         if (e->op.msg && !e->op.ticket) {
             uint8_t seen = INSERT_WRITING;
             if (e->op.kind == STORE_INSERT || e->op.kind == STORE_SPILL)
-                atomic_compare_exchange_strong(&e->op.msg->insert, &seen, INSERT_QUEUED);
+                atomic_compare_exchange_strong(
+                    &e->op.msg->insert, &seen,
+                    e->op.kind == STORE_INSERT ? INSERT_QUEUED : INSERT_SPILLED);
         }
         e->next = j->pending;
         j->pending = e;
@@ -178,6 +202,38 @@ static void retry_later(struct journal *j, int failure, const struct bgmq_error 
     j->retry_step_ns *= 2;
     if (j->retry_step_ns > RETRY_MOST_NS)
         j->retry_step_ns = RETRY_MOST_NS;
+}
+
+static struct journal_load *take_load(struct journal *j)
+{
+    lock_take(&j->lock);
+    struct journal_load *l = j->loads;
+    if (l) {
+        j->loads = l->next;
+        l->queued = false; /* from here on it may be asked for again */
+        j->n_loads--;
+    }
+    lock_drop(&j->lock);
+    return l;
+}
+
+/* Runs the loads that were asked for when this turn began: a later one waits for the next turn,
+ * which writes what was added before it. */
+static void run_loads(struct journal *j)
+{
+    for (; j->loads_due; j->loads_due--) {
+        struct journal_load *l = take_load(j);
+        j->options.events.load(j->options.events.ctx, l->owner);
+    }
+}
+
+/* Between two batches of a long turn: workers that wait for a load do not wait for all of it. */
+static void run_loads_between(struct journal *j)
+{
+    lock_take(&j->lock);
+    j->loads_due = j->n_loads;
+    lock_drop(&j->lock);
+    run_loads(j);
 }
 
 /* Writes PENDING out, batch by batch.  MAX_OPS shrinks to one group after a refusal, until the
@@ -219,6 +275,8 @@ static void write_pending(struct journal *j)
         if (one_by_one == 0)
             max_ops = BATCH_OPS;
         bgmqi_journal_checkpoint(j, j->idle_since_ns, 0);
+        if (j->pending && one_by_one == 0)
+            run_loads_between(j);
     }
     /* What was tried again has been taken back. */
     if (atomic_load(&j->state) == JOURNAL_RETRYING)
@@ -293,29 +351,6 @@ static void take_arrived(struct journal *j)
     j->loads_due = j->n_loads;
     j->tasks_due = due ? j->n_tasks : 0;
     lock_drop(&j->lock);
-}
-
-static struct journal_load *take_load(struct journal *j)
-{
-    lock_take(&j->lock);
-    struct journal_load *l = j->loads;
-    if (l) {
-        j->loads = l->next;
-        l->queued = false; /* from here on it may be asked for again */
-        j->n_loads--;
-    }
-    lock_drop(&j->lock);
-    return l;
-}
-
-/* Runs the loads that were asked for when this turn began: a later one waits for the next turn,
- * which writes what was added before it. */
-static void run_loads(struct journal *j)
-{
-    for (; j->loads_due; j->loads_due--) {
-        struct journal_load *l = take_load(j);
-        j->options.events.load(j->options.events.ctx, l->owner);
-    }
 }
 
 /* Runs what was asked for when this turn began, unless changes made before it could not be
