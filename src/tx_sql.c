@@ -132,8 +132,21 @@ int bgmqi_tx_sql_key(sqlite3 *db, const struct store_op *op, uint64_t *owner)
     return sql_run(&s);
 }
 
+/* A message without ext, which most are, into JOB.  The text is compiled each time, as no statement
+ * may stay with a connection of the application's; half the columns are half of that. */
+static int insert_plain(sqlite3 *db, const struct store_op *op)
+{
+    struct sql s =
+        sql_of(db, "INSERT INTO main.bgmq_job(" JOB_COLUMNS ") VALUES(" JOB_VALUES ")");
+    if (s.rc == SQLITE_OK)
+        bgmqi_store_bind_job((struct params){.q = s.q}, 1, op);
+    return sql_run(&s);
+}
+
 int bgmqi_tx_sql_insert(sqlite3 *db, const struct store_op *op, bool backlog)
 {
+    if (!backlog && !op->msg->ext)
+        return insert_plain(db, op);
     struct sql s =
         sql_of(db, backlog ? "INSERT INTO main.bgmq_backlog(" JOB_COLUMNS ", " EXT_COLUMNS
                              ", " PLACE_COLUMNS ") VALUES(" JOB_VALUES ", " EXT_VALUES
