@@ -33,7 +33,7 @@ static struct bgmq_message *handle_new(struct bgmq *mq, struct message *m,
     h->from = from;
     if (from.custom)
         bgmqi_custom_ref(from.custom);
-    h->failure = bgmqi_failure_ref(m->failure);
+    h->failure = bgmqi_failure_ref(message_failure(m));
     h->attempts = m->attempt;
     return h;
 }
@@ -144,8 +144,9 @@ uint64_t bgmq_message_id(const struct bgmq_message *h)
 
 const char *bgmq_message_type(const struct bgmq_message *h)
 {
-    if (h->m->ext && h->m->ext->type)
-        return h->m->ext->type;
+    const struct message_ext *x = message_ext(h->m);
+    if (x && x->type)
+        return x->type;
     return h->from.type ? bgmqi_type_plain(h->from.type) : NULL;
 }
 
@@ -158,22 +159,26 @@ const void *bgmq_message_body(const struct bgmq_message *h, size_t *ret_len)
 
 uint64_t bgmq_message_reply_id(const struct bgmq_message *h)
 {
-    return h->m->ext ? h->m->ext->reply_id : 0;
+    const struct message_ext *x = message_ext(h->m);
+    return x ? x->reply_id : 0;
 }
 
 const char *bgmq_message_reply_to(const struct bgmq_message *h)
 {
-    return h->m->ext ? h->m->ext->reply_to : NULL;
+    const struct message_ext *x = message_ext(h->m);
+    return x ? x->reply_to : NULL;
 }
 
 const char *bgmq_message_tag(const struct bgmq_message *h)
 {
-    return h->m->ext ? h->m->ext->tag : NULL;
+    const struct message_ext *x = message_ext(h->m);
+    return x ? x->tag : NULL;
 }
 
 const char *bgmq_message_traceparent(const struct bgmq_message *h)
 {
-    return h->m->ext ? h->m->ext->traceparent : NULL;
+    const struct message_ext *x = message_ext(h->m);
+    return x ? x->traceparent : NULL;
 }
 
 const char *bgmq_message_meta(const struct bgmq_message *h, const char *key)
@@ -205,7 +210,7 @@ const void *bgmq_message_result(const struct bgmq_message *message, size_t *ret_
 {
     /* Who lies in outq has ended: nobody changes its progress any more. */
     const struct progress *p =
-        message->from.place == PLACE_OUTQ ? message->m->progress : NULL;
+        message->from.place == PLACE_OUTQ ? message_progress(message->m) : NULL;
     if (!p || !p->result)
         return NULL;
     if (ret_len)

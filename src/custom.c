@@ -61,7 +61,7 @@ const char *bgmqi_custom_name(const struct custom *q)
 static void place_locked(struct custom *q, struct message *m)
 {
     if (bgmqi_getters_offer(&q->getters, m)) {
-        bgmqi_mem_refund(&q->memory, bgmqi_message_cost(m));
+        bgmqi_mem_refund(&q->memory, message_cost(m));
         return;
     }
     bgmqi_queue_push(&q->messages, m);
@@ -73,7 +73,7 @@ int bgmqi_custom_put(struct custom *q, struct message *m)
     lock_take(&q->lock);
     if (q->ended)
         err = BGMQ_ENOENT;
-    else if (bgmqi_mem_charge(&q->memory, bgmqi_message_cost(m)) != 0)
+    else if (bgmqi_mem_charge(&q->memory, message_cost(m)) != 0)
         err = BGMQ_EFULL;
     else
         place_locked(q, m);
@@ -86,7 +86,7 @@ void bgmqi_custom_return(struct custom *q, struct message *m)
     lock_take(&q->lock);
     bool gone = q->ended != 0;
     if (!gone) {
-        bgmqi_mem_charge_always(&q->memory, bgmqi_message_cost(m));
+        bgmqi_mem_charge_always(&q->memory, message_cost(m));
         place_locked(q, m);
     }
     lock_drop(&q->lock);
@@ -102,7 +102,7 @@ int bgmqi_custom_take(struct custom *q, int64_t timeout_ns, struct message **ret
     int err = q->ended;
     struct message *m = err ? NULL : bgmqi_queue_pop(&q->messages);
     if (m)
-        bgmqi_mem_refund(&q->memory, bgmqi_message_cost(m));
+        bgmqi_mem_refund(&q->memory, message_cost(m));
     else if (!err && timeout_ns > 0)
         bgmqi_getters_join(&q->getters, &g);
     while (g.queued) {

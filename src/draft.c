@@ -27,11 +27,15 @@ static int add_options(struct message *m, const struct publication *p, int64_t e
 {
     struct bgmq_message_options o;
     bgmqi_options_final(p->options, expire_ms, m->created_ms, &o);
-    m->priority = (int16_t)o.priority;
     m->max_attempts = (uint16_t)o.max_attempts;
     if (o.no_outq)
         m->flags |= MESSAGE_NO_OUTQ;
-    return bgmqi_message_ext_new(&o, p->body_type, p->meta_packed, p->meta_len, &m->ext);
+    struct message_ext *ext;
+    int err = bgmqi_message_ext_new(&o, p->body_type, p->meta_packed, p->meta_len, &ext);
+    if (err)
+        return err;
+    bgmqi_message_set_ext(m, ext);
+    return bgmqi_message_set_priority(m, o.priority);
 }
 
 int bgmqi_draft_message(struct bgmq *mq, const struct publication *p, struct type *t,
@@ -51,9 +55,11 @@ int bgmqi_draft_message(struct bgmq *mq, const struct publication *p, struct typ
     if (!m)
         return BGMQ_ENOMEM;
     m->created_ms = now;
-    m->due_ms = due;
-    if ((p->options || p->body_type || expire_ms) &&
-        (err = add_options(m, p, expire_ms)) != 0) {
+    if (p->options || p->body_type || expire_ms)
+        err = add_options(m, p, expire_ms);
+    if (!err && due)
+        err = bgmqi_message_set_due_ms(m, due);
+    if (err) {
         bgmqi_message_unref(m);
         return err;
     }
@@ -89,7 +95,7 @@ int bgmqi_draft_init(struct bgmq *mq, struct type *t, const struct publication *
         err = BGMQ_ESTORE;
     else if (level > BGMQ_MEMORY && !(ret->a.entry = bgmqi_journal_entry_new()))
         err = BGMQ_ENOMEM;
-    else if (!ret->a.entry && m->ext && m->ext->unique_key &&
+    else if (!ret->a.entry && message_unique_key(m) &&
              !(ret->a.key = bgmqi_type_key_new()))
         err = BGMQ_ENOMEM;
     if (err) {

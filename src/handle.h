@@ -5,6 +5,7 @@
 
 #include "lock.h"
 #include "metrics.h"
+#include "monitor.h"
 #include "options.h"
 #include "owner.h"
 #include "pool.h"
@@ -79,9 +80,8 @@ struct bgmq {
 
     struct lock pending; /* one bgmq_retry_pending at a time */
 
-    struct lock idle_lock;
-    /* protected by idle_lock */
-    pthread_cond_t idle; /* a handler ended while stopped, or shut_done */
+    struct monitor idle; /* changes when a handler ended while stopped, or shut_done */
+    /* protected by idle */
     bool shut_done;
 };
 

@@ -167,15 +167,21 @@ static int make_message(const struct store_inbox_row *row, const struct type *t,
     struct message *m = bgmqi_message_new(row->body, row->len);
     if (!m)
         return BGMQ_ENOMEM;
-    int err = bgmqi_message_ext_new(&o, NULL, row->meta ? row->meta : "", row->meta_len,
-                                    &m->ext);
+    struct message_ext *ext;
+    int64_t due_ms = o.run_at_ms > now_ms ? o.run_at_ms : 0;
+    int err =
+        bgmqi_message_ext_new(&o, NULL, row->meta ? row->meta : "", row->meta_len, &ext);
+    if (!err) {
+        bgmqi_message_set_ext(m, ext);
+        err = bgmqi_message_set_due_ms(m, due_ms);
+    }
+    if (!err)
+        err = bgmqi_message_set_priority(m, o.priority);
     if (err) {
         bgmqi_message_unref(m);
         return err;
     }
     m->created_ms = row->created_ms;
-    m->due_ms = o.run_at_ms > now_ms ? o.run_at_ms : 0;
-    m->priority = (int16_t)o.priority;
     m->max_attempts = (uint16_t)o.max_attempts;
     /* No sync is needed: should this commit be lost, the row is in the inbox again. */
     m->level = BGMQ_BEHIND;

@@ -24,7 +24,7 @@ const char *bgmq_job_type(const struct bgmq_job *job)
 
 const char *bgmq_job_channel(const struct bgmq_job *job)
 {
-    const struct message_ext *x = job->message->ext;
+    const struct message_ext *x = message_ext(job->message);
     return x && x->channel ? x->channel : bgmqi_type_channel(job->type);
 }
 
@@ -53,17 +53,20 @@ int bgmq_job_priority(const struct bgmq_job *job)
 
 const char *bgmq_job_tag(const struct bgmq_job *job)
 {
-    return job->message->ext ? job->message->ext->tag : NULL;
+    const struct message_ext *x = message_ext(job->message);
+    return x ? x->tag : NULL;
 }
 
 const char *bgmq_job_traceparent(const struct bgmq_job *job)
 {
-    return job->message->ext ? job->message->ext->traceparent : NULL;
+    const struct message_ext *x = message_ext(job->message);
+    return x ? x->traceparent : NULL;
 }
 
 const char *bgmq_job_reply_to(const struct bgmq_job *job)
 {
-    return job->message->ext ? job->message->ext->reply_to : NULL;
+    const struct message_ext *x = message_ext(job->message);
+    return x ? x->reply_to : NULL;
 }
 
 const char *bgmq_job_meta(const struct bgmq_job *job, const char *key)

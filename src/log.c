@@ -4,9 +4,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "lock.h"
+
 enum { LINE = 1024 };
 
-static _Thread_local bool inside;
+static THREAD_LOCAL bool inside;
 
 bool bgmqi_log_inside(void)
 {

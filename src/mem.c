@@ -21,23 +21,11 @@
 #endif
 
 enum {
-    STEP = 32,
-    LARGEST = 1024,
-    CLASSES = LARGEST / STEP,
+    CLASSES = 64,
+    LARGEST = MEM_SMALLEST + (CLASSES - 1) * MEM_STEP,
     ROUNDS = 64,
     DEPOT_MAX = 256
 };
-
-static size_t class_of(size_t size)
-{
-    return size ? (size - 1) / STEP : 0;
-}
-
-size_t bgmqi_mem_cost(size_t size)
-{
-    size_t block = size > LARGEST ? size : (class_of(size) + 1) * STEP;
-    return block + 2 * sizeof(void *); /* malloc's own header and rounding */
-}
 
 #ifdef MEM_PLAIN
 
@@ -54,6 +42,16 @@ void bgmqi_mem_free(void *block, size_t size)
 
 #else
 
+static size_t class_of(size_t size)
+{
+    return size <= MEM_SMALLEST ? 0 : (size - MEM_SMALLEST + MEM_STEP - 1) / MEM_STEP;
+}
+
+static size_t block_of(size_t class)
+{
+    return MEM_SMALLEST + class * MEM_STEP;
+}
+
 struct magazine {
     struct magazine *next;
     unsigned rounds;
@@ -63,7 +61,8 @@ struct magazine {
 struct depot {
     struct lock lock;
     struct magazine *full, *empty;
-    unsigned n_full;
+    _Atomic unsigned
+        n_full; /* changed under lock; read without by who may find nothing */
 };
 
 struct cache {
@@ -73,7 +72,7 @@ struct cache {
 static struct depot depots[CLASSES];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
-static _Thread_local struct cache *mine;
+static THREAD_LOCAL struct cache *mine;
 
 static void magazine_free(struct magazine *m)
 {
@@ -86,11 +85,12 @@ static void magazine_free(struct magazine *m)
 static void depot_give(struct depot *d, struct magazine *m)
 {
     lock_take(&d->lock);
-    bool keep = d->n_full < DEPOT_MAX && m->rounds == ROUNDS;
+    unsigned n = atomic_load_explicit(&d->n_full, memory_order_relaxed);
+    bool keep = n < DEPOT_MAX && m->rounds == ROUNDS;
     if (keep) {
         m->next = d->full;
         d->full = m;
-        d->n_full++;
+        atomic_store_explicit(&d->n_full, n + 1, memory_order_relaxed);
     }
     lock_drop(&d->lock);
     if (!keep)
@@ -148,14 +148,17 @@ static void swap(struct cache *c, size_t class)
     c->spare[class] = m;
 }
 
-/* Trades an empty magazine for a full one; NULL when the depot has none. */
+/* Trades an empty magazine for a full one; NULL when the depot has none.  While a backlog grows
+ * there is none at every call, so that is seen without the lock. */
 static struct magazine *depot_trade_full(struct depot *d, struct magazine **empty)
 {
+    if (atomic_load_explicit(&d->n_full, memory_order_relaxed) == 0)
+        return NULL;
     lock_take(&d->lock);
     struct magazine *m = d->full;
     if (m) {
         d->full = m->next;
-        d->n_full--;
+        atomic_fetch_sub_explicit(&d->n_full, 1, memory_order_relaxed);
         if (*empty) {
             (*empty)->next = d->empty;
             d->empty = *empty;
@@ -180,7 +183,7 @@ void *bgmqi_mem_alloc(size_t size)
     } else {
         struct magazine *full = depot_trade_full(&depots[class], &c->loaded[class]);
         if (!full)
-            return malloc((class + 1) * STEP);
+            return malloc(block_of(class));
         c->loaded[class] = full;
     }
     m = c->loaded[class];

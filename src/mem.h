@@ -14,8 +14,18 @@
 void *bgmqi_mem_alloc(size_t size);
 /* SIZE as it was asked for; NULL is allowed.  Any thread. */
 void bgmqi_mem_free(void *block, size_t size);
-/* Bytes a block of SIZE occupies. */
-size_t bgmqi_mem_cost(size_t size);
+
+/* malloc hands out chunks of 16 k bytes, MEM_HEADER of which are its own.  So blocks are of
+ * 16 k - MEM_HEADER bytes, 24 and more: one a little smaller would not take less memory, and one a
+ * little larger would take a chunk of the next size. */
+enum { MEM_STEP = 16, MEM_HEADER = 8, MEM_SMALLEST = 2 * MEM_STEP - MEM_HEADER };
+
+/* Bytes a block of SIZE occupies, the header of malloc's included. */
+static inline size_t mem_cost(size_t size)
+{
+    size_t block = size < MEM_SMALLEST ? MEM_SMALLEST : size;
+    return (block + MEM_HEADER + MEM_STEP - 1) / MEM_STEP * MEM_STEP;
+}
 
 /* The bound on the memory of all messages of a service.  A holder reserves in chunks and
  * accounts within its chunk under its own lock, so that publishing touches no shared word. */

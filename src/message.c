@@ -18,17 +18,10 @@ enum {
     TEXT_MAX = 1024
 };
 
-/* Never less than the struct: a compiler may read its padding along with the fields before. */
-static size_t size_of(uint32_t len)
-{
-    size_t size = offsetof(struct message, body) + len + 1;
-    return size > sizeof(struct message) ? size : sizeof(struct message);
-}
-
 struct message *bgmqi_message_new(const void *body, size_t len)
 {
     assert(len <= UINT32_MAX - sizeof(struct message) - 1);
-    struct message *m = bgmqi_mem_alloc(size_of((uint32_t)len));
+    struct message *m = bgmqi_mem_alloc(message_size(len));
     if (!m)
         return NULL;
     memset(m, 0, offsetof(struct message, body));
@@ -53,21 +46,85 @@ void bgmqi_message_unref(struct message *m)
     if (atomic_load_explicit(&m->refs, memory_order_acquire) != 1 &&
         atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
         return;
-    if (m->ext)
-        bgmqi_message_ext_free(m->ext);
-    if (m->failure)
-        bgmqi_failure_unref(m->failure);
-    if (m->progress)
-        bgmqi_progress_unref(m->progress);
-    bgmqi_mem_free(m, size_of(m->len));
+    struct message_extra *x = message_extra(m);
+    if (x)
+        bgmqi_message_extra_free(x);
+    bgmqi_mem_free(m, message_size(m->len));
 }
 
-size_t bgmqi_message_cost(const struct message *m)
+/* ---- the extra --------------------------------------------------------------------- */
+
+size_t bgmqi_message_extra_cost(void)
 {
-    return bgmqi_mem_cost(size_of(m->len));
+    return mem_cost(sizeof(struct message_extra));
 }
 
-/* ---- what most messages do not have ------------------------------------------------ */
+struct message_extra *bgmqi_message_extra_new(void)
+{
+    struct message_extra *x = bgmqi_mem_alloc(sizeof(*x));
+    if (x)
+        *x = (struct message_extra){.ext = NULL};
+    return x;
+}
+
+void bgmqi_message_extra_free(struct message_extra *x)
+{
+    if (!x)
+        return;
+    bgmqi_failure_unref(x->failure);
+    bgmqi_progress_unref(x->progress);
+    if (x->ext)
+        bgmqi_message_ext_free(x->ext); /* which X is part of */
+    else
+        bgmqi_mem_free(x, sizeof(*x));
+}
+
+bool bgmqi_message_attach(struct message *m, struct message_extra *x)
+{
+    if (message_extra(m)) {
+        bgmqi_message_extra_free(x);
+        return false;
+    }
+    atomic_store_explicit(&m->extra, x, memory_order_release);
+    return true;
+}
+
+int bgmqi_message_extend(struct message *m)
+{
+    if (message_extra(m))
+        return 0;
+    struct message_extra *x = bgmqi_message_extra_new();
+    if (!x)
+        return BGMQ_ENOMEM;
+    bgmqi_message_attach(m, x);
+    return 0;
+}
+
+/* Who has a priority waits in a heap. */
+int bgmqi_message_set_priority(struct message *m, int priority)
+{
+    m->priority = (int16_t)priority;
+    return m->priority > 0 ? bgmqi_message_extend(m) : 0;
+}
+
+int bgmqi_message_set_due_ms(struct message *m, int64_t due_ms)
+{
+    int err = due_ms ? bgmqi_message_extend(m) : 0;
+    if (!err)
+        message_put_due_ms(m, due_ms);
+    return err;
+}
+
+void bgmqi_message_set_ext(struct message *m, struct message_ext *ext)
+{
+    assert(!message_extra(m));
+    if (!ext)
+        return;
+    ext->extra = (struct message_extra){.ext = ext};
+    bgmqi_message_attach(m, &ext->extra);
+}
+
+/* ---- the options most messages do not have ------------------------------------------ */
 
 /* 0 when S is absent or fit to be kept. */
 static int check(const char *s, size_t min, size_t max)
@@ -182,10 +239,11 @@ void bgmqi_message_ext_free(struct message_ext *ext)
 
 const char *bgmqi_message_meta(const struct message *m, const char *key)
 {
-    if (!m->ext || !m->ext->meta || !key)
+    const struct message_ext *ext = message_ext(m);
+    if (!ext || !ext->meta || !key)
         return NULL;
-    const char *end = m->ext->meta + m->ext->meta_len;
-    for (const char *p = m->ext->meta; p < end;) {
+    const char *end = ext->meta + ext->meta_len;
+    for (const char *p = ext->meta; p < end;) {
         const char *value = p + strlen(p) + 1;
         if (strcmp(p, key) == 0)
             return value;

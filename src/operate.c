@@ -84,8 +84,9 @@ struct asked {
 /* True when WHICH names M; the same question as bgmqi_choice_fits, of one that runs. */
 static bool fits(const struct bgmq_select *w, const struct message *m)
 {
-    const char *tag = m->ext ? m->ext->tag : NULL;
-    const char *code = m->failure ? m->failure->code : NULL;
+    const struct message_ext *x = message_ext(m);
+    const struct failure *f = message_failure(m);
+    const char *tag = x ? x->tag : NULL, *code = f ? f->code : NULL;
     return (!w->id || w->id == m->id) &&
            (!w->before_ms || m->created_ms < w->before_ms) &&
            (!w->tag || (tag && strcmp(tag, w->tag) == 0)) &&

@@ -32,10 +32,15 @@ static bool is_stored(const struct bgmq_job *job)
 
 int bgmqi_progress_prepare(struct bgmq_job *job)
 {
-    if (!job->progress &&
-        (job->progress = bgmqi_progress_new(&job->env->service->budget)) != NULL)
-        bgmqi_type_set_progress(job->type, job->message, job->progress);
-    return job->progress ? 0 : BGMQ_ENOMEM;
+    if (job->progress)
+        return 0;
+    struct progress *p = bgmqi_progress_new(&job->env->service->budget);
+    int err = p ? bgmqi_type_set_progress(job->type, job->message, p) : BGMQ_ENOMEM;
+    if (err)
+        bgmqi_progress_unref(p);
+    else
+        job->progress = p;
+    return err;
 }
 
 /* The lock is held.  Leaves in C what it replaced, to be freed. */
@@ -123,11 +128,12 @@ static int save_committed(struct bgmq_job *job, struct change *c,
     int err = add_committed(job, p, level, &ticket);
     if (!err)
         err = await(job, ticket);
+    if (!err)
+        err = bgmqi_type_set_progress(job->type, job->message, p);
     if (err) {
         bgmqi_progress_unref(p);
         return err;
     }
-    bgmqi_type_set_progress(job->type, job->message, p);
     bgmqi_progress_unref(job->progress);
     job->progress = p;
     return 0;

@@ -33,7 +33,7 @@ static int publish_new(struct bgmq *mq, struct type *t, const struct publication
         return BGMQ_ENOMEM;
     }
     struct bgmq_receipt r = {.level = (enum bgmq_durability)d.a.m->level};
-    int64_t due_ms = m->due_ms;
+    int64_t due_ms = message_due_ms(m);
     struct message *noted = bgmqi_draft_note(mq, m);
     err = bgmqi_type_admit_patiently(t, &d.a, wait_ms);
     if (err) {
@@ -67,7 +67,7 @@ static int take_place(struct bgmq *mq, struct type *t, const struct publication 
     }
     struct bgmq_receipt r = {.level = (enum bgmq_durability)m->level, .replaced = holder};
     struct ticket *ticket = d.a.ticket;
-    int64_t due_ms = m->due_ms;
+    int64_t due_ms = message_due_ms(m);
     struct message *noted = bgmqi_draft_note(mq, m);
     err = bgmqi_type_replace(t, holder, &d.a, bgmqi_draft_wait, mq);
     bgmqi_draft_tell(mq, bgmqi_type_name(t), noted, due_ms, !err);
@@ -91,8 +91,8 @@ static int make_again(struct bgmq *mq, struct type *t, const struct publication 
                       int priority, struct message **ret)
 {
     int err = bgmqi_draft_message(mq, p, t, ret);
-    if (!err)
-        (*ret)->priority = priority;
+    if (!err && (err = bgmqi_message_set_priority(*ret, priority)) != 0)
+        bgmqi_message_unref(*ret);
     return err;
 }
 
@@ -147,20 +147,25 @@ static int publish_to_custom(struct bgmq *mq, struct custom *q,
                              const struct publication *p, struct message *m,
                              struct bgmq_receipt *receipt)
 {
-    if (m->due_ms ||
-        (m->ext && (m->ext->unique_key || m->ext->expires_ms || m->ext->channel))) {
+    const struct message_ext *x = message_ext(m);
+    int err = 0;
+    if (message_due_ms(m) || (x && (x->unique_key || x->expires_ms || x->channel)))
+        err = BGMQ_EINVAL; /* such queues know neither time nor keys nor channels */
+    else if (p->failure)
+        err = bgmqi_message_extend(m);
+    if (err) {
         bgmqi_message_unref(m);
-        return BGMQ_EINVAL; /* such queues know neither time nor keys nor channels */
+        return err;
     }
     m->level = BGMQ_MEMORY;
     m->id = mq->journal ? bgmqi_journal_next_id(mq->journal)
                         : atomic_fetch_add(&mq->types.ids, 1);
     if (p->failure)
-        m->failure = bgmqi_failure_ref((struct failure *)p->failure);
+        message_put_failure(m, bgmqi_failure_ref((struct failure *)p->failure));
     struct bgmq_receipt r = {.id = m->id, .level = BGMQ_MEMORY};
     struct message *noted = bgmqi_draft_note(mq, m);
-    int err = bgmqi_custom_put(q, m);
-    if (err == BGMQ_EFULL && mq->types.room(mq->types.ctx, bgmqi_message_cost(m)))
+    err = bgmqi_custom_put(q, m);
+    if (err == BGMQ_EFULL && mq->types.room(mq->types.ctx, message_cost(m)))
         err = bgmqi_custom_put(q, m);
     bgmqi_draft_tell(mq, p->queue, noted, 0, !err);
     if (err)
@@ -180,12 +185,13 @@ static int publish_to_address(struct bgmq *mq, const struct address *a,
         bgmqi_message_unref(m);
         return BGMQ_EINVAL;
     }
-    if (a->place == PLACE_PRIORITYQ && m->priority == 0)
-        m->priority = 1;
-    struct type *t = a->type;
-    const char *channel = m->ext ? m->ext->channel : NULL;
     int err = 0;
-    if (channel && p->queue)
+    if (a->place == PLACE_PRIORITYQ && m->priority == 0)
+        err = bgmqi_message_set_priority(m, 1);
+    struct type *t = a->type;
+    const struct message_ext *x = message_ext(m);
+    const char *channel = x ? x->channel : NULL;
+    if (!err && channel && p->queue)
         err =
             bgmqi_registry_channel(mq->registry, bgmqi_type_name(t), channel, false, &t);
     if (err) {
@@ -249,12 +255,42 @@ int bgmqi_publish(struct bgmq *mq, const struct publication *p,
     return err;
 }
 
+/* Lets a message without options in by the short way (type_arrive.c); false: it has to go the
+ * long one, where everything is looked at. */
+static bool publish_plainly(struct bgmq *mq, const char *name, const void *body,
+                            size_t len, struct bgmq_receipt *receipt)
+{
+    if (!name || !body || len > mq->config.max_body || mq->kit ||
+        atomic_load_explicit(&mq->draining, memory_order_relaxed))
+        return false;
+    struct type *t = bgmqi_registry_find(mq->registry, name);
+    size_t cost = message_cost_of(len);
+    if (!t || !bgmqi_type_pay(t, cost))
+        return false;
+    struct message *m = bgmqi_message_new(body, len);
+    if (m) {
+        m->created_ms = clock_rough_ms(mq->clock);
+        m->level = BGMQ_MEMORY;
+    }
+    uint64_t id = m ? bgmqi_type_push(t, m) : 0;
+    if (!id) {
+        bgmqi_message_unref(m);
+        bgmqi_type_unpay(t, cost);
+        return false;
+    }
+    if (receipt)
+        *receipt = (struct bgmq_receipt){.id = id, .level = BGMQ_MEMORY};
+    return true;
+}
+
 /* ---- public ------------------------------------------------------------------------ */
 
 int bgmq_publish(struct bgmq *mq, const char *type, const void *body, size_t len,
                  const struct bgmq_message_options *options, struct bgmq_receipt *receipt)
 {
     int err = bgmqi_handle_enter(mq);
+    if (!err && !options && publish_plainly(mq, type, body, len, receipt))
+        return 0;
     struct publication p = {.type = type, .body = body, .len = len, .options = options};
     return err ? err : bgmqi_publish(mq, &p, receipt);
 }

@@ -50,7 +50,7 @@ static int many_admit(struct many *w)
         d->a.ticket = d->a.entry ? w->ticket : NULL;
         d->a.slot = (uint32_t)w->admitted;
         d->a.chained = true;
-        d->due_ms = d->a.m->due_ms;
+        d->due_ms = message_due_ms(d->a.m);
         d->noted = bgmqi_draft_note(w->mq, d->a.m);
         int err = bgmqi_type_admit(d->type, &d->a);
         if (err)

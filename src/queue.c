@@ -3,53 +3,6 @@
 
 #include <assert.h>
 
-void bgmqi_queue_push(struct queue *q, struct message *m)
-{
-    assert(!m->next && !m->prev);
-    m->prev = q->tail;
-    if (q->tail)
-        q->tail->next = m;
-    else
-        q->head = m;
-    q->tail = m;
-    q->len++;
-}
-
-void bgmqi_queue_push_front(struct queue *q, struct message *m)
-{
-    assert(!m->next && !m->prev);
-    m->next = q->head;
-    if (q->head)
-        q->head->prev = m;
-    else
-        q->tail = m;
-    q->head = m;
-    q->len++;
-}
-
-void bgmqi_queue_remove(struct queue *q, struct message *m)
-{
-    assert(q->len > 0);
-    if (m->prev)
-        m->prev->next = m->next;
-    else
-        q->head = m->next;
-    if (m->next)
-        m->next->prev = m->prev;
-    else
-        q->tail = m->prev;
-    m->next = m->prev = NULL;
-    q->len--;
-}
-
-struct message *bgmqi_queue_pop(struct queue *q)
-{
-    struct message *m = q->head;
-    if (m)
-        bgmqi_queue_remove(q, m);
-    return m;
-}
-
 void bgmqi_queue_clear(struct queue *q)
 {
     for (struct message *m; (m = bgmqi_queue_pop(q)) != NULL;)
@@ -58,7 +11,15 @@ void bgmqi_queue_clear(struct queue *q)
 
 /* ---- heap ------------------------------------------------------------------------------
  * In a heap, CHILD is the first of the messages below, NEXT the next on the same level, PREV
- * the one before it or, for the first, the one above. */
+ * the one before it or, for the first, the one above.  CHILD stands in the extra, which
+ * every message in a heap has. */
+
+static struct message **child_of(const struct message *m)
+{
+    struct message_extra *x = message_extra(m);
+    assert(x);
+    return &x->child;
+}
 
 /* Puts the greater of two tops below the lesser.  Either may be NULL. */
 static struct message *meld(const struct heap *h, struct message *a, struct message *b)
@@ -73,10 +34,10 @@ static struct message *meld(const struct heap *h, struct message *a, struct mess
         b = t;
     }
     b->prev = a;
-    b->next = a->child;
+    b->next = *child_of(a);
     if (b->next)
         b->next->prev = b;
-    a->child = b;
+    *child_of(a) = b;
     return a;
 }
 
@@ -106,7 +67,7 @@ static struct message *meld_row(const struct heap *h, struct message *row)
 
 void bgmqi_heap_push(struct heap *h, struct message *m)
 {
-    assert(!m->next && !m->prev && !m->child);
+    assert(!m->next && !m->prev && !*child_of(m));
     h->top = meld(h, h->top, m);
     h->len++;
 }
@@ -116,8 +77,8 @@ struct message *bgmqi_heap_pop(struct heap *h)
     struct message *m = h->top;
     if (!m)
         return NULL;
-    h->top = meld_row(h, m->child);
-    m->child = NULL;
+    h->top = meld_row(h, *child_of(m));
+    *child_of(m) = NULL;
     h->len--;
     return m;
 }
@@ -129,14 +90,14 @@ void bgmqi_heap_remove(struct heap *h, struct message *m)
         return;
     }
     assert(m->prev && h->len > 0);
-    if (m->prev->child == m)
-        m->prev->child = m->next;
+    if (*child_of(m->prev) == m)
+        *child_of(m->prev) = m->next;
     else
         m->prev->next = m->next;
     if (m->next)
         m->next->prev = m->prev;
-    struct message *below = meld_row(h, m->child);
-    m->next = m->prev = m->child = NULL;
+    struct message *below = meld_row(h, *child_of(m));
+    m->next = m->prev = *child_of(m) = NULL;
     h->top = meld(h, h->top, below);
     h->len--;
 }
@@ -151,10 +112,11 @@ struct message *bgmqi_heap_walk(const struct heap *h, const struct message *m)
 {
     if (!m)
         return h->top;
-    if (m->child)
-        return m->child;
+    struct message *below = *child_of(m);
+    if (below)
+        return below;
     while (!m->next) {
-        while (m->prev && m->prev->child != m)
+        while (m->prev && *child_of(m->prev) != m)
             m = m->prev; /* to the first of its row */
         m = m->prev;     /* to the one above */
         if (!m)

@@ -2,10 +2,12 @@
  *
  * Both are intrusive: a push allocates nothing and cannot fail, so a message that was accepted
  * always finds its place.  The heap is a pairing heap (Fredman, Sedgewick, Sleator, Tarjan,
- * 1986): push O(1), pop and removal from the middle O(log n) amortised. */
+ * 1986): push O(1), pop and removal from the middle O(log n) amortised.  What goes into it has an
+ * extra (message.h), where one of its links is. */
 #ifndef BGMQI_QUEUE_H
 #define BGMQI_QUEUE_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -17,10 +19,72 @@ struct queue {
     size_t len;
 };
 
-void bgmqi_queue_push(struct queue *q, struct message *m);       /* at the tail */
-void bgmqi_queue_push_front(struct queue *q, struct message *m); /* at the head */
-struct message *bgmqi_queue_pop(struct queue *q);                /* the head, or NULL */
-void bgmqi_queue_remove(struct queue *q, struct message *m);     /* M is in Q */
+/* At the tail. */
+static inline void bgmqi_queue_push(struct queue *q, struct message *m)
+{
+    assert(!m->next && !m->prev);
+    m->prev = q->tail;
+    if (q->tail)
+        q->tail->next = m;
+    else
+        q->head = m;
+    q->tail = m;
+    q->len++;
+}
+
+/* At the head. */
+static inline void bgmqi_queue_push_front(struct queue *q, struct message *m)
+{
+    assert(!m->next && !m->prev);
+    m->next = q->head;
+    if (q->head)
+        q->head->prev = m;
+    else
+        q->tail = m;
+    q->head = m;
+    q->len++;
+}
+
+/* Moves all of FROM to the tail. */
+static inline void bgmqi_queue_append(struct queue *q, struct queue *from)
+{
+    if (!from->head)
+        return;
+    from->head->prev = q->tail;
+    if (q->tail)
+        q->tail->next = from->head;
+    else
+        q->head = from->head;
+    q->tail = from->tail;
+    q->len += from->len;
+    *from = (struct queue){.len = 0};
+}
+
+/* M is in Q. */
+static inline void bgmqi_queue_remove(struct queue *q, struct message *m)
+{
+    assert(q->len > 0);
+    if (m->prev)
+        m->prev->next = m->next;
+    else
+        q->head = m->next;
+    if (m->next)
+        m->next->prev = m->prev;
+    else
+        q->tail = m->prev;
+    m->next = m->prev = NULL;
+    q->len--;
+}
+
+/* Takes the head, or NULL. */
+static inline struct message *bgmqi_queue_pop(struct queue *q)
+{
+    struct message *m = q->head;
+    if (m)
+        bgmqi_queue_remove(q, m);
+    return m;
+}
+
 /* Gives back all references Q holds. */
 void bgmqi_queue_clear(struct queue *q);
 

@@ -39,7 +39,7 @@ struct registry {
     uint32_t last_number;
 };
 
-static _Thread_local struct {
+static THREAD_LOCAL struct {
     uint64_t generation; /* of the registry; 0: none */
     struct type *type;
     char name[64];

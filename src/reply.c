@@ -65,7 +65,7 @@ int bgmqi_reply_by(struct bgmq *mq, struct bgmq_job *job, bool failed, bgmqi_rep
                    void *ctx)
 {
     const struct message *m = job->message;
-    const struct message_ext *x = m->ext;
+    const struct message_ext *x = message_ext(m);
     const char *reply_to = x ? x->reply_to : NULL;
     struct bgmq_message_options o = {.reply_id = m->id};
     struct publication p = {

@@ -134,32 +134,23 @@ static bool restarted(struct bgmq *mq, uint64_t epoch)
     return yes;
 }
 
-static void wait_idle(struct bgmq *mq, int64_t ns)
-{
-    int64_t until =
-        clock_mono_ns(&bgmqi_clock_system) + (ns < PARK_MAX_NS ? ns : PARK_MAX_NS);
-    struct timespec at = {.tv_sec = (time_t)(until / 1000000000),
-                          .tv_nsec = (long)(until % 1000000000)};
-    pthread_cond_timedwait(&mq->idle, &mq->idle_lock.m, &at);
-}
-
 /* Waits up to NS for the last handler, or for somebody to start again; true: it is over. */
 static bool drained(struct bgmq *mq, uint64_t epoch, int64_t ns)
 {
     int64_t deadline = clock_mono_ns(&bgmqi_clock_system) + ns;
     bool over = false;
-    lock_take(&mq->idle_lock);
+    bgmqi_monitor_enter(&mq->idle);
     for (;;) {
-        lock_drop(&mq->idle_lock);
+        bgmqi_monitor_leave(&mq->idle);
         bool again = restarted(mq, epoch);
-        lock_take(&mq->idle_lock);
+        bgmqi_monitor_enter(&mq->idle);
         over = again || bgmqi_service_running(mq) == 0;
         int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
         if (over || left <= 0)
             break;
-        wait_idle(mq, left);
+        bgmqi_monitor_wait(&mq->idle, left);
     }
-    lock_drop(&mq->idle_lock);
+    bgmqi_monitor_leave(&mq->idle);
     return over;
 }
 
@@ -223,7 +214,7 @@ int bgmq_drain(struct bgmq *mq, unsigned timeout_ms)
     if (bgmqi_handle_in_handler(mq))
         return BGMQ_EINPROGRESS;
     int64_t deadline = clock_mono_ns(&bgmqi_clock_system) + timeout_ms * MS;
-    lock_take(&mq->idle_lock);
+    bgmqi_monitor_enter(&mq->idle);
     for (;;) {
         uint64_t unfinished = 0;
         bgmqi_registry_each(mq->registry, true, add_unfinished, &unfinished);
@@ -234,9 +225,9 @@ int bgmq_drain(struct bgmq *mq, unsigned timeout_ms)
                                                : BGMQ_EINPROGRESS;
         if (err != BGMQ_EINPROGRESS)
             break;
-        wait_idle(mq, left);
+        bgmqi_monitor_wait(&mq->idle, left);
     }
-    lock_drop(&mq->idle_lock);
+    bgmqi_monitor_leave(&mq->idle);
     return err;
 }
 
@@ -289,10 +280,10 @@ static void shut(struct bgmq *mq)
 /* Somebody else closes: waits until that is done. */
 static void wait_shut(struct bgmq *mq)
 {
-    lock_take(&mq->idle_lock);
+    bgmqi_monitor_enter(&mq->idle);
     while (!mq->shut_done)
-        wait_idle(mq, PARK_MAX_NS);
-    lock_drop(&mq->idle_lock);
+        bgmqi_monitor_wait(&mq->idle, PARK_MAX_NS);
+    bgmqi_monitor_leave(&mq->idle);
 }
 
 int bgmq_close(struct bgmq *mq)
@@ -311,10 +302,10 @@ int bgmq_close(struct bgmq *mq)
     atomic_store(&mq->types.started, GATE_SHUT);
     bgmqi_service_rouse(mq);
     shut(mq);
-    lock_take(&mq->idle_lock);
+    bgmqi_monitor_enter(&mq->idle);
     mq->shut_done = true;
-    PTHREAD_OK(pthread_cond_broadcast(&mq->idle));
-    lock_drop(&mq->idle_lock);
+    bgmqi_monitor_change(&mq->idle);
+    bgmqi_monitor_leave(&mq->idle);
     return 0;
 }
 
@@ -348,8 +339,7 @@ void bgmqi_service_free(struct bgmq *mq)
     bgmqi_flight_free(mq->flight);
     bgmqi_owner_release(mq->owner);
     bgmqi_options_fini(&mq->config);
-    PTHREAD_OK(pthread_cond_destroy(&mq->idle));
-    lock_fini(&mq->idle_lock);
+    bgmqi_monitor_fini(&mq->idle);
     lock_fini(&mq->pending);
     lock_fini(&mq->life);
     if (mq->kit)

@@ -25,7 +25,7 @@ void bgmqi_service_cancel(struct bgmq *mq, bool cancel);
 int64_t bgmqi_service_tick(void *ctx);
 /* An attempt has to be looked at by MONO_NS. */
 void bgmqi_service_deadline(void *ctx, int64_t mono_ns);
-/* A handler ended. */
+/* A worker has ended what it had claimed. */
 void bgmqi_service_idle(void *ctx);
 /* The ticker is to look now. */
 void bgmqi_service_poke(void *ctx);

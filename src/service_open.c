@@ -239,15 +239,6 @@ static int open_parts(struct bgmq *mq, struct bgmq_error *error)
     return err ? err : bgmqi_ticker_start(mq->ticker);
 }
 
-static void init_condition(pthread_cond_t *c)
-{
-    pthread_condattr_t attr;
-    PTHREAD_OK(pthread_condattr_init(&attr));
-    PTHREAD_OK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
-    PTHREAD_OK(pthread_cond_init(c, &attr));
-    PTHREAD_OK(pthread_condattr_destroy(&attr));
-}
-
 int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options,
                            const struct clock *clock, struct kit *kit,
                            struct bgmq_error *error)
@@ -272,8 +263,7 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
     mq->budget.max = mq->config.max_bytes;
     lock_init(&mq->life);
     lock_init(&mq->pending);
-    lock_init(&mq->idle_lock);
-    init_condition(&mq->idle);
+    bgmqi_monitor_init(&mq->idle);
     mq->types.clock = clock;
     mq->types.log = &mq->config.log;
     mq->types.budget = &mq->budget;
@@ -284,6 +274,7 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
     mq->types.due = on_due;
     mq->types.deadline = bgmqi_service_deadline;
     mq->types.room = make_room;
+    mq->types.idle = bgmqi_service_idle;
     atomic_init(&mq->deadline_ns, INT64_MAX);
     mq->types.ctx = mq;
     mq->workers = (struct worker_env){.service = mq,
@@ -293,7 +284,6 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
                                       .by_hand = kit != NULL,
                                       .reply = bgmqi_reply_send,
                                       .tx_over = bgmqi_tx_job_over,
-                                      .idle = bgmqi_service_idle,
                                       .gone = bgmqi_service_poke,
                                       .ctx = mq};
     err = open_parts(mq, error);

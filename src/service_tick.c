@@ -43,9 +43,9 @@ void bgmqi_service_idle(void *ctx)
         return;
     if (gate == GATE_SOLO)
         bgmqi_service_poke(mq);
-    lock_take(&mq->idle_lock);
-    PTHREAD_OK(pthread_cond_broadcast(&mq->idle));
-    lock_drop(&mq->idle_lock);
+    bgmqi_monitor_enter(&mq->idle);
+    bgmqi_monitor_change(&mq->idle);
+    bgmqi_monitor_leave(&mq->idle);
 }
 
 /* ---- one thing after the other ------------------------------------------------------ */

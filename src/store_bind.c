@@ -222,7 +222,7 @@ int bgmqi_store_bind_history(struct params p, int at, const struct store_op *op)
     bgmqi_store_bind_int(p, at + 6, op->at_ms);
     bind_text(p, at + 7, op->failure ? op->failure->code : NULL);
     bind_text(p, at + 8, op->failure ? op->failure->text : NULL);
-    const struct message_ext *ext = op->msg->ext;
+    const struct message_ext *ext = message_ext(op->msg);
     bind_unless(p, at + 9, op->started_ms, 0);
     bgmqi_store_bind_int(p, at + 10, op->crashes);
     bind_text(p, at + 11, ext ? ext->tag : NULL);

@@ -9,7 +9,7 @@
 
 const char *bgmqi_store_keys_of(const struct store_op *op)
 {
-    return op->msg && op->msg->ext ? op->msg->ext->unique_key : NULL;
+    return op->msg ? message_unique_key(op->msg) : NULL;
 }
 
 static void bind(struct sqlite_store *s, enum statement q, const struct store_op *op)
@@ -22,9 +22,10 @@ static void bind(struct sqlite_store *s, enum statement q, const struct store_op
 static int run_with_scope(struct batch *b, enum statement q, const struct store_op *op)
 {
     bind(b->s, q, op);
-    sqlite3_bind_int(b->s->q[q], 4, op->msg->ext->unique);
-    if (op->msg->ext->unique == BGMQ_UNIQUE_PERIOD)
-        sqlite3_bind_int64(b->s->q[q], 5, op->msg->ext->unique_until_ms);
+    const struct message_ext *ext = message_ext(op->msg);
+    sqlite3_bind_int(b->s->q[q], 4, ext->unique);
+    if (ext->unique == BGMQ_UNIQUE_PERIOD)
+        sqlite3_bind_int64(b->s->q[q], 5, ext->unique_until_ms);
     else
         sqlite3_bind_null(b->s->q[q], 5);
     return bgmqi_store_sqlite_run(b->s, q);
@@ -60,12 +61,14 @@ int bgmqi_store_keys_drop(struct batch *b, const struct store_op *op)
 
 int bgmqi_store_keys_drop_ended(struct batch *b, const struct store_op *op)
 {
-    bool held = bgmqi_store_keys_of(op) && op->msg->ext->unique == BGMQ_UNIQUE_PERIOD;
+    bool held =
+        bgmqi_store_keys_of(op) && message_ext(op->msg)->unique == BGMQ_UNIQUE_PERIOD;
     return held ? SQLITE_OK : bgmqi_store_keys_drop(b, op);
 }
 
 int bgmqi_store_keys_drop_dead(struct batch *b, const struct store_op *op)
 {
-    bool held = bgmqi_store_keys_of(op) && op->msg->ext->unique == BGMQ_UNIQUE_DONE;
+    bool held =
+        bgmqi_store_keys_of(op) && message_ext(op->msg)->unique == BGMQ_UNIQUE_DONE;
     return held ? SQLITE_OK : bgmqi_store_keys_drop_ended(b, op);
 }

@@ -17,7 +17,7 @@ static int insert_backlog(struct batch *b, const struct store_op *op)
 {
     struct params p = store_params(b->s, Q_BACKLOG_INSERT);
     bgmqi_store_bind_job(p, 1, op);
-    int rc = bgmqi_store_bind_ext(p, 1 + JOB_PARAMS, op->msg->ext);
+    int rc = bgmqi_store_bind_ext(p, 1 + JOB_PARAMS, message_ext(op->msg));
     if (rc != SQLITE_OK)
         return rc;
     int at = 1 + JOB_PARAMS + EXT_PARAMS;
@@ -51,11 +51,11 @@ static int do_insert(struct batch *b, struct store_op *op)
     int rc = before_insert(b, op);
     if (rc != SQLITE_OK || op->result)
         return rc;
-    if (!op->msg->ext)
+    if (!message_ext(op->msg))
         return bgmqi_store_batch_insert(b, op);
     struct params p = store_params(b->s, Q_JOB_INSERT_EXT);
     bgmqi_store_bind_job(p, 1, op);
-    rc = bgmqi_store_bind_ext(p, 1 + JOB_PARAMS, op->msg->ext);
+    rc = bgmqi_store_bind_ext(p, 1 + JOB_PARAMS, message_ext(op->msg));
     return rc == SQLITE_OK ? bgmqi_store_sqlite_run(b->s, Q_JOB_INSERT_EXT) : rc;
 }
 
@@ -110,8 +110,9 @@ static int do_update(struct batch *b, struct store_op *op)
     sqlite3_bind_int64(q, 7, op->key);
     bgmqi_store_bind_failure((struct params){.q = q}, 8, op->failure);
     sqlite3_bind_int(q, 11, op->msg->priority);
-    if (op->msg->ext && op->msg->ext->expires_ms)
-        sqlite3_bind_int64(q, 12, op->msg->ext->expires_ms);
+    int64_t expires_ms = message_expires_ms(op->msg);
+    if (expires_ms)
+        sqlite3_bind_int64(q, 12, expires_ms);
     else
         sqlite3_bind_null(q, 12);
     rc = run_on_row(b, Q_BACKLOG_UPDATE, op);

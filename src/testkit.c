@@ -32,9 +32,8 @@ struct testkit {
     int64_t start_ms;        /* set once */
     _Atomic bool inside;     /* handlers run in bgmq_publish */
 
-    struct lock lock;
-    pthread_cond_t idle;
-    /* protected by lock */
+    struct monitor idle; /* changes when nobody runs any more */
+    /* protected by idle */
     bool busy, ended;
     pthread_t runner; /* while busy */
     struct record *records;
@@ -61,21 +60,17 @@ static int64_t mono_ns(void *ctx)
 
 static bool is_runner(struct testkit *k)
 {
-    lock_take(&k->lock);
+    bgmqi_monitor_enter(&k->idle);
     bool yes = k->busy && pthread_equal(k->runner, pthread_self());
-    lock_drop(&k->lock);
+    bgmqi_monitor_leave(&k->idle);
     return yes;
 }
 
-/* REQUIRES(k->lock).  Waits until nobody runs. */
+/* REQUIRES(k->idle).  Waits until nobody runs. */
 static void wait_idle(struct testkit *k)
 {
-    while (k->busy) {
-        int64_t until = clock_mono_ns(&bgmqi_clock_system) + 1000 * MS;
-        struct timespec at = {.tv_sec = (time_t)(until / 1000000000),
-                              .tv_nsec = (long)(until % 1000000000)};
-        pthread_cond_timedwait(&k->idle, &k->lock.m, &at);
-    }
+    while (k->busy)
+        bgmqi_monitor_wait(&k->idle, INT64_MAX);
 }
 
 /* From here to leave() this thread alone runs handlers.  ECLOSED; EDEADLK: it does already. */
@@ -83,21 +78,21 @@ static int enter(struct testkit *k)
 {
     if (is_runner(k))
         return BGMQ_EDEADLK;
-    lock_take(&k->lock);
+    bgmqi_monitor_enter(&k->idle);
     wait_idle(k);
     int err = k->ended ? BGMQ_ECLOSED : 0;
     k->busy = !err;
     k->runner = pthread_self();
-    lock_drop(&k->lock);
+    bgmqi_monitor_leave(&k->idle);
     return err;
 }
 
 static void leave(struct testkit *k)
 {
-    lock_take(&k->lock);
+    bgmqi_monitor_enter(&k->idle);
     k->busy = false;
-    PTHREAD_OK(pthread_cond_broadcast(&k->idle));
-    lock_drop(&k->lock);
+    bgmqi_monitor_change(&k->idle);
+    bgmqi_monitor_leave(&k->idle);
 }
 
 /* ---- one message ------------------------------------------------------------------- */
@@ -188,7 +183,7 @@ static void on_published(struct kit *kit, const char *name, struct message *m,
 {
     struct testkit *k = (struct testkit *)kit;
     char *copy = strdup(name);
-    lock_take(&k->lock);
+    bgmqi_monitor_enter(&k->idle);
     if (copy && k->n == k->cap) {
         size_t cap = k->cap ? 2 * k->cap : 64;
         struct record *more = realloc(k->records, cap * sizeof(*more));
@@ -204,7 +199,7 @@ static void on_published(struct kit *kit, const char *name, struct message *m,
     } else {
         k->forgot = true;
     }
-    lock_drop(&k->lock);
+    bgmqi_monitor_leave(&k->idle);
     free(copy);
 }
 
@@ -224,10 +219,10 @@ static void on_run(struct kit *kit)
 static void on_end(struct kit *kit)
 {
     struct testkit *k = (struct testkit *)kit;
-    lock_take(&k->lock);
+    bgmqi_monitor_enter(&k->idle);
     wait_idle(k);
     k->ended = true;
-    lock_drop(&k->lock);
+    bgmqi_monitor_leave(&k->idle);
 }
 
 static void forget(struct testkit *k)
@@ -246,8 +241,7 @@ static void on_free(struct kit *kit)
     forget(k);
     free(k->records);
     free(k->text);
-    PTHREAD_OK(pthread_cond_destroy(&k->idle));
-    lock_fini(&k->lock);
+    bgmqi_monitor_fini(&k->idle);
     free(k);
 }
 
@@ -269,12 +263,7 @@ static struct testkit *kit_new(int64_t start_ms)
     struct testkit *k = calloc(1, sizeof(*k));
     if (!k)
         return NULL;
-    pthread_condattr_t attr;
-    PTHREAD_OK(pthread_condattr_init(&attr));
-    PTHREAD_OK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
-    PTHREAD_OK(pthread_cond_init(&k->idle, &attr));
-    PTHREAD_OK(pthread_condattr_destroy(&attr));
-    lock_init(&k->lock);
+    bgmqi_monitor_init(&k->idle);
     k->kit = (struct kit){on_published, on_run, on_end, on_free};
     k->clock = (struct clock){
         .wall_ms = wall_ms, .mono_ns = mono_ns, .rough_ms = wall_ms, .ctx = k};
@@ -376,7 +365,7 @@ static bool matches(const struct record *r, const char *type, const void *body,
            (!body || (r->m->len == len && memcmp(r->m->body, body, len) == 0));
 }
 
-/* REQUIRES(k->lock). */
+/* REQUIRES(k->idle). */
 static int count(const struct testkit *k, const char *type, const void *body, size_t len)
 {
     int n = 0;
@@ -393,9 +382,9 @@ int bgmq_test_published(struct bgmq *mq, const char *type, const void *body, siz
         err = BGMQ_EINVAL;
     if (err)
         return err;
-    lock_take(&k->lock);
+    bgmqi_monitor_enter(&k->idle);
     int n = count(k, type, body, len);
-    lock_drop(&k->lock);
+    bgmqi_monitor_leave(&k->idle);
     return n;
 }
 
@@ -407,12 +396,12 @@ int bgmq_test_record(struct bgmq *mq, size_t n, struct bgmq_test_record *ret)
         err = BGMQ_EINVAL;
     if (err)
         return err;
-    lock_take(&k->lock);
+    bgmqi_monitor_enter(&k->idle);
     if (n >= k->n) {
         err = k->forgot ? BGMQ_ENOMEM : BGMQ_ENOENT;
     } else {
         const struct record *r = &k->records[n];
-        const struct message_ext *x = r->m->ext;
+        const struct message_ext *x = message_ext(r->m);
         *ret = (struct bgmq_test_record){.id = r->m->id,
                                          .type = r->name,
                                          .body = r->m->body,
@@ -422,7 +411,7 @@ int bgmq_test_record(struct bgmq *mq, size_t n, struct bgmq_test_record *ret)
                                          .tag = x ? x->tag : NULL,
                                          .unique_key = x ? x->unique_key : NULL};
     }
-    lock_drop(&k->lock);
+    bgmqi_monitor_leave(&k->idle);
     return err;
 }
 
@@ -432,9 +421,9 @@ int bgmq_test_forget(struct bgmq *mq)
     int err = kit_of(mq, &k);
     if (err)
         return err;
-    lock_take(&k->lock);
+    bgmqi_monitor_enter(&k->idle);
     forget(k);
-    lock_drop(&k->lock);
+    bgmqi_monitor_leave(&k->idle);
     return 0;
 }
 
@@ -455,7 +444,7 @@ static void show(FILE *f, const char *type, const void *body, size_t len)
     fputs(len > SHOWN_BYTES ? "\"..." : "\"", f);
 }
 
-/* REQUIRES(k->lock).  What was wanted and what there is, to be freed; NULL: no memory. */
+/* REQUIRES(k->idle).  What was wanted and what there is, to be freed; NULL: no memory. */
 static char *explain(const struct testkit *k, const char *type, const void *body,
                      size_t len)
 {
@@ -491,14 +480,14 @@ const char *bgmq_test_missing(struct bgmq *mq, const char *type, const void *bod
         err = BGMQ_EINVAL;
     if (err)
         return bgmq_strerror(err);
-    lock_take(&k->lock);
+    bgmqi_monitor_enter(&k->idle);
     int n = count(k, type, body, len);
     char *text = n == 0 ? explain(k, type, body, len) : NULL;
     if (text) {
         free(k->text);
         k->text = text;
     }
-    lock_drop(&k->lock);
+    bgmqi_monitor_leave(&k->idle);
     if (n > 0)
         return NULL;
     return text ? text : bgmq_strerror(BGMQ_ENOMEM);

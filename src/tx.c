@@ -142,7 +142,7 @@ static int write_row(struct tx_conn *c, const struct expected *x, uint64_t *owne
                           .type = type,
                           .id = m->id,
                           .seq = m->seq,
-                          .key = m->due_ms,
+                          .key = message_due_ms(m),
                           .at_ms = m->created_ms,
                           .msg = x->m};
     int rc = bgmqi_tx_signal_join(c);

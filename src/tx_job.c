@@ -161,7 +161,7 @@ static struct store_op op_of(struct bgmq_job *job, enum outcome how)
                           .crashes = m->crashes,
                           .at_ms = clock_wall_ms(job->env->clock),
                           .msg = job->message,
-                          .failure = m->failure,
+                          .failure = message_failure(m),
                           .flags = m->kept ? OP_KEPT : 0};
     bgmqi_desk_describe(job->desk, how, &op);
     return op;
@@ -173,7 +173,7 @@ static int write_done(struct tx_end *e, sqlite3 *db, struct bgmq_job *job)
         return 0;
     bgmqi_worker_keep_result(job);
     struct store_op op = op_of(job, OUTCOME_DONE);
-    op.progress = e->m->progress;
+    op.progress = message_progress(e->m);
     int err = take_row(e, db, &op);
     return err ? err : bgmqi_tx_sql_err(bgmqi_tx_sql_end(db, &op));
 }
@@ -231,7 +231,8 @@ static int answer_in_tx(struct bgmq *mq, const struct publication *p, void *ctx)
 
 static int answer(struct tx_end *e, sqlite3 *db, struct bgmq_job *job, bool failed)
 {
-    bool wanted = (!failed && job->response_type) || (e->m->ext && e->m->ext->reply_to);
+    const struct message_ext *x = message_ext(e->m);
+    bool wanted = (!failed && job->response_type) || (x && x->reply_to);
     struct answer a = {.db = db};
     if (!wanted || e->m->row == ROW_NONE)
         return 0;

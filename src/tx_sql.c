@@ -84,7 +84,7 @@ static void bind_key(struct sql *s, const struct store_op *op)
 {
     if (s->rc != SQLITE_OK)
         return;
-    const struct message_ext *x = op->msg->ext;
+    const struct message_ext *x = message_ext(op->msg);
     sqlite3_bind_int64(s->q, 1, op->type);
     bgmqi_store_bind_text(s->q, 2, x->unique_key);
     sqlite3_bind_int64(s->q, 3, (int64_t)op->id);
@@ -101,7 +101,7 @@ static void bind_key(struct sql *s, const struct store_op *op)
 int bgmqi_tx_sql_key(sqlite3 *db, const struct store_op *op, uint64_t *owner)
 {
     *owner = 0;
-    if (!op->msg->ext || !op->msg->ext->unique_key)
+    if (!message_unique_key(op->msg))
         return SQLITE_OK;
     struct sql s = sql_of(db, "INSERT INTO main.bgmq_unique(type, key, id, scope, until)"
                               " VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING");
@@ -145,7 +145,7 @@ static int insert_plain(sqlite3 *db, const struct store_op *op)
 
 int bgmqi_tx_sql_insert(sqlite3 *db, const struct store_op *op, bool backlog)
 {
-    if (!backlog && !op->msg->ext)
+    if (!backlog && !message_ext(op->msg))
         return insert_plain(db, op);
     struct sql s =
         sql_of(db, backlog ? "INSERT INTO main.bgmq_backlog(" JOB_COLUMNS ", " EXT_COLUMNS
@@ -156,7 +156,7 @@ int bgmqi_tx_sql_insert(sqlite3 *db, const struct store_op *op, bool backlog)
     if (s.rc == SQLITE_OK) {
         struct params p = {.q = s.q};
         bgmqi_store_bind_job(p, 1, op);
-        s.rc = bgmqi_store_bind_ext(p, 13, op->msg->ext);
+        s.rc = bgmqi_store_bind_ext(p, 13, message_ext(op->msg));
     }
     if (s.rc == SQLITE_OK && backlog) {
         sqlite3_bind_int(s.q, 25, op->lane);
@@ -188,7 +188,7 @@ int bgmqi_tx_sql_remove(sqlite3 *db, const struct store_op *op, bool *found)
 
 static int drop_key(sqlite3 *db, const struct store_op *op)
 {
-    const struct message_ext *x = op->msg->ext;
+    const struct message_ext *x = message_ext(op->msg);
     if (!x || !x->unique_key || x->unique == BGMQ_UNIQUE_PERIOD ||
         (op->lane == LANE_DLQ && x->unique == BGMQ_UNIQUE_DONE))
         return SQLITE_OK;

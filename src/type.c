@@ -16,7 +16,8 @@ static bool priority_less(const struct message *a, const struct message *b)
 
 static bool due_less(const struct message *a, const struct message *b)
 {
-    return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->seq < b->seq;
+    int64_t x = message_due_ms(a), y = message_due_ms(b);
+    return x != y ? x < y : a->seq < b->seq;
 }
 
 struct type *bgmqi_type_new(const char *name, uint32_t number, struct type_env *env,
@@ -52,6 +53,8 @@ void bgmqi_type_free(struct type *t)
 {
     if (!t)
         return;
+    bgmqi_type_lock(t); /* what has arrived is in inq then */
+    bgmqi_type_unlock(t);
     bgmqi_queue_clear(&t->inq);
     bgmqi_queue_clear(&t->dlq);
     bgmqi_queue_clear(&t->outq);
@@ -106,6 +109,14 @@ const struct type_config *bgmqi_type_config(const struct type *t)
     return &t->config;
 }
 
+/* A message of T without options needs nothing but a place in inq. */
+static bool is_open(const struct type *t)
+{
+    const struct type_config *c = &t->config;
+    return c->durability == BGMQ_MEMORY && !c->expire_ms && !c->max_messages &&
+           !c->max_bytes && !t->channel;
+}
+
 int bgmqi_type_configure(struct type *t, const struct type_config *config)
 {
     int err = 0;
@@ -114,6 +125,7 @@ int bgmqi_type_configure(struct type *t, const struct type_config *config)
         err = BGMQ_EEXIST;
     } else {
         t->config = *config;
+        atomic_store_explicit(&t->arrivals.open, is_open(t), memory_order_release);
         atomic_store_explicit(&t->registered, true, memory_order_release);
     }
     bgmqi_type_unlock(t);
@@ -144,6 +156,7 @@ bool bgmqi_type_urgent(const struct type *t)
 
 void bgmqi_type_unlock(struct type *t)
 {
+    bgmqi_type_watch(t);
     struct desk *wake = t->wake;
     struct queue garbage = t->garbage;
     int64_t due = t->due_hint;
@@ -173,7 +186,7 @@ enum lane bgmqi_type_ready_lane(const struct message *m)
 int64_t bgmqi_type_key(const struct message *m, enum lane lane)
 {
     if (lane == LANE_DELAYED)
-        return m->due_ms;
+        return message_due_ms(m);
     return lane == LANE_PRIORITYQ ? -(int64_t)m->priority : 0;
 }
 
@@ -226,12 +239,6 @@ bool bgmqi_type_runs_low(const struct type *t, enum lane lane)
     /* In a list, what a load brings stands behind what is there: one load at a time is enough. */
     return l->hauled == 0 &&
            !bgmqi_type_before_frontier(l, bgmqi_type_key(first, lane), first->seq);
-}
-
-void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane)
-{
-    t->lanes[lane].hauled -= m->hauled;
-    m->hauled = 0;
 }
 
 void bgmqi_type_check_lane(struct type *t, enum lane lane)
@@ -310,8 +317,8 @@ void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
         m->place = PLACE_DELAYED;
         m->heaped |= m->row == ROW_BACKLOG;
         bgmqi_heap_push(&t->delayed, m);
-        if (t->delayed.top == m && m->due_ms < t->due_hint)
-            t->due_hint = m->due_ms;
+        if (t->delayed.top == m && message_due_ms(m) < t->due_hint)
+            t->due_hint = message_due_ms(m);
         break;
     default:
         m->place = PLACE_DLQ;
@@ -353,7 +360,7 @@ void bgmqi_type_leave_out(struct type *t, struct message *m)
 void bgmqi_type_release(struct type *t, struct message *m)
 {
     assert(m->place == PLACE_NONE);
-    bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
+    bgmqi_mem_refund(&t->memory, message_cost(m));
     bgmqi_queue_push(&t->garbage, m);
 }
 
@@ -383,14 +390,14 @@ void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
     op->seq = m->seq;
     op->at_ms = now_ms;
     op->msg = m;
-    op->failure = bgmqi_failure_ref(m->failure);
+    op->failure = bgmqi_failure_ref(message_failure(m));
     op->owner = (void *)t;
     if (m->kept && (kind == STORE_DELETE_JOB || kind == STORE_DELETE_BACKLOG))
         op->flags |= OP_KEPT;
     if (history != OUTCOME_NONE && t->config.history_body)
         op->flags |= OP_BODY;
     if (history == OUTCOME_DONE) /* with the result */
-        op->progress = bgmqi_progress_ref(m->progress);
+        op->progress = bgmqi_progress_ref(message_progress(m));
 }
 
 bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
@@ -401,7 +408,8 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
     m->seq = seq ? seq : m->seq;
     if (lane == LANE_DLQ) {
         t->dlq_added++;
-        if (!m->ext || m->ext->unique != BGMQ_UNIQUE_DONE)
+        const struct message_ext *x = message_ext(m);
+        if (!x || x->unique != BGMQ_UNIQUE_DONE)
             bgmqi_type_drop_key(t, m);
     }
     if (lane != LANE_DLQ && lane != LANE_DELAYED)
@@ -416,8 +424,9 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
     if (lane == LANE_INQ || lane == LANE_DLQ)
         bgmqi_type_bound(t, lane, key, m->seq, len);
     bool now = bgmqi_type_before_frontier(l, key, m->seq) && len < t->config.window;
+    const struct failure *f = message_failure(m);
     bgmqi_type_fill(t, entry, m->row == ROW_JOB ? STORE_MOVE : STORE_UPDATE, m, history,
-                    m->failure ? m->failure->at_ms : m->created_ms);
+                    f ? f->at_ms : m->created_ms);
     entry->op.level = BGMQ_BEHIND;
     entry->op.lane = (uint8_t)lane;
     entry->op.key = key;
@@ -457,7 +466,7 @@ void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,
 {
     enum outcome history = bgmqi_type_history(t, how);
     enum store_op_kind kind = m->row == ROW_JOB ? STORE_DELETE_JOB : STORE_DELETE_BACKLOG;
-    bool keyed = m->ext && m->ext->unique_key;
+    bool keyed = message_unique_key(m) != NULL;
     if (m->row == ROW_JOB && !keyed && !m->kept && bgmqi_journal_take_back(m)) {
         m->row = ROW_NONE;
         if (history == OUTCOME_NONE) {

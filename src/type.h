@@ -68,6 +68,8 @@ struct type_env {
     /* The budget has not BYTES left: gives up the oldest of what lies in the outqs.  True: there
      * may be room now.  No lock is held. */
     bool (*room)(void *ctx, size_t bytes);
+    /* A worker has ended what it had claimed. */
+    void (*idle)(void *ctx);
     void *ctx;
 };
 
@@ -134,6 +136,13 @@ struct admission {
 /* Lets a message in.  EFULL: no memory left, or no id.  ECLOSED.  After a failure M and ENTRY
  * are the caller's still. */
 int bgmqi_type_admit(struct type *t, struct admission *a);
+/* The short way in, for a message at level MEMORY that has nothing but a body (type_arrive.c).
+ * Takes COST from T's credit; false: nothing was taken, and it has to go the long way. */
+bool bgmqi_type_pay(struct type *t, size_t cost);
+/* Gives that back. */
+void bgmqi_type_unpay(struct type *t, size_t cost);
+/* Takes M, which was paid for.  Its id; 0: none was to be had, and M is still the caller's. */
+uint64_t bgmqi_type_push(struct type *t, struct message *m);
 /* Likewise; after EFULL waits up to WAIT_MS for room, first come, first served. */
 int bgmqi_type_admit_patiently(struct type *t, struct admission *a, unsigned wait_ms);
 /* Room for a unique key, to free(); NULL: out of memory. */
@@ -192,6 +201,8 @@ enum fate bgmqi_desk_fate(const struct desk *d);
 int64_t bgmqi_desk_deadline(const struct desk *d);
 /* Likewise, but one message at a time and without waiting; false: there is none. */
 bool bgmqi_desk_try(struct desk *d, struct message **ret);
+/* After that has been settled. */
+void bgmqi_desk_tried(struct desk *d);
 /* Asks the worker of D to end after what it runs. */
 void bgmqi_desk_quit(struct desk *d);
 /* Why the handler at D is asked to end: bits of enum cancel; 0: it is not. */
@@ -254,8 +265,8 @@ void bgmqi_type_settle_given_up(struct type *t, const struct given_up *g,
 /* A reference to the progress of M, whose next attempt begins: a copy of its own, so that an
  * attempt that was given up disturbs nobody.  Waits while memory is short. */
 struct progress *bgmqi_type_renew_progress(struct type *t, struct message *m);
-/* Makes P the progress of M, whose attempt is held. */
-void bgmqi_type_set_progress(struct type *t, struct message *m, struct progress *p);
+/* Makes P the progress of M, whose attempt is held.  ENOMEM, never when M had one before. */
+int bgmqi_type_set_progress(struct type *t, struct message *m, struct progress *p);
 /* Tells the journal to write P for M, which has a row and whose attempt is held, by ENTRY.  Takes
  * ENTRY. */
 void bgmqi_type_keep(struct type *t, struct message *m, struct progress *p,
@@ -333,7 +344,7 @@ void bgmqi_type_unpick(struct type *t, struct message *m, enum lane from);
 /* ---- rows that the application wrote (type_tx.c) ------------------------------------ */
 
 /* M, new, is about to get a row by a transaction of the application's that is not committed yet:
- * in JOB, or, when it is due later, in BACKLOG among the delayed at (M->due_ms, M->seq).  Charges
+ * in JOB, or, when it is due later, in BACKLOG among the delayed at (its time, M->seq).  Charges
  * it, gives it its id, and says M->row.  EFULL, ECLOSED. */
 int bgmqi_type_expect(struct type *t, struct message *m);
 /* That transaction is undone: M is the caller's again. */

@@ -221,8 +221,8 @@ static bool fill(struct desk *d, unsigned most)
     if (t->env->journal) {
         bgmqi_type_check_lane(t, LANE_INQ);
         bgmqi_type_check_lane(t, LANE_PRIORITYQ);
-        if (t->delayed.top && t->delayed.top->due_ms <= t->last_tick_ms)
-            t->due_hint = t->delayed.top->due_ms;
+        if (t->delayed.top && message_due_ms(t->delayed.top) <= t->last_tick_ms)
+            t->due_hint = message_due_ms(t->delayed.top);
     }
     put(d, got, n, false);
     return true;
@@ -247,6 +247,28 @@ static void read_clocks(struct desk *d, bool paused)
         return;
     d->batch_wall_ms = clock_wall_ms(c);
     d->batch_mono_ns = d->mark_ns = clock_mono_ns(c);
+    d->rough_ms = clock_rough_ms(c);
+    d->unmeasured = 0;
+}
+
+/* Whatever the handlers did to the signal mask is put right: before the next one, unless they are
+ * so quick that the system call would cost more than they do. */
+static void shield(struct desk *d)
+{
+    enum { EVERY = 64 };
+    if (d->mean_ns < QUICK_NS && d->claims++ % EVERY != 0)
+        return;
+    bgmqi_thread_shield();
+}
+
+/* Who has enough before him does not look at what comes behind that, and leaves the cache line
+ * where it is to the publishers. */
+static void lock_for_claim(struct type *t) LOCK_ATTR(acquire_capability(t->lock))
+    LOCK_ATTR(no_thread_safety_analysis)
+{
+    lock_take(&t->lock);
+    if (t->inq.len < 2 * (size_t)DESK_CLAIM_MAX * t->workers)
+        bgmqi_type_absorb(t);
 }
 
 /* Comes to the type's lock, leaves what is finished, and waits for something to do; false: it
@@ -255,9 +277,9 @@ static bool claim(struct desk *d)
 {
     struct type *t = d->type;
     bool woken = false, go = false;
-    bgmqi_thread_shield(); /* whatever the handlers did to the signal mask */
+    shield(d);
     for (;;) {
-        bgmqi_type_lock(t);
+        lock_for_claim(t);
         if (d->parked)
             leave_parked(d); /* nobody woke it: the wait was over */
         else if (woken)
@@ -270,6 +292,8 @@ static bool claim(struct desk *d)
         d->next_parked = t->parked;
         t->parked = d;
         bgmqi_type_unlock(t);
+        d->claims = 0; /* nobody is in a hurry now */
+        shield(d);
         bgmqi_park_wait(&d->park, PARK_MAX_NS);
         woken = true;
     }
@@ -289,34 +313,46 @@ static enum fate fate_of(const struct type *t, const struct message *m)
     unsigned most = m->max_attempts ? m->max_attempts : t->config.max_attempts;
     if (m->crashes && (m->crashes >= t->env->max_crashes || m->attempt >= most))
         return FATE_CRASH;
-    if (m->ext && m->ext->expires_ms &&
-        clock_wall_ms(t->env->clock) >= m->ext->expires_ms)
+    int64_t expires_ms = message_expires_ms(m);
+    if (expires_ms && clock_wall_ms(t->env->clock) >= expires_ms)
         return FATE_EXPIRED;
     return FATE_RUN;
 }
 
-/* Gives the attempt at D its time-out, if there is one.  D's lock is held. */
+/* Gives the attempt at D its time-out, if there is one. */
 static void set_deadline(struct desk *d, const struct message *m)
 {
     const struct type_config *c = &d->type->config;
-    unsigned timeout_ms =
-        m->ext && m->ext->timeout_ms ? m->ext->timeout_ms : c->timeout_ms;
-    d->deadline_ns = d->stuck_ns = INT64_MAX;
+    const struct message_ext *x = message_ext(m);
+    unsigned timeout_ms = x && x->timeout_ms ? x->timeout_ms : c->timeout_ms;
     if (!timeout_ms)
         return;
     d->start_ns = d->mark_ns = clock_mono_ns(d->type->env->clock);
+    d->unmeasured = 0;
     d->deadline_ns = d->start_ns + timeout_ms * INT64_C(1000000);
     d->stuck_ns = d->deadline_ns + c->stuck_ms * INT64_C(1000000);
+}
+
+/* What most attempts have nothing of, apart so that those need no room for it. */
+__attribute__((noinline)) static void begin_specially(struct desk *d, struct message *m)
+{
+    d->fate = (uint8_t)fate_of(d->type, m);
+    set_deadline(d, m);
+    if (m->row != ROW_NONE && d->fate == FATE_RUN)
+        d->slot = flight_begin(d->ring, m->id, m->attempt + (m->attempt < UINT16_MAX));
 }
 
 /* M starts at D, whose lock is held. */
 static void begin(struct desk *d, struct message *m)
 {
     d->current = m;
-    d->fate = (uint8_t)fate_of(d->type, m);
+    d->fate = FATE_RUN;
     d->slot = NULL;
     d->start_ns = d->mark_ns;
-    set_deadline(d, m);
+    d->deadline_ns = d->stuck_ns = INT64_MAX;
+    if (m->row != ROW_NONE || m->crashes || message_extra(m) ||
+        d->type->config.timeout_ms)
+        begin_specially(d, m);
     atomic_store_explicit(&d->turn, TURN_RUNNING, memory_order_relaxed);
     if (d->fate != FATE_RUN)
         return;
@@ -327,8 +363,6 @@ static void begin(struct desk *d, struct message *m)
     m->attempt += m->attempt < UINT16_MAX;
     m->run++;
     d->attempt = m->attempt;
-    if (m->row != ROW_NONE)
-        d->slot = flight_begin(d->ring, m->id, m->attempt);
 }
 
 /* May what D has claimed start now?  D's lock is held. */
@@ -342,11 +376,13 @@ static bool may_begin(const struct desk *d)
            (d->n == 1 || !atomic_load_explicit(&t->urgent, memory_order_acquire));
 }
 
-/* Starts the next of what D has claimed; NULL: it has to come to the type's lock. */
+/* Ends what its worker has done well, and starts the next of what D has claimed; NULL: it has to
+ * come to the type's lock. */
 static struct message *start(struct desk *d)
 {
     struct message *m = NULL;
     lock_take(&d->lock);
+    bgmqi_desk_done(d);
     if (d->first < d->n && may_begin(d)) {
         m = d->claimed[d->first++];
         begin(d, m);
@@ -359,9 +395,12 @@ static struct message *start(struct desk *d)
 
 enum desk_turn bgmqi_desk_next(struct desk *d, struct message **ret)
 {
-    while (!(*ret = start(d)))
+    const struct type_env *env = d->type->env;
+    while (!(*ret = start(d))) {
+        env->idle(env->ctx);
         if (!claim(d))
             return DESK_QUIT;
+    }
     return DESK_MESSAGE;
 }
 
@@ -376,6 +415,14 @@ bool bgmqi_desk_try(struct desk *d, struct message **ret)
         return false;
     read_clocks(d, true);
     return (*ret = start(d)) != NULL; /* NULL: stopped meanwhile */
+}
+
+void bgmqi_desk_tried(struct desk *d)
+{
+    lock_take(&d->lock);
+    bgmqi_desk_done(d);
+    lock_drop(&d->lock);
+    d->type->env->idle(d->type->env->ctx);
 }
 
 enum fate bgmqi_desk_fate(const struct desk *d)
@@ -405,6 +452,9 @@ void bgmqi_desk_leave(struct desk *d)
     struct type *t = d->type;
     struct flight_ring *ring = d->ring;
     bgmqi_type_lock(t);
+    lock_take(&d->lock);
+    bgmqi_desk_done(d);
+    lock_drop(&d->lock);
     t->waking = false; /* the wake may have been meant for this one */
     bgmqi_desk_clear(d, true);
     if (!d->quit)
@@ -426,6 +476,7 @@ void bgmqi_desk_leave(struct desk *d)
     bgmqi_type_wake_one(t);
     bgmqi_type_unlock(t);
     bgmqi_flight_release(t->env->flight, ring);
+    t->env->idle(t->env->ctx);
 }
 
 void bgmqi_type_pause(struct type *t, bool paused)

@@ -14,18 +14,20 @@ enum {
 
 void bgmqi_type_note_expiry(struct type *t, const struct message *m)
 {
-    if (!m->ext || !m->ext->expires_ms || m->ext->expires_ms >= t->next_expiry)
+    int64_t expires_ms = message_expires_ms(m);
+    if (!expires_ms || expires_ms >= t->next_expiry)
         return;
-    t->next_expiry = m->ext->expires_ms;
+    t->next_expiry = expires_ms;
     if (t->next_expiry < t->due_hint)
         t->due_hint = t->next_expiry;
 }
 
 void bgmqi_type_note_stored_expiry(struct type *t, const struct message *m)
 {
-    if (!m->ext || !m->ext->expires_ms || m->ext->expires_ms >= t->stored_expiry)
+    int64_t expires_ms = message_expires_ms(m);
+    if (!expires_ms || expires_ms >= t->stored_expiry)
         return;
-    t->stored_expiry = m->ext->expires_ms;
+    t->stored_expiry = expires_ms;
     if (t->stored_expiry < t->due_hint)
         t->due_hint = t->stored_expiry;
 }
@@ -53,8 +55,8 @@ static void expire(struct type *t, struct picked *picks, size_t n, struct failur
 
 static int64_t earlier(int64_t ms, const struct message *m)
 {
-    return m->ext && m->ext->expires_ms && m->ext->expires_ms < ms ? m->ext->expires_ms
-                                                                   : ms;
+    int64_t expires_ms = message_expires_ms(m);
+    return expires_ms && expires_ms < ms ? expires_ms : ms;
 }
 
 static void look_for_next(struct type *t)

@@ -48,12 +48,14 @@ static void describe(struct bgmq_info *i, struct type *t, struct message *m,
                             .crashes = m->crashes,
                             .priority = m->priority,
                             .created_ms = m->created_ms,
-                            .due_ms = m->due_ms,
-                            .expires_ms = m->ext ? m->ext->expires_ms : 0};
-    if (m->failure)
-        put_failure(i, m->failure->code, m->failure->text, m->failure->at_ms);
-    if (m->progress)
-        put_progress(i, m->progress);
+                            .due_ms = message_due_ms(m),
+                            .expires_ms = message_expires_ms(m)};
+    const struct failure *f = message_failure(m);
+    struct progress *p = message_progress(m);
+    if (f)
+        put_failure(i, f->code, f->text, f->at_ms);
+    if (p)
+        put_progress(i, p);
 }
 
 /* ---- memory ------------------------------------------------------------------------ */

@@ -20,6 +20,16 @@ struct lane_state {
     uint64_t seq;
 };
 
+/* Messages on their way in, and what their publishers look at (type_arrive.c). */
+struct arrivals {
+    CACHE_GAP(gap_before);
+    _Atomic(struct message *) newest; /* a stack by NEXT; taken as a whole, under lock */
+    _Atomic int64_t credit; /* bytes that are charged to memory, for messages to come */
+    _Atomic bool watched;   /* who pushes has to come to the lock; written under lock */
+    _Atomic bool open;      /* there is a short way in; set once, with REGISTERED */
+    CACHE_GAP(gap_after);
+};
+
 struct type {
     /* set once, then read only */
     char *name;
@@ -35,7 +45,8 @@ struct type {
     CACHE_GAP(gap_config);
     _Atomic bool urgent;
     _Atomic bool paused;
-    CACHE_GAP(gap_urgent);
+
+    struct arrivals arrivals;
 
     /* One operation on resting messages at a time: those it has picked are met by no other. */
     struct lock operating;
@@ -61,7 +72,9 @@ struct type {
     struct getters getters[LANES + 1]; /* by lane; the last of outq */
     bool getters_ended;
     struct allowance memory;
-    size_t outq_bytes;    /* of it, held by outq */
+    size_t outq_bytes;    /* of it, held by outq; not known without max_bytes */
+    size_t credit_limit;  /* what arrivals.credit is filled up to */
+    bool watched;         /* as arrivals.watched, whose cache line is the publishers' */
     struct map keys;      /* key -> struct key, of messages without a row (type_keys.c) */
     struct getters rooms; /* publishers that wait for room, in the order they came */
     uint64_t added, taken, outq_added, dlq_added;
@@ -143,16 +156,31 @@ struct desk {
     int64_t deadline_ns, stuck_ns; /* INT64_MAX: it has no time-out */
 
     /* used by the worker only */
-    unsigned holds;  /* calls of hold not taken back */
-    int64_t mean_ns; /* of the handler, exponentially weighted; 0: not known */
-    int64_t mark_ns; /* when the current handler started */
+    unsigned holds;       /* calls of hold not taken back */
+    unsigned claims;      /* since the signal mask was put right */
+    unsigned unmeasured;  /* attempts that ended since mark_ns */
+    struct message *done; /* ended well, and not counted yet; or NULL */
+    int64_t rough_ms;     /* the coarse clock at mark_ns */
+    int64_t mean_ns;      /* of the handler, exponentially weighted; 0: not known */
+    int64_t
+        mark_ns; /* when the clock was read: the current handler started then, or after */
     int64_t batch_mono_ns, batch_wall_ms; /* both clocks, read together */
 };
+
+/* Brings in what has arrived (type_arrive.c).  The lock is held in these. */
+void bgmqi_type_absorb(struct type *t);
+/* Says whether publishers have to tell of what they push; what was pushed before is brought in. */
+void bgmqi_type_watch(struct type *t);
+/* A publisher goes the long way: perhaps for want of credit. */
+void bgmqi_type_run_out(struct type *t);
+/* Takes the credit back; false: there was none. */
+bool bgmqi_type_revoke(struct type *t);
 
 static inline void bgmqi_type_lock(struct type *t) LOCK_ATTR(acquire_capability(t->lock))
     LOCK_ATTR(no_thread_safety_analysis)
 {
     lock_take(&t->lock);
+    bgmqi_type_absorb(t);
 }
 
 /* Drops the lock, then wakes, frees and tells what was noted under it. */
@@ -178,7 +206,11 @@ bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t s
  * or that were delayed, stand beyond it). */
 bool bgmqi_type_runs_low(const struct type *t, enum lane lane);
 /* M has left the list of LANE (inq, dlq). */
-void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane);
+static inline void bgmqi_type_unlisted(struct type *t, struct message *m, enum lane lane)
+{
+    t->lanes[lane].hauled -= m->hauled;
+    m->hauled = 0;
+}
 /* Messages of LANE in memory. */
 size_t bgmqi_type_lane_len(const struct type *t, enum lane lane);
 /* A number greater than all before: id, or order in a lane.  0: none to be had. */
@@ -221,6 +253,12 @@ int bgmqi_type_charge(struct type *t, size_t cost);
 bool bgmqi_type_room(const struct type *t, size_t cost);
 /* M leaves memory: its bytes and reference are given back. */
 void bgmqi_type_release(struct type *t, struct message *m);
+/* An extra for M; NULL when it has one.  Waits until there is memory for it; no lock is held
+ * (type_keep.c). */
+struct message_extra *bgmqi_type_extra(const struct message *m);
+/* Gives X to M, which T has charged, and charges it, too.  X may be NULL; it is freed when M has
+ * one by now. */
+void bgmqi_type_extend(struct type *t, struct message *m, struct message_extra *x);
 /* Fills ENTRY's op with what is true of M now. */
 void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
                      enum store_op_kind kind, struct message *m, enum outcome history,
@@ -238,6 +276,8 @@ void bgmqi_type_evict(struct type *t, enum lane lane);
 void bgmqi_type_add_stats(struct bgmq_stats *sum, const struct bgmq_stats *s);
 /* Moves what DESKs of T have finished to outq (type_desk.c). */
 void bgmqi_type_collect(struct type *t);
+/* Counts what D's worker has done well, and keeps it for outq.  D's lock is held. */
+void bgmqi_desk_done(struct desk *d);
 /* Takes what D holds: what is finished, to outq; and when CLAIMS, what it has claimed and not
  * started, back to the front in its order. */
 void bgmqi_desk_clear(struct desk *d, bool claims);

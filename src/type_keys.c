@@ -10,11 +10,6 @@ struct key {
     int64_t until_ms; /* 0: until it is given up */
 };
 
-static const char *key_of(const struct message *m)
-{
-    return m->ext ? m->ext->unique_key : NULL;
-}
-
 struct key *bgmqi_type_key_new(void)
 {
     return calloc(1, sizeof(struct key));
@@ -23,7 +18,7 @@ struct key *bgmqi_type_key_new(void)
 int bgmqi_type_take_key(struct type *t, struct admission *a)
 {
     const struct message *m = a->m;
-    const char *text = key_of(m);
+    const char *text = message_unique_key(m);
     if (!text)
         return 0;
     struct key *k = bgmqi_map_get(&t->keys, text);
@@ -40,7 +35,7 @@ int bgmqi_type_take_key(struct type *t, struct admission *a)
         k = a->key;
         a->key = NULL;
     }
-    *k = (struct key){.id = m->id, .until_ms = m->ext->unique_until_ms};
+    *k = (struct key){.id = m->id, .until_ms = message_ext(m)->unique_until_ms};
     if (k->until_ms && k->until_ms < t->key_expiry) {
         t->key_expiry = k->until_ms;
         t->due_hint = k->until_ms < t->due_hint ? k->until_ms : t->due_hint;
@@ -50,7 +45,7 @@ int bgmqi_type_take_key(struct type *t, struct admission *a)
 
 void bgmqi_type_forget_key(struct type *t, const struct message *m)
 {
-    const char *text = key_of(m);
+    const char *text = message_unique_key(m);
     struct key *k = text ? bgmqi_map_get(&t->keys, text) : NULL;
     if (!k || k->id != m->id)
         return;
@@ -60,7 +55,8 @@ void bgmqi_type_forget_key(struct type *t, const struct message *m)
 
 void bgmqi_type_drop_key(struct type *t, const struct message *m)
 {
-    if (m->ext && m->ext->unique_until_ms == 0) /* else it is held for its period */
+    const struct message_ext *x = message_ext(m);
+    if (x && x->unique_until_ms == 0) /* else it is held for its period */
         bgmqi_type_forget_key(t, m);
 }
 

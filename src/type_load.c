@@ -38,32 +38,46 @@ static struct progress *progress_of(const struct store_row *row, struct budget *
     return p;
 }
 
+/* Gives M what few rows have.  A row of another's making may have an ext that is not fit: it goes
+ * without.  ENOMEM. */
+static int add_extra(const struct type *t, struct message *m, const struct store_row *row)
+{
+    struct message_ext *ext = NULL;
+    bool heaped = row->lane == LANE_PRIORITYQ || row->lane == LANE_DELAYED;
+    bool failed = row->error_code != NULL;
+    bool kept = row->cursor || row->progress_text || row->progress;
+    if (row->ext && bgmqi_message_ext_copy(row->ext, &ext) == BGMQ_ENOMEM)
+        return BGMQ_ENOMEM;
+    bgmqi_message_set_ext(m, ext);
+    int err = bgmqi_message_set_priority(m, (int)row->priority);
+    if (!err && (heaped || failed || kept)) /* whatever its priority says */
+        err = bgmqi_message_extend(m);
+    if (err)
+        return err;
+    message_put_due_ms(m, row->lane == LANE_DELAYED ? row->key : 0);
+    if (failed)
+        message_put_failure(m, bgmqi_failure_new(row->error_code,
+                                                 row->error_text ? row->error_text : "",
+                                                 row->error_ms));
+    if (kept)
+        message_put_progress(m, progress_of(row, t->env->budget));
+    return kept && !message_progress(m) ? BGMQ_ENOMEM : 0;
+}
+
 struct message *bgmqi_type_message_of(const struct type *t, const struct store_row *row)
 {
     struct message *m = bgmqi_message_new(row->body, row->len);
     if (!m)
         return NULL;
-    if (row->ext && bgmqi_message_ext_copy(row->ext, &m->ext) == BGMQ_ENOMEM) {
+    if (add_extra(t, m, row) != 0) {
         bgmqi_message_unref(m);
         return NULL;
-    }
-    if (row->error_code)
-        m->failure = bgmqi_failure_new(
-            row->error_code, row->error_text ? row->error_text : "", row->error_ms);
-    if (row->cursor || row->progress_text || row->progress) {
-        m->progress = progress_of(row, t->env->budget);
-        if (!m->progress) {
-            bgmqi_message_unref(m);
-            return NULL;
-        }
     }
     m->kept = row->kept != 0;
     m->id = row->id;
     m->seq = row->seq;
     m->created_ms = row->created_ms;
-    m->due_ms = row->lane == LANE_DELAYED ? row->key : 0;
     m->run = row->run;
-    m->priority = (int16_t)row->priority;
     m->attempt = (uint16_t)row->attempt;
     m->max_attempts = (uint16_t)row->max_attempts;
     m->crashes = (uint8_t)row->crashes;
@@ -167,12 +181,13 @@ static void bury_corrupt(struct type *t, struct haul *h)
 {
     for (struct message *m; (m = bgmqi_queue_pop(&h->corrupt)) != NULL;) {
         struct journal_entry *e = bgmqi_type_entry();
+        struct message_extra *x = bgmqi_type_extra(m);
         struct failure *f = bgmqi_failure_new(
             "corrupt", "the checksum of the body does not match", m->created_ms);
         bgmqi_type_lock(t);
-        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
-        bgmqi_failure_unref(m->failure);
-        m->failure = f;
+        bgmqi_mem_charge_always(&t->memory, message_cost(m));
+        bgmqi_type_extend(t, m, x);
+        bgmqi_failure_unref(message_put_failure(m, f));
         bgmqi_type_send(t, m, LANE_DLQ, e, bgmqi_type_history(t, OUTCOME_DEAD));
         bgmqi_type_unlock(t);
         bgmqi_log(t->env->log, BGMQ_LOG_ERROR, "%s: the body of message %llu is corrupt",
@@ -205,7 +220,7 @@ static void place_haul(struct type *t, struct haul *h, int64_t key, uint64_t seq
         l->stored = 0; /* somebody else took rows away */
     }
     for (struct message *m; (m = bgmqi_queue_pop(&h->messages)) != NULL;) {
-        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
+        bgmqi_mem_charge_always(&t->memory, message_cost(m));
         bgmqi_type_place(t, m, h->lane);
         m->hauled = m->place == PLACE_INQ || m->place == PLACE_DLQ;
         l->hauled += m->hauled;

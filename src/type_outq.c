@@ -8,14 +8,15 @@ void bgmqi_type_outq_push(struct type *t, struct message *m)
 {
     m->place = PLACE_OUTQ;
     bgmqi_queue_push(&t->outq, m);
-    t->outq_bytes += bgmqi_message_cost(m);
+    if (t->config.max_bytes)
+        t->outq_bytes += message_cost(m);
 }
 
 struct message *bgmqi_type_outq_pop(struct type *t)
 {
     struct message *m = bgmqi_queue_pop(&t->outq);
-    if (m)
-        t->outq_bytes -= bgmqi_message_cost(m);
+    if (m && t->config.max_bytes)
+        t->outq_bytes -= message_cost(m);
     return m;
 }
 
@@ -23,7 +24,8 @@ struct message *bgmqi_type_outq_pop(struct type *t)
 static size_t drop_oldest(struct type *t)
 {
     struct message *m = bgmqi_type_outq_pop(t);
-    size_t later = m->progress ? m->progress->charged : 0;
+    const struct progress *p = message_progress(m);
+    size_t later = p ? p->charged : 0;
     m->place = PLACE_NONE;
     bgmqi_type_release(t, m);
     return later;
@@ -40,7 +42,7 @@ bool bgmqi_type_outq_shed(struct type *t, size_t bytes)
     size_t later = 0;
     bgmqi_type_lock(t);
     bgmqi_type_collect(t);
-    bool any = t->outq.len > 0;
+    bool any = bgmqi_type_revoke(t) || t->outq.len > 0;
     while (t->outq.len && bgmqi_mem_left(t->env->budget) + later < bytes)
         later += drop_oldest(t);
     bgmqi_type_unlock(t);

@@ -31,13 +31,13 @@ static bool same(const char *wanted, const char *have)
 
 bool bgmqi_choice_fits(const struct choice *c, const struct message *m)
 {
-    const struct message_ext *x = m->ext;
+    const struct message_ext *x = message_ext(m);
+    const struct failure *f = message_failure(m);
     return (!c->id || m->id == c->id) && (!c->up_to_id || m->id <= c->up_to_id) &&
            (!c->before_seq || m->seq < c->before_seq) &&
-           (!c->before_ms || m->created_ms < c->before_ms) &&
-           (!c->failed || m->failure) && (!c->sound || !m->corrupt) &&
-           same(c->tag, x ? x->tag : NULL) &&
-           same(c->error_code, m->failure ? m->failure->code : NULL) &&
+           (!c->before_ms || m->created_ms < c->before_ms) && (!c->failed || f) &&
+           (!c->sound || !m->corrupt) && same(c->tag, x ? x->tag : NULL) &&
+           same(c->error_code, f ? f->code : NULL) &&
            (!c->expired_ms || (x && x->expires_ms && x->expires_ms <= c->expired_ms));
 }
 
@@ -178,7 +178,7 @@ static void pick_found(struct look *l)
         lane->stored -= lane->stored > 0;
         m->heaped = 1; /* a load may still see its row where it was */
         t->strays |= l->lane == LANE_INQ;
-        bgmqi_mem_charge_always(&t->memory, bgmqi_message_cost(m));
+        bgmqi_mem_charge_always(&t->memory, message_cost(m));
         m->place = PLACE_TAKEN;
         bgmqi_queue_push(&t->out, m);
         l->picks[l->n++] = (struct picked){.m = m, .from = l->lane, .stored = true};

@@ -17,7 +17,7 @@ bool bgmqi_type_has_room(struct type *t, enum lane lane, int64_t key, uint64_t s
 
 static enum lane lane_of(const struct message *m)
 {
-    return m->due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
+    return message_due_ms(m) ? LANE_DELAYED : bgmqi_type_ready_lane(m);
 }
 
 static void admit_stored(struct type *t, struct admission *a)
@@ -109,6 +109,8 @@ static int take_room(struct type *t, struct admission *a, size_t cost)
     if (!a->replaces && !bgmqi_type_in_bounds(t, cost))
         return BGMQ_EFULL;
     a->no_memory = bgmqi_type_charge(t, cost) != 0;
+    if (a->no_memory && bgmqi_type_revoke(t)) /* who is here goes before those to come */
+        a->no_memory = bgmqi_type_charge(t, cost) != 0;
     return a->no_memory ? BGMQ_EFULL : 0;
 }
 
@@ -118,12 +120,14 @@ static void admit_in_memory(struct type *t, struct message *m)
     if (lane != LANE_DELAYED)
         t->added++;
     bgmqi_type_place(t, m, lane);
+    if (lane == LANE_INQ && !message_ext(m))
+        bgmqi_type_run_out(t);
 }
 
 static int admit(struct type *t, struct admission *a)
 {
     struct message *m = a->m;
-    size_t cost = bgmqi_message_cost(m);
+    size_t cost = message_cost(m);
     assert(m->place == PLACE_NONE && (a->entry || !a->ticket));
     assert(!a->chained || !a->entry || a->ticket);
     bgmqi_type_lock(t);
@@ -160,7 +164,7 @@ static int admit(struct type *t, struct admission *a)
 int bgmqi_type_admit(struct type *t, struct admission *a)
 {
     int err = admit(t, a);
-    if (err == BGMQ_EFULL && a->no_memory && bgmqi_type_room(t, bgmqi_message_cost(a->m)))
+    if (err == BGMQ_EFULL && a->no_memory && bgmqi_type_room(t, message_cost(a->m)))
         err = admit(t, a);
     return err;
 }
@@ -170,8 +174,10 @@ static int join(struct type *t, struct getter *g)
 {
     bgmqi_type_lock(t);
     int err = t->getters_ended ? BGMQ_ECLOSED : 0;
-    if (!err)
+    if (!err) {
+        bgmqi_type_revoke(t); /* nobody goes past those who wait */
         bgmqi_getters_join(&t->rooms, g);
+    }
     bgmqi_type_unlock(t);
     return err;
 }
@@ -232,7 +238,7 @@ static void withdraw(struct type *t, const struct store_op *op)
         l->reserved--;
     else
         l->in_journal--;
-    bgmqi_mem_refund(&t->memory, bgmqi_message_cost(op->msg));
+    bgmqi_mem_refund(&t->memory, message_cost(op->msg));
     bgmqi_type_check_lane(t, (enum lane)op->lane);
 }
 
@@ -258,15 +264,15 @@ void bgmqi_type_dismiss(struct type *t, struct admission *a)
         bgmqi_type_forget_key(t, a->m);
         t->lanes[lane_of(a->m)].reserved--;
         bgmqi_queue_remove(&t->limbo, a->m);
-        bgmqi_mem_refund(&t->memory, bgmqi_message_cost(a->m));
+        bgmqi_mem_refund(&t->memory, message_cost(a->m));
     }
     bgmqi_type_unlock(t);
 }
 
 void bgmqi_type_unkey(struct type *t, struct message *m)
 {
-    if (m->unkeyed || !m->ext || !m->ext->unique_key ||
-        m->ext->unique != BGMQ_UNIQUE_WAITING)
+    const struct message_ext *x = message_ext(m);
+    if (m->unkeyed || !x || !x->unique_key || x->unique != BGMQ_UNIQUE_WAITING)
         return;
     m->unkeyed = 1;
     struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
@@ -308,7 +314,7 @@ static void arrive(struct type *t, struct store_op *op)
         l->stored++;
         if (lane != LANE_DLQ)
             bgmqi_type_note_stored_expiry(t, m);
-        bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
+        bgmqi_mem_refund(&t->memory, message_cost(m));
     }
     bgmqi_type_check_lane(t, lane);
 }

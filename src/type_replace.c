@@ -12,7 +12,7 @@ enum { WAITING = 1 << LANE_INQ | 1 << LANE_PRIORITYQ | 1 << LANE_DELAYED };
 /* True when OLD has given its key up, or its period is over. */
 static bool keyless(const struct message *old, int64_t now_ms)
 {
-    const struct message_ext *x = old->ext;
+    const struct message_ext *x = message_ext(old);
     return old->unkeyed || !x || !x->unique_key ||
            (x->unique_until_ms && x->unique_until_ms <= now_ms);
 }

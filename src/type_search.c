@@ -18,15 +18,32 @@ bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *
 {
     m->attempt = 0;
     m->crashes = 0;
-    m->due_ms = 0;
-    bgmqi_failure_unref(m->failure);
-    m->failure = NULL;
+    message_put_due_ms(m, 0);
+    bgmqi_failure_unref(message_put_failure(m, NULL));
     return bgmqi_type_send(t, m, bgmqi_type_ready_lane(m), entry, OUTCOME_NONE);
 }
 
 static struct journal_entry *entry_for(const struct message *m)
 {
     return m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
+}
+
+/* Gives COPY what M has besides its body.  ENOMEM. */
+static int copy_extra(struct message *copy, const struct message *m)
+{
+    struct message_ext *ext = NULL;
+    if (!message_extra(m))
+        return 0;
+    int err = message_ext(m) ? bgmqi_message_ext_copy(message_ext(m), &ext) : 0;
+    if (err)
+        return err;
+    bgmqi_message_set_ext(copy, ext);
+    if (!ext && (err = bgmqi_message_extend(copy)) != 0)
+        return err;
+    message_put_failure(copy, bgmqi_failure_ref(message_failure(m)));
+    message_put_progress(copy, bgmqi_progress_ref(message_progress(m)));
+    message_put_due_ms(copy, message_due_ms(m));
+    return 0;
 }
 
 /* M once more, with PRIORITY: what is set once may be read by the journal meanwhile.  NULL: out of
@@ -36,18 +53,14 @@ static struct message *with_priority(const struct message *m, int priority)
     struct message *copy = bgmqi_message_new(m->body, m->len);
     if (!copy)
         return NULL;
-    if (m->ext && bgmqi_message_ext_copy(m->ext, &copy->ext) != 0) {
+    if (copy_extra(copy, m) != 0 || bgmqi_message_set_priority(copy, priority) != 0) {
         bgmqi_message_unref(copy);
         return NULL;
     }
     copy->id = m->id;
     copy->created_ms = m->created_ms;
-    copy->failure = bgmqi_failure_ref(m->failure);
-    copy->progress = bgmqi_progress_ref(m->progress);
-    copy->due_ms = m->due_ms;
     copy->seq = m->seq;
     copy->run = m->run;
-    copy->priority = (int16_t)priority;
     copy->attempt = m->attempt;
     copy->max_attempts = m->max_attempts;
     copy->crashes = m->crashes;
@@ -68,20 +81,22 @@ static void exchange(struct type *t, struct message *m, struct message *copy)
     bgmqi_type_lock(t);
     bgmqi_queue_remove(&t->out, m);
     bgmqi_queue_push(&t->out, copy);
-    bgmqi_queue_push(&t->garbage, m); /* of the same size: its bytes are the copy's now */
+    bgmqi_queue_push(&t->garbage, m);
+    bgmqi_mem_refund(&t->memory, message_cost(m));
+    bgmqi_mem_charge_always(&t->memory, message_cost(copy));
     bgmqi_type_unlock(t);
 }
 
 /* Who is raised from the dead has to start, some time: an expiry that is over is forgotten. */
 static struct message *without_expiry(struct type *t, struct message *m)
 {
-    int64_t expires_ms = m->ext ? m->ext->expires_ms : 0;
+    int64_t expires_ms = message_expires_ms(m);
     if (!expires_ms || expires_ms > clock_wall_ms(t->env->clock))
         return m;
     struct message *copy = with_priority(m, m->priority);
     if (!copy)
         return m; /* no memory: it expires anew */
-    copy->ext->expires_ms = 0;
+    message_extra(copy)->ext->expires_ms = 0;
     exchange(t, m, copy);
     return copy;
 }
@@ -100,9 +115,11 @@ static void revive(struct type *t, struct message *m)
 static void forward(struct type *t, struct message *m, int64_t due_ms)
 {
     struct journal_entry *e = entry_for(m);
+    struct message_extra *x = due_ms ? bgmqi_type_extra(m) : NULL;
     enum lane lane = due_ms ? LANE_DELAYED : bgmqi_type_ready_lane(m);
     bgmqi_type_lock(t); /* for those who look, too */
-    m->due_ms = due_ms;
+    bgmqi_type_extend(t, m, x);
+    message_put_due_ms(m, due_ms);
     bgmqi_type_leave_out(t, m);
     bgmqi_type_send(t, m, lane, e, bgmqi_type_history(t, OUTCOME_NONE));
     bgmqi_type_unlock(t);
@@ -110,11 +127,12 @@ static void forward(struct type *t, struct message *m, int64_t due_ms)
 
 void bgmqi_type_bury(struct type *t, struct message *m, struct failure *why)
 {
-    struct failure *old = m->failure;
     struct journal_entry *e = entry_for(m);
+    struct message_extra *x = bgmqi_type_extra(m);
     bgmqi_type_lock(t); /* for those who look */
-    m->failure = bgmqi_failure_ref(why);
-    m->due_ms = 0;
+    bgmqi_type_extend(t, m, x);
+    struct failure *old = message_put_failure(m, bgmqi_failure_ref(why));
+    message_put_due_ms(m, 0);
     bgmqi_type_leave_out(t, m);
     bgmqi_type_send(t, m, LANE_DLQ, e, bgmqi_type_history(t, OUTCOME_DEAD));
     bgmqi_type_unlock(t);
@@ -375,7 +393,7 @@ static int act_hurry(void *ctx, struct type *t, struct picked *picks, size_t n)
             continue;
         }
         bgmqi_type_lock(t);
-        m->due_ms = 0;
+        message_put_due_ms(m, 0);
         bgmqi_type_leave_out(t, m);
         bgmqi_type_ready(t, m); /* its row says later; that is only for after a crash */
         bgmqi_type_unlock(t);
@@ -410,7 +428,7 @@ static int change(struct type *t, struct picked *p, const struct bgmq_change *c,
         exchange(t, m, copy);
         m = copy;
     }
-    int64_t due_ms = c->set_time ? c->run_at_ms : m->due_ms;
+    int64_t due_ms = c->set_time ? c->run_at_ms : message_due_ms(m);
     /* It may have been due, and waited in the database for room. */
     forward(t, m, due_ms > now_ms ? due_ms : 0);
     return 0;

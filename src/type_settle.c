@@ -40,6 +40,10 @@ bool bgmqi_desk_end(struct desk *d)
 {
     bool held = d->holds != 0;
     d->holds = 0;
+    if (d->stuck_ns == INT64_MAX) { /* nobody may give it up */
+        atomic_store_explicit(&d->turn, TURN_ENDING, memory_order_relaxed);
+        return true;
+    }
     return turn_from(d, held ? TURN_HELD : TURN_RUNNING, TURN_ENDING);
 }
 
@@ -61,18 +65,35 @@ static void count_in(struct bgmq_stats *stats, const struct settlement *s)
     }
 }
 
-/* The attempt at D is over.  D's lock is held. */
-static void count(struct desk *d, const struct settlement *s, int64_t now_ns)
+/* How long the attempt took that ends at D.  In a batch handlers are quick, and to read the clock
+ * would cost more than some of them do: it is read when its coarse hand has moved, a few
+ * milliseconds, and at the end of the batch, and those in between share the time.  Metrics have
+ * each of them timed. */
+static void measure(struct desk *d)
 {
-    int64_t took = now_ns - d->mark_ns;
+    const struct type_env *env = d->type->env;
+    int64_t rough = clock_rough_ms(env->clock);
+    d->unmeasured++;
+    if (d->first < d->n && rough == d->rough_ms && !env->timing)
+        return;
+    int64_t now = clock_mono_ns(env->clock), took = (now - d->mark_ns) / d->unmeasured;
+    int64_t weight = d->unmeasured < 8 ? d->unmeasured : 8;
     took = took < 1 ? 1 : took;
-    d->mean_ns = d->mean_ns ? d->mean_ns + (took - d->mean_ns) / 8 : took;
+    d->mean_ns = d->mean_ns ? d->mean_ns + (took - d->mean_ns) * weight / 8 : took;
     if (d->mean_ns < 1)
         d->mean_ns = 1;
-    if (d->type->env->timing && d->fate == FATE_RUN)
+    if (env->timing && d->fate == FATE_RUN)
         bgmqi_timing_add(&d->timing, took);
-    d->mark_ns = now_ns;
-    d->stats.last_ms = d->batch_wall_ms + (now_ns - d->batch_mono_ns) / 1000000;
+    d->mark_ns = now;
+    d->rough_ms = rough;
+    d->unmeasured = 0;
+    d->stats.last_ms = d->batch_wall_ms + (now - d->batch_mono_ns) / 1000000;
+}
+
+/* The attempt at D is over.  D's lock is held. */
+static void count(struct desk *d, const struct settlement *s)
+{
+    measure(d);
     count_in(&d->stats, s);
     d->current = NULL;
     d->alone = false;
@@ -118,18 +139,19 @@ static struct journal_entry *prepare(struct type *t, struct message *m,
         e->op.flags |= OP_ERROR;
         m->kept = true;
     }
-    struct failure *old = m->failure;
+    struct message_extra *x = s->failure || s->due_ms ? bgmqi_type_extra(m) : NULL;
+    struct failure *old = NULL;
     bgmqi_type_lock(t); /* for those who look */
+    bgmqi_type_extend(t, m, x);
     if (s->failure)
-        m->failure = s->failure;
+        old = message_put_failure(m, s->failure);
     if (s->how == SETTLE_SNOOZE)
         m->attempt--;
     if (fate == FATE_RUN)
         m->crashes = 0; /* this start ended with an answer */
-    m->due_ms = s->how == SETTLE_DEAD ? 0 : s->due_ms;
+    message_put_due_ms(m, s->how == SETTLE_DEAD ? 0 : s->due_ms);
     bgmqi_type_unlock(t);
-    if (s->failure)
-        bgmqi_failure_unref(old);
+    bgmqi_failure_unref(old);
     return e;
 }
 
@@ -163,7 +185,7 @@ static void settle_elsewhere(struct desk *d, struct message *m, struct settlemen
     struct journal_entry *e = prepare(t, m, s, bgmqi_desk_fate(d), &end);
     bgmqi_type_lock(t);
     lock_take(&d->lock);
-    count(d, s, clock_mono_ns(t->env->clock));
+    count(d, s);
     lock_drop(&d->lock);
     t->expired += d->fate == FATE_EXPIRED;
     bool used = send(t, m, s, e);
@@ -184,7 +206,7 @@ static void settle_back(struct desk *d, struct message *m, const struct settleme
         flight_end(d->slot);
     bgmqi_type_lock(t);
     lock_take(&d->lock);
-    count(d, s, clock_mono_ns(t->env->clock));
+    count(d, s);
     lock_drop(&d->lock);
     bgmqi_type_place_back(t, m);
     bgmqi_type_unlock(t);
@@ -192,9 +214,8 @@ static void settle_back(struct desk *d, struct message *m, const struct settleme
 
 static void drop_failure(struct type *t, struct message *m)
 {
-    struct failure *old = m->failure;
     bgmqi_type_lock(t); /* for those who look */
-    m->failure = NULL;
+    struct failure *old = message_put_failure(m, NULL);
     bgmqi_type_unlock(t);
     bgmqi_failure_unref(old);
 }
@@ -235,15 +256,22 @@ void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s)
         else
             bgmqi_type_end_row(t, m, OUTCOME_DONE, &end);
     }
-    if (m->failure)
+    if (message_failure(m))
         drop_failure(t, m); /* what ended well carries no error */
     if (s->no_outq)
         m->quiet = true;
-    int64_t now = clock_mono_ns(t->env->clock);
-    lock_take(&d->lock);
-    count(d, s, now);
+    d->done = m; /* bgmqi_desk_done follows, in one step with what is next */
+}
+
+void bgmqi_desk_done(struct desk *d)
+{
+    static const struct settlement done = {.how = SETTLE_DONE};
+    struct message *m = d->done;
+    if (!m)
+        return;
+    d->done = NULL;
+    count(d, &done);
     d->finished[d->n_finished++] = m;
-    lock_drop(&d->lock);
 }
 
 /* ---- attempts that take too long --------------------------------------------------- */

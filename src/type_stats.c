@@ -123,7 +123,7 @@ static void describe(const struct desk *d, bool lost, int64_t now_ns,
         .cancelled = atomic_load(&d->cancelled) != 0,
         .stuck = lost,
     };
-    struct progress *p = lost ? NULL : d->current->progress;
+    struct progress *p = lost ? NULL : message_progress(d->current);
     if (p) {
         lock_take(&p->lock);
         ret->progress = p->number;

@@ -131,16 +131,18 @@ void bgmqi_type_settle_taken(struct type *t, struct message *m, enum place from,
         end_taken(t, m, from);
         return;
     }
+    bool dies = how == TAKEN_DEAD && from != PLACE_DLQ;
     struct journal_entry *e = m->row != ROW_NONE ? bgmqi_type_entry() : NULL;
+    struct message_extra *x = dies && failure ? bgmqi_type_extra(m) : NULL;
     bool used = false;
     bgmqi_type_lock(t);
     bgmqi_type_leave_out(t, m);
     if (from == PLACE_OUTQ || from == PLACE_DLQ) {
         put_back(t, m, from);
         bgmqi_failure_unref(failure);
-    } else if (how == TAKEN_DEAD) {
-        bgmqi_failure_unref(m->failure);
-        m->failure = failure;
+    } else if (dies) {
+        bgmqi_type_extend(t, m, x);
+        bgmqi_failure_unref(message_put_failure(m, failure));
         used = bgmqi_type_send(t, m, LANE_DLQ, e, bgmqi_type_history(t, OUTCOME_DEAD));
     } else {
         bgmqi_failure_unref(failure);
@@ -174,7 +176,7 @@ static void see(struct view *v, struct message *m)
 {
     bgmqi_message_ref(m);
     v->messages[v->n] = m;
-    v->failures[v->n] = bgmqi_failure_ref(m->failure);
+    v->failures[v->n] = bgmqi_failure_ref(message_failure(m));
     v->attempts[v->n] = m->attempt;
     v->n++;
 }

@@ -4,7 +4,7 @@
 void bgmqi_type_ready(struct type *t, struct message *m)
 {
     m->place = PLACE_NONE;
-    m->due_ms = 0;
+    message_put_due_ms(m, 0);
     t->added++;
     bgmqi_type_place(t, m, bgmqi_type_ready_lane(m));
 }
@@ -18,11 +18,11 @@ int64_t bgmqi_type_tick(struct type *t, int64_t now_ms)
     /* No more than the window holds: what is due beyond waits in its heap, and the worker that
      * makes room says so (type_desk.c). */
     size_t most = t->env->journal ? 2 * (size_t)t->config.window : SIZE_MAX;
-    while (t->delayed.top && t->delayed.top->due_ms <= now_ms &&
+    while (t->delayed.top && message_due_ms(t->delayed.top) <= now_ms &&
            t->inq.len + t->priorityq.len < most)
         bgmqi_type_ready(t, bgmqi_heap_pop(&t->delayed));
-    if (t->delayed.top && t->delayed.top->due_ms > now_ms)
-        next = t->delayed.top->due_ms;
+    if (t->delayed.top && message_due_ms(t->delayed.top) > now_ms)
+        next = message_due_ms(t->delayed.top);
     for (int lane = 0; lane < LANES; lane++) /* a load that failed is tried again */
         bgmqi_type_check_lane(t, (enum lane)lane);
     bgmqi_type_sweep_keys(t, now_ms);

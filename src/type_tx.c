@@ -16,7 +16,7 @@ uint64_t bgmqi_type_draw(struct type *t)
 
 static int expect(struct type *t, struct message *m, bool *no_memory)
 {
-    size_t cost = bgmqi_message_cost(m);
+    size_t cost = message_cost(m);
     bgmqi_type_lock(t);
     int err = atomic_load_explicit(&t->env->closed, memory_order_relaxed) ? BGMQ_ECLOSED
               : !bgmqi_type_in_bounds(t, cost)                            ? BGMQ_EFULL
@@ -29,8 +29,8 @@ static int expect(struct type *t, struct message *m, bool *no_memory)
         err = BGMQ_EFULL;
     }
     if (!err) {
-        m->row = m->due_ms ? ROW_BACKLOG : ROW_JOB;
-        if (m->due_ms) {
+        m->row = message_due_ms(m) ? ROW_BACKLOG : ROW_JOB;
+        if (message_due_ms(m)) {
             bgmqi_message_ref(m);
             bgmqi_queue_push(&t->expected, m);
         }
@@ -43,7 +43,7 @@ int bgmqi_type_expect(struct type *t, struct message *m)
 {
     bool no_memory;
     int err = expect(t, m, &no_memory);
-    if (no_memory && bgmqi_type_room(t, bgmqi_message_cost(m)))
+    if (no_memory && bgmqi_type_room(t, message_cost(m)))
         err = expect(t, m, &no_memory);
     return err;
 }
@@ -60,7 +60,7 @@ void bgmqi_type_forget(struct type *t, struct message *m)
     bgmqi_type_lock(t);
     if (m->row == ROW_BACKLOG)
         leave_expected(t, m);
-    bgmqi_mem_refund(&t->memory, bgmqi_message_cost(m));
+    bgmqi_mem_refund(&t->memory, message_cost(m));
     m->row = ROW_NONE;
     bgmqi_type_unlock(t);
 }

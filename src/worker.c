@@ -28,7 +28,7 @@ struct worker {
     struct bgmq_job *outer; /* a test service may be used in another's handler */
 };
 
-static _Thread_local struct bgmq_job *current;
+static THREAD_LOCAL struct bgmq_job *current;
 
 struct bgmq_job *bgmqi_worker_job(void)
 {
@@ -53,7 +53,7 @@ static void note_no_reason(struct bgmq_job *job)
 }
 
 /* Turns what a handler returned into a verdict, with an error noted when it failed. */
-static enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
+static enum bgmq_verdict odd_verdict(struct bgmq_job *job, int returned)
 {
     char text[128];
     if (returned >= BGMQ_DONE && returned <= BGMQ_DISCARD) {
@@ -72,6 +72,11 @@ static enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
               bgmqi_type_name(job->type), (unsigned long long)job->message->id, text);
     bgmqi_worker_note(job, "BadVerdict", text);
     return BGMQ_RETRY;
+}
+
+static inline enum bgmq_verdict verdict_of(struct bgmq_job *job, int returned)
+{
+    return returned == BGMQ_DONE ? BGMQ_DONE : odd_verdict(job, returned);
 }
 
 static enum bgmq_verdict run(struct bgmq_job *job, const struct type_config *c)
@@ -145,8 +150,8 @@ void bgmqi_worker_keep_result(struct bgmq_job *job)
 /* Sends the answer that goes with an end, unless a transaction has; true: it was one. */
 static bool answer(struct bgmq_job *job, bool failed)
 {
-    bool wanted = (!failed && job->response_type) ||
-                  (job->message->ext && job->message->ext->reply_to);
+    const struct message_ext *x = message_ext(job->message);
+    bool wanted = (!failed && job->response_type) || (x && x->reply_to);
     return wanted && (job->replied || job->env->reply(job->env->ctx, job, failed));
 }
 
@@ -278,13 +283,10 @@ void bgmqi_worker_settle_given_up(struct type *t, const struct worker_env *env,
 static void begin(struct worker *w, struct type *t, struct message *m)
 {
     w->outer = current;
-    w->job.env = w->env;
-    w->job.type = t;
-    w->job.desk = w->desk;
     w->job.message = m;
     w->job.attempt = m->attempt;
     current = &w->job;
-    if (m->progress)
+    if (message_progress(m))
         w->job.progress = bgmqi_type_renew_progress(t, m);
 }
 
@@ -324,24 +326,54 @@ static void clean(struct worker *w)
     job->settled = job->replied = false;
 }
 
-/* False: the attempt was given up, and W is to leave. */
-static bool turn(struct worker *w, struct message *m)
+/* Most attempts leave nothing but a verdict. */
+static bool is_bare(const struct bgmq_job *job)
 {
-    struct type *t = bgmqi_desk_type(w->desk);
-    struct bgmq_job *job = &w->job;
-    enum fate fate = bgmqi_desk_fate(w->desk);
-    struct settlement s;
-    begin(w, t, m);
-    if (fate == FATE_RUN) {
-        bgmqi_type_unkey(t, m);
-        s = plan(job, run(job, bgmqi_type_config(t)));
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    } else {
-        s = plan_unrun(job, fate);
-    }
+    return !message_ext(job->message) && !job->failure && !job->json && !job->progress &&
+           !job->response_type && !job->response && !job->reply_ext && !job->result &&
+           !job->tx && !job->snooze_ms && !job->settled && !job->replied;
+}
+
+/* Settles such a job, which is done; false: it was given up. */
+static bool settle_bare(struct worker *w)
+{
+    struct settlement s = {.how = SETTLE_DONE};
+    if (!bgmqi_desk_end(w->desk))
+        return false;
+    bgmqi_desk_settle(w->desk, w->job.message, &s);
+    current = w->outer;
+    w->job.message = NULL;
+    return true;
+}
+
+/* The others, apart so that those need no room for it: the user is asked again, and W's job is
+ * settled.  False: it was given up. */
+__attribute__((noinline)) static bool finish(struct worker *w, enum fate fate,
+                                             enum bgmq_verdict verdict)
+{
+    struct settlement s =
+        fate == FATE_RUN ? plan(&w->job, verdict) : plan_unrun(&w->job, fate);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     bool ours = settle(w, &s);
     clean(w);
     return ours;
+}
+
+/* False: the attempt was given up, and W is to leave. */
+static bool turn(struct worker *w, struct message *m)
+{
+    struct type *t = w->job.type;
+    enum fate fate = bgmqi_desk_fate(w->desk);
+    begin(w, t, m);
+    if (fate != FATE_RUN)
+        return finish(w, fate, BGMQ_DONE);
+    if (message_ext(m))
+        bgmqi_type_unkey(t, m);
+    enum bgmq_verdict verdict = run(&w->job, bgmqi_type_config(t));
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    if (verdict == BGMQ_DONE && is_bare(&w->job) && settle_bare(w))
+        return true;
+    return finish(w, fate, verdict);
 }
 
 static void leave(struct worker *w)
@@ -366,7 +398,6 @@ static void thread_exits(void *arg)
     clean(w);
     const struct worker_env *env = w->env;
     leave(w);
-    env->idle(env->ctx);
     env->gone(env->ctx);
 }
 
@@ -375,25 +406,23 @@ static bool work(struct worker *w)
 {
     struct message *m;
     bool ours = true;
-    while (ours && bgmqi_desk_next(w->desk, &m) == DESK_MESSAGE) {
+    while (ours && bgmqi_desk_next(w->desk, &m) == DESK_MESSAGE)
         ours = turn(w, m);
-        w->env->idle(w->env->ctx);
-    }
     return ours;
 }
 
 bool bgmqi_worker_step(struct worker *w)
 {
-    const struct worker_env *env = w->env;
     struct message *m;
     int before;
     if (!bgmqi_desk_try(w->desk, &m))
         return false;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-    if (!turn(w, m))
+    if (turn(w, m))
+        bgmqi_desk_tried(w->desk);
+    else
         leave(w); /* and W may be freed */
     pthread_setcancelstate(before, NULL);
-    env->idle(env->ctx);
     return true;
 }
 
@@ -422,6 +451,9 @@ int bgmqi_worker_start(struct worker **ret, struct type *t, const struct worker_
     }
     w->desk = d;
     w->env = env;
+    w->job.env = env;
+    w->job.type = t;
+    w->job.desk = d;
     w->random = (uint64_t)clock_mono_ns(&bgmqi_clock_system) ^ (uint64_t)(uintptr_t)w;
     if (env->by_hand) {
         w->random = bgmqi_type_number(t); /* tests repeat */

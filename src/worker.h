@@ -20,8 +20,6 @@ struct worker_env {
     /* The handler of JOB, which has a tx, returned VERDICT: looks what became of its transaction.
      * Returns the verdict to go by, unless JOB->settled. */
     enum bgmq_verdict (*tx_over)(struct bgmq_job *job, enum bgmq_verdict verdict);
-    /* A handler ended. */
-    void (*idle)(void *ctx);
     /* A worker ends by itself, and is missed. */
     void (*gone)(void *ctx);
     void *ctx;

@@ -210,7 +210,7 @@ static long resident_bytes(void)
     return pages * sysconf(_SC_PAGESIZE);
 }
 
-START_TEST(waiting_message_costs_its_body_and_200_bytes)
+START_TEST(waiting_message_costs_its_body_and_96_bytes)
 {
     enum { N = 100000, BODY = 100 };
     if (FLOW_CHECKED)
@@ -224,7 +224,7 @@ START_TEST(waiting_message_costs_its_body_and_200_bytes)
     for (int i = 0; i < N; i++)
         OK(bgmq_publish(mq, "T", body, BODY, NULL, NULL));
     long each = (resident_bytes() - before) / N;
-    ck_assert_msg(each > 0 && each <= BODY + 200, "%ld bytes", each);
+    ck_assert_msg(each > 0 && each <= BODY + 96, "%ld bytes", each);
     flow_close(mq);
 }
 END_TEST
@@ -265,7 +265,7 @@ static Suite *suite(void)
     flow_add_both(tc, log_callback_may_not_publish_and_does_not_hang);
     tc = flow_case(s, "cost");
     flow_add_both(tc, idle_service_does_nothing);
-    tcase_add_test(tc, waiting_message_costs_its_body_and_200_bytes);
+    tcase_add_test(tc, waiting_message_costs_its_body_and_96_bytes);
     tcase_add_test(tc, backlog_in_the_database_costs_no_memory);
     return s;
 }

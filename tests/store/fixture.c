@@ -99,8 +99,9 @@ struct store_op *batch_spill(struct batch_of *b, uint64_t id, enum lane lane, in
 
 void batch_carry(struct store_op *op, const struct bgmq_message_options *options)
 {
-    int err = bgmqi_message_ext_new(options, NULL, NULL, 0, &op->msg->ext);
-    ck_assert_int_eq(err, 0);
+    struct message_ext *ext;
+    ck_assert_int_eq(bgmqi_message_ext_new(options, NULL, NULL, 0, &ext), 0);
+    bgmqi_message_set_ext(op->msg, ext);
 }
 
 void batch_fail(struct store_op *op, const char *code, const char *text, int64_t at_ms)

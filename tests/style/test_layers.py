@@ -16,6 +16,7 @@ SRC = pathlib.Path(__file__).resolve().parents[2] / 'src'
 # Lowest first.  A later line of a layer may use its earlier ones.
 LAYERS = [
     ('0', 'lock clock err park'),
+    ('0', 'monitor'),
     ('0', 'fork log mem thread'),
     ('1', 'crc32c map utf8'),
     ('2', 'json message retry timing'),

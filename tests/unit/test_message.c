@@ -3,9 +3,11 @@
 
 #include "harness.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "mem.h"
 #include "utf8.h"
 
 /* LEN times C and a NUL, lent until the next call with the same SLOT. */
@@ -44,7 +46,7 @@ START_TEST(body_is_copied_and_ended)
     ck_assert_uint_eq(m->id, 0);
     ck_assert_int_eq(m->place, PLACE_NONE);
     ck_assert_int_eq(m->row, ROW_NONE);
-    ck_assert_uint_gt(bgmqi_message_cost(m), 5 + offsetof(struct message, body));
+    ck_assert_uint_gt(message_cost(m), 5 + offsetof(struct message, body));
     bgmqi_message_unref(m);
 }
 END_TEST
@@ -62,15 +64,20 @@ END_TEST
 START_TEST(last_reference_frees_all)
 {
     struct message *m = bgmqi_message_new("x", 1);
-    m->ext = ext_of(&(struct bgmq_message_options){.tag = "t"});
-    m->failure = bgmqi_failure_new("c", "t", 1);
-    struct failure *f = bgmqi_failure_ref(m->failure);
+    bgmqi_message_set_ext(m, ext_of(&(struct bgmq_message_options){.tag = "t"}));
+    struct failure *f = bgmqi_failure_new("c", "t", 1);
+    ck_assert_ptr_null(message_put_failure(m, bgmqi_failure_ref(f)));
+    struct budget budget = {.max = 1000};
+    struct progress *p = bgmqi_progress_new(&budget);
+    ck_assert_ptr_null(message_put_progress(m, bgmqi_progress_ref(p)));
     bgmqi_message_ref(m);
     bgmqi_message_unref(m);
-    ck_assert_str_eq(m->ext->tag, "t");
+    ck_assert_str_eq(message_ext(m)->tag, "t");
     bgmqi_message_unref(m);
     ck_assert_uint_eq(atomic_load(&f->refs), 1);
+    ck_assert_uint_eq(atomic_load(&p->refs), 1);
     bgmqi_failure_unref(f);
+    bgmqi_progress_unref(p);
 }
 END_TEST
 
@@ -95,6 +102,115 @@ START_TEST(threads_share_a_message)
     bgmqi_message_unref(m);
     for (int i = 0; i < 3; i++)
         harness_join(t[i]);
+}
+END_TEST
+
+/* ---- the extra --------------------------------------------------------------------- */
+
+/* With malloc's chunks of 16 bytes and more, 100 bytes and 96 of ours are the most. */
+START_TEST(waiting_message_costs_its_body_and_96_bytes)
+{
+    static const char body[100] = "";
+    struct message *m = bgmqi_message_new(body, sizeof(body));
+    ck_assert_uint_le(offsetof(struct message, body), 83);
+    ck_assert_uint_le(message_cost(m), sizeof(body) + 96);
+    bgmqi_message_unref(m);
+}
+END_TEST
+
+START_TEST(plain_message_has_nothing_besides)
+{
+    struct message *m = bgmqi_message_new("x", 1);
+    ck_assert_int_eq(bgmqi_message_set_priority(m, 0), 0);
+    ck_assert_int_eq(bgmqi_message_set_due_ms(m, 0), 0);
+    bgmqi_message_set_ext(m, NULL);
+    message_put_due_ms(m, 0);
+    ck_assert_ptr_null(message_put_failure(m, NULL));
+    ck_assert_ptr_null(message_put_progress(m, NULL));
+    ck_assert_ptr_null(message_extra(m));
+    ck_assert_ptr_null(message_ext(m));
+    ck_assert_ptr_null(message_unique_key(m));
+    ck_assert_ptr_null(message_failure(m));
+    ck_assert_ptr_null(message_progress(m));
+    ck_assert_int_eq(message_expires_ms(m), 0);
+    ck_assert_int_eq(message_due_ms(m), 0);
+    bgmqi_message_unref(m);
+}
+END_TEST
+
+START_TEST(who_has_a_priority_a_time_or_options_has_an_extra)
+{
+    struct bgmq_message_options o = {.unique_key = "k", .expire_at_ms = 9};
+    struct message *m[3];
+    for (int i = 0; i < 3; i++)
+        m[i] = bgmqi_message_new("x", 1);
+    size_t plain = message_cost(m[0]);
+    ck_assert_int_eq(bgmqi_message_set_priority(m[0], 7), 0);
+    ck_assert_int_eq(bgmqi_message_set_due_ms(m[1], 5), 0);
+    bgmqi_message_set_ext(m[2], ext_of(&o));
+    ck_assert_int_eq(m[0]->priority, 7);
+    ck_assert_int_eq(message_due_ms(m[1]), 5);
+    ck_assert_str_eq(message_unique_key(m[2]), "k");
+    ck_assert_int_eq(message_expires_ms(m[2]), 9);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_ptr_nonnull(message_extra(m[i]));
+        ck_assert_uint_eq(message_cost(m[i]), plain + bgmqi_message_extra_cost());
+        bgmqi_message_unref(m[i]);
+    }
+}
+END_TEST
+
+START_TEST(extra_that_comes_second_is_given_back)
+{
+    struct message *m = bgmqi_message_new("x", 1);
+    struct message_extra *first = bgmqi_message_extra_new();
+    ck_assert(bgmqi_message_attach(m, first));
+    message_put_due_ms(m, 3);
+    ck_assert(!bgmqi_message_attach(m, bgmqi_message_extra_new()));
+    ck_assert_int_eq(bgmqi_message_extend(m), 0);
+    ck_assert_ptr_eq(message_extra(m), first);
+    ck_assert_int_eq(message_due_ms(m), 3);
+    bgmqi_message_unref(m);
+}
+END_TEST
+
+/* A message that others look at, without a lock, while it gets its extra. */
+struct looked_at {
+    struct message *m;
+    _Atomic bool seen_empty;
+    bool seen_ext;
+    int64_t due_ms;
+};
+
+static void *look_until_there(void *arg)
+{
+    struct looked_at *l = arg;
+    while (!message_extra(l->m)) {
+        l->seen_ext |= message_ext(l->m) != NULL;
+        atomic_store(&l->seen_empty, true);
+        sched_yield();
+    }
+    l->seen_ext |= message_ext(l->m) != NULL;
+    l->due_ms = message_due_ms(l->m);
+    bgmqi_message_unref(l->m);
+    return NULL;
+}
+
+START_TEST(extra_is_whole_for_who_looks_without_the_lock)
+{
+    for (int i = 0; i < 200; i++) {
+        struct looked_at l = {.m = bgmqi_message_new("x", 1)};
+        bgmqi_message_ref(l.m);
+        pthread_t t = harness_thread(look_until_there, &l);
+        WAIT_UNTIL(atomic_load(&l.seen_empty));
+        struct message_extra *x = bgmqi_message_extra_new();
+        x->due_ms = i + 1;
+        bgmqi_message_attach(l.m, x);
+        bgmqi_message_unref(l.m);
+        harness_join(t);
+        ck_assert(!l.seen_ext);
+        ck_assert_int_eq(l.due_ms, i + 1);
+    }
 }
 END_TEST
 
@@ -174,9 +290,9 @@ END_TEST
 static const char *meta_of(const struct message_ext *ext, const char *key)
 {
     struct message *m = bgmqi_message_new("", 0);
-    m->ext = (struct message_ext *)ext;
+    bgmqi_message_set_ext(m, (struct message_ext *)ext);
     const char *value = bgmqi_message_meta(m, key);
-    m->ext = NULL;
+    atomic_store(&m->extra, NULL); /* lent */
     bgmqi_message_unref(m);
     return value;
 }
@@ -289,6 +405,12 @@ static Suite *suite(void)
     tcase_add_test(message, empty_body_is_a_body);
     tcase_add_test(message, last_reference_frees_all);
     tcase_add_test(message, threads_share_a_message);
+    TCase *extra = harness_case(s, "extra");
+    tcase_add_test(extra, waiting_message_costs_its_body_and_96_bytes);
+    tcase_add_test(extra, plain_message_has_nothing_besides);
+    tcase_add_test(extra, who_has_a_priority_a_time_or_options_has_an_extra);
+    tcase_add_test(extra, extra_that_comes_second_is_given_back);
+    tcase_add_test(extra, extra_is_whole_for_who_looks_without_the_lock);
     TCase *ext = harness_case(s, "ext");
     tcase_add_test(ext, nothing_to_keep_is_no_ext);
     tcase_add_test(ext, strings_are_copied);

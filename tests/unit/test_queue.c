@@ -18,19 +18,21 @@ static struct message *made(uint64_t id)
 {
     struct message *m = bgmqi_message_new("", 0);
     ck_assert_ptr_nonnull(m);
+    ck_assert_int_eq(bgmqi_message_extend(m), 0); /* heaps need it */
     m->id = id;
     return m;
 }
 
 static bool by_due(const struct message *a, const struct message *b)
 {
-    return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->id < b->id;
+    int64_t x = message_due_ms(a), y = message_due_ms(b);
+    return x != y ? x < y : a->id < b->id;
 }
 
 static struct message *due(uint64_t id, int64_t ms)
 {
     struct message *m = made(id);
-    m->due_ms = ms;
+    message_put_due_ms(m, ms);
     return m;
 }
 
@@ -138,7 +140,7 @@ START_TEST(heap_gives_the_least)
         ck_assert_ptr_eq(h.top, bgmqi_heap_walk(&h, NULL));
         struct message *m = bgmqi_heap_pop(&h);
         ck_assert_uint_eq(m->id, order[i]);
-        ck_assert(!m->next && !m->prev && !m->child);
+        ck_assert(!m->next && !m->prev && !message_extra(m)->child);
         bgmqi_message_unref(m);
     }
     ck_assert(!h.top && h.len == 0);
@@ -154,13 +156,13 @@ START_TEST(heap_loses_any_of_its_messages)
         bgmqi_heap_push(&h, m[i] = due(i, (int64_t)(i * 7 % 17)));
     ck_assert_ptr_eq(bgmqi_heap_pop(&h), m[0]);
     bgmqi_heap_remove(&h, m[_i]);
-    ck_assert(!m[_i]->next && !m[_i]->prev && !m[_i]->child);
+    ck_assert(!m[_i]->next && !m[_i]->prev && !message_extra(m[_i])->child);
     ck_assert_uint_eq(h.len, 15);
     int64_t last = -1;
     for (struct message *got; (got = bgmqi_heap_pop(&h)) != NULL;) {
         ck_assert_ptr_ne(got, m[_i]);
-        ck_assert_int_gt(got->due_ms, last);
-        last = got->due_ms;
+        ck_assert_int_gt(message_due_ms(got), last);
+        last = message_due_ms(got);
         bgmqi_message_unref(got);
     }
     bgmqi_message_unref(m[_i]);
