@@ -124,24 +124,26 @@ struct message {
     /* protected by the lock of its type or queue */
     uint64_t seq; /* order of acceptance within its lane */
     _Atomic uint32_t refs;
-    uint32_t len;           /* set once */
-    uint32_t run;           /* starts so far, in all lives; only grows: the fence */
-    int16_t priority;       /* set once */
-    uint16_t attempt;       /* starts of this life that counted */
-    uint16_t max_attempts;  /* set once; 0: the type's */
-    uint8_t crashes;        /* starts that ended with the process */
-    uint8_t flags;          /* set once */
-    uint8_t place;          /* enum place */
-    uint8_t row;            /* enum row */
-    uint8_t level;          /* enum bgmq_durability; set once */
-    _Atomic uint8_t insert; /* enum insert_state */
-    uint8_t corrupt;        /* its body is not what was published: for the dlq only */
-    uint8_t quiet;          /* ended well, and has no place in outq */
-    uint8_t kept;           /* rows of bgmq_progress or bgmq_error may be there */
-    uint8_t unkeyed;        /* its unique key was given up at its first start */
+    uint32_t len;          /* set once */
+    uint32_t run;          /* starts so far, in all lives; only grows: the fence */
+    int16_t priority;      /* set once */
+    uint16_t attempt;      /* starts of this life that counted */
+    uint16_t max_attempts; /* set once; 0: the type's */
+    uint8_t crashes;       /* starts that ended with the process */
+    uint8_t flags;         /* set once */
+    uint8_t place;         /* enum place */
+    uint8_t row;           /* enum row */
+    uint8_t level;         /* enum bgmq_durability; set once */
+    uint8_t corrupt;       /* its body is not what was published: for the dlq only */
+    uint8_t quiet;         /* ended well, and has no place in outq */
+    uint8_t kept;          /* rows of bgmq_progress or bgmq_error may be there */
+    uint8_t unkeyed;       /* its unique key was given up at its first start */
     uint8_t heaped; /* a load may meet its row while it is in memory (type_load.c) */
     uint8_t hauled; /* a load brought it to the list it is in */
-    char body[];    /* LEN bytes and a NUL */
+    /* enum insert_state.  The journal writes it: it stands behind the others, as compilers read two
+     * of those by one load of all that is between. */
+    _Atomic uint8_t insert;
+    char body[]; /* LEN bytes and a NUL */
 };
 
 /* Bytes of one with LEN bytes of body.  Never less than the struct: a compiler may read its padding

@@ -2,8 +2,9 @@
  *
  * Called by store_write.c, on the journal's thread.  Bodies and strings are lent to
  * SQLite, not copied: the ops keep their messages until apply returns, and every
- * statement is bound anew before it runs, but for values that it has still from its last run.  Binding by a valid number cannot fail, so its
- * results are not looked at; where memory is needed they are. */
+ * statement is bound anew before it runs, but for values that it has still from its last
+ * run.  Binding by a valid number cannot fail, so its results are not looked at; where
+ * memory is needed they are. */
 #include "store_bind.h"
 
 #include <assert.h>

@@ -283,11 +283,13 @@ bool bgmqi_type_moves(struct type *t)
 
 /* ---- recalling -----------------------------------------------------------------------
  * A message that came when inq was full waits beyond the frontier, and its body is in memory until
- * the journal has written it.  When inq runs low, nothing stands in BACKLOG beyond the frontier, and
- * nothing but such messages is on its way there, the first of them is the next in order: it goes
- * into inq, as if it had found room at once, and the frontier behind it.  So while workers are as
- * fast as publishers, a queue that is longer than the window costs no load, and the journal, which
- * is behind, mostly no row. */
+ * the journal has written it.  When inq runs low, nothing stands in BACKLOG beyond the frontier,
+ * and nothing but such messages is on its way there, the first of them is the next in order: it
+ * goes into inq, as if it had found room at once, and the frontier behind it.  Its entry becomes
+ * an INSERT into JOB, that its end may cancel; or, when that is being written already, it is in
+ * memory with a row of BACKLOG, and whatever the journal is told of it comes after.  So while
+ * workers are as fast as publishers, a queue that is longer than the window costs no load, and
+ * the journal, which is behind, mostly no row. */
 
 enum { RECALL_MOST = 512 }; /* at a time: others wait for the lock */
 
