@@ -233,6 +233,11 @@ struct store *bgmqi_journal_store(struct journal *j)
     return j->store;
 }
 
+bool bgmqi_journal_hurried(const struct journal *j)
+{
+    return j->hurried;
+}
+
 bool bgmqi_journal_crowded(struct journal *j)
 {
     return atomic_load_explicit(&j->waiting, memory_order_relaxed) > CROWDED;

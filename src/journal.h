@@ -119,6 +119,10 @@ int bgmqi_journal_run(struct journal *j, bgmqi_journal_fn *fn, void *ctx,
 /* The store, for use inside events.load only. */
 struct store *bgmqi_journal_store(struct journal *j);
 
+/* True when somebody waited for the last commit: others may wait for the next.  For use inside
+ * events.load only. */
+bool bgmqi_journal_hurried(const struct journal *j);
+
 /* Returns when everything added before is committed.  ESTORE, EUNCERTAIN, ENOMEM; EFULL or
  * EBUSY after TIMEOUT_NS. */
 int bgmqi_journal_flush(struct journal *j, int64_t timeout_ns);

@@ -54,6 +54,7 @@ struct journal {
 
     /* used by the writer's thread only */
     struct journal_entry *pending, *pending_last;
+    bool hurried;                    /* the last batch had a ticket */
     size_t loads_due, tasks_due;     /* of LOADS and TASKS, those that this turn runs */
     int64_t retry_ns, retry_step_ns; /* when to try PENDING again; 0: not waiting to */
     int64_t idle_since_ns; /* last commit not followed by an idle check-point; 0: none */

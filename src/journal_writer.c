@@ -120,13 +120,14 @@ static bool claim_insert(struct journal_entry *e)
 static size_t batch_take(struct journal *j, size_t max_ops, bool *full_sync)
 {
     size_t n = 0, bytes = 0, spills = 0;
-    *full_sync = false;
+    *full_sync = j->hurried = false;
     while (j->pending && n < max_ops && bytes < BATCH_BYTES && spills < BATCH_SPILLS) {
         struct ticket *ticket = j->pending->op.ticket;
         if (ticket && !bgmqi_ticket_begin(ticket)) {
             drop_group(j, BGMQ_EBUSY);
             continue;
         }
+        j->hurried |= ticket != NULL;
         size_t first = n;
         bool last = false;
         while (!last) {

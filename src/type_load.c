@@ -7,7 +7,12 @@
 
 #include "type_impl.h"
 
-enum { LOAD_BYTES = 8 << 20 };
+enum {
+    LOAD_BYTES = 8 << 20,
+    /* Rows of a load while publishers wait for commits: for their sake, and because the ends of what
+     * it brings go with the commits that follow. */
+    HURRIED_ROWS = 128
+};
 
 /* What one load brings. */
 struct haul {
@@ -244,6 +249,8 @@ static void load_lane(struct type *t, enum lane lane)
 
     struct haul h = {.type = t, .lane = lane};
     size_t limit = len <= window / 2 ? window - len : window / 2 + 1;
+    if (limit > HURRIED_ROWS && bgmqi_journal_hurried(t->env->journal))
+        limit = HURRIED_ROWS;
     struct message **sorted = malloc(limit * sizeof(*sorted));
     struct store *s = bgmqi_journal_store(t->env->journal);
     int n = sorted ? s->ops->load(s, t->number, lane, key, seq, limit, LOAD_BYTES,

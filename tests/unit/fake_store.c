@@ -217,6 +217,7 @@ static void on_load(void *ctx, void *owner)
     char word[32];
     snprintf(word, sizeof(word), "(%s)", (const char *)owner);
     note(&r->store, word);
+    r->hurried = bgmqi_journal_hurried(r->journal);
     struct journal_load *again = r->again;
     r->again = NULL;
     if (again)

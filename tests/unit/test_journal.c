@@ -458,6 +458,25 @@ START_TEST(load_waits_for_one_batch_of_many)
 }
 END_TEST
 
+/* So that it brings less while publishers wait. */
+START_TEST(load_learns_whether_somebody_waits)
+{
+    struct journal_load load = {.owner = name_a};
+    rig_open(r, NEVER_MS, 2);
+    ck_assert_int_eq(rig_await(rig_publish(r, 1, 1)), 0);
+    bgmqi_journal_ask_load(r->journal, &load);
+    counter_wait(&r->loads, 1);
+    ck_assert(r->hurried);
+    rig_add(r, 2, BGMQ_BEHIND);
+    rig_add(r, 3, BGMQ_BEHIND);
+    counter_wait(&r->store.begun, 2);
+    bgmqi_journal_ask_load(r->journal, &load);
+    counter_wait(&r->loads, 2);
+    ck_assert(!r->hurried);
+    rig_close(r);
+}
+END_TEST
+
 START_TEST(load_asked_for_twice_runs_once)
 {
     struct journal_load a = {.owner = name_a}, b = {.owner = name_b};
@@ -515,6 +534,7 @@ static Suite *suite(void)
     tcase_add_test(loads, load_comes_after_what_was_added_before);
     tcase_add_test(loads, load_does_not_overtake_a_write);
     tcase_add_test(loads, load_waits_for_one_batch_of_many);
+    tcase_add_test(loads, load_learns_whether_somebody_waits);
     tcase_add_test(loads, load_asked_for_twice_runs_once);
     tcase_add_test(loads, load_may_ask_for_itself);
     return s;
