@@ -61,9 +61,11 @@ struct bgmq {
         deaths; /* of the process, in a row, each soon after it opened the database */
 
     _Atomic uint64_t replies_dropped;
-    _Atomic int64_t deadline_ns; /* monotonic: when the ticker looks at attempts */
-    _Atomic bool draining;       /* publishing from outside handlers is refused */
-    _Atomic bool breaker;        /* the last start was not obeyed */
+    struct agenda
+        attempts; /* types, by when the ticker looks at attempts: monotonic ns */
+    _Atomic bool short_handed; /* some pool may not be as it should */
+    _Atomic bool draining;     /* publishing from outside handlers is refused */
+    _Atomic bool breaker;      /* the last start was not obeyed */
 
     /* used by the ticker only */
     struct solo solo;

@@ -12,6 +12,7 @@
  *   worker.lock        one worker's claimed and finished messages (under its type.lock)
  *   progress.lock      what a handler has kept of its work
  *   journal.lock       the queue of the journal
+ *   agenda.lock        what the ticker has to look at, and when
  *   memory depot       (mem.c), taken by any allocation of a message
  *
  * No user code, no log callback, no SQL and no wait happens under any of them but

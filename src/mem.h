@@ -3,11 +3,13 @@
  * malloc's arenas fight over such blocks (a free on a foreign thread costs 100 ns and more), so
  * each thread keeps two magazines of blocks per size class and trades whole magazines with a
  * shared depot, one lock for 64 blocks.  What the depot holds beyond its bound goes back to
- * malloc.  Under AddressSanitizer every block is malloc's own, so that misuse is seen. */
+ * slabs, and those that are empty to the system.  Under AddressSanitizer every block is malloc's
+ * own, so that misuse is seen. */
 #ifndef BGMQI_MEM_H
 #define BGMQI_MEM_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* SIZE bytes, not cleared; NULL: out of memory.  Any thread. */
@@ -15,17 +17,21 @@ void *bgmqi_mem_alloc(size_t size);
 /* SIZE as it was asked for; NULL is allowed.  Any thread. */
 void bgmqi_mem_free(void *block, size_t size);
 
-/* malloc hands out chunks of 16 k bytes, MEM_HEADER of which are its own.  So blocks are of
- * 16 k - MEM_HEADER bytes, 24 and more: one a little smaller would not take less memory, and one a
- * little larger would take a chunk of the next size. */
-enum { MEM_STEP = 16, MEM_HEADER = 8, MEM_SMALLEST = 2 * MEM_STEP - MEM_HEADER };
+/* Blocks up to MEM_LARGEST are cut from slabs and have no header; malloc, which has those beyond,
+ * hands out chunks of 16 k bytes with a header of 8. */
+enum { MEM_STEP = 16, MEM_LARGEST = 1024, MEM_HEADER = 8 };
 
-/* Bytes a block of SIZE occupies, the header of malloc's included. */
+/* Bytes a block of SIZE occupies. */
 static inline size_t mem_cost(size_t size)
 {
-    size_t block = size < MEM_SMALLEST ? MEM_SMALLEST : size;
-    return (block + MEM_HEADER + MEM_STEP - 1) / MEM_STEP * MEM_STEP;
+    size_t block = size > MEM_LARGEST ? size + MEM_HEADER : size + (size == 0);
+    return (block + MEM_STEP - 1) / MEM_STEP * MEM_STEP;
 }
+
+#ifndef NDEBUG
+/* A test says which blocks are not to be had; NULL: all are. */
+extern bool (*_Atomic bgmqi_mem_refuses)(size_t size);
+#endif
 
 /* The bound on the memory of all messages of a service.  A holder reserves in chunks and
  * accounts within its chunk under its own lock, so that publishing touches no shared word. */

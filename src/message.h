@@ -140,10 +140,9 @@ struct message {
     uint8_t unkeyed;       /* its unique key was given up at its first start */
     uint8_t heaped; /* a load may meet its row while it is in memory (type_load.c) */
     uint8_t hauled; /* a load brought it to the list it is in */
-    /* enum insert_state.  The journal writes it: it stands behind the others, as compilers read two
-     * of those by one load of all that is between. */
-    _Atomic uint8_t insert;
-    char body[]; /* LEN bytes and a NUL */
+    /* The journal's thread changes it: apart from what a compiler may read along with others. */
+    _Atomic uint8_t insert; /* enum insert_state */
+    char body[];            /* LEN bytes and a NUL */
 };
 
 /* Bytes of one with LEN bytes of body.  Never less than the struct: a compiler may read its padding

@@ -13,12 +13,14 @@ struct park {
     _Atomic uint32_t word; /* PARK_* in park.c; zero-initialised is ready */
 };
 
-/* The longest any thread sleeps before it looks again (RELIABILITY: no unbounded wait). */
+/* The longest a thread sleeps that waits for one of several things, before it looks again. */
 #define PARK_MAX_NS INT64_C(1000000000)
 
 /* Sleeps until woken or TIMEOUT_NS (capped at PARK_MAX_NS) is over; true: woken.  One waiter at
  * a time. */
 bool bgmqi_park_wait(struct park *p, int64_t timeout_ns);
+/* Sleeps until woken, however long that is.  For many threads that each wait for one thing only. */
+void bgmqi_park_rest(struct park *p);
 /* Wakes the waiter, or lets the next wait return at once. */
 void bgmqi_park_wake(struct park *p);
 

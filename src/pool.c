@@ -117,6 +117,11 @@ bool bgmqi_pool_mend(struct pool *p, struct bgmq_error *why)
     return p->short_handed && !before;
 }
 
+bool bgmqi_pool_whole(const struct pool *p)
+{
+    return p->n == p->wanted && p->all == p->n;
+}
+
 struct worker *bgmqi_pool_first(struct pool *p)
 {
     return p->workers[0];

@@ -17,6 +17,8 @@ struct worker *bgmqi_pool_first(struct pool *p);
  * its thread.  No more than the pool's number of stuck ones are replaced; beyond that the type
  * works with less: true when it just came to that, with WHY for the log. */
 bool bgmqi_pool_mend(struct pool *p, struct bgmq_error *why);
+/* True when all work that should, and nobody else is around. */
+bool bgmqi_pool_whole(const struct pool *p);
 /* Asks all to end. */
 void bgmqi_pool_quit(struct pool *p);
 /* Waits for all to end, and frees P; they were asked to. */

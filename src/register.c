@@ -67,6 +67,7 @@ int bgmq_set_threads(struct bgmq *mq, const char *name, unsigned threads)
     for (struct crew *c = mq->crews; c; c = c->next)
         if (strcmp(bgmqi_type_name(c->type), name) == 0) {
             err = bgmqi_pool_resize(c->pool, threads);
+            atomic_store(&mq->short_handed, true); /* some may be leaving */
             break;
         }
     lock_drop(&mq->life);

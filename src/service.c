@@ -91,7 +91,7 @@ int bgmq_start(struct bgmq *mq)
     }
     bgmqi_service_cancel(mq, false);
     bgmqi_service_rouse(mq);
-    bgmqi_ticker_poke(mq->ticker);
+    bgmqi_ticker_all(mq->ticker); /* what nobody registered expires from now on */
     if (!err)
         bgmqi_log(&mq->config.log, BGMQ_LOG_INFO, "started");
     return err;
@@ -339,6 +339,7 @@ void bgmqi_service_free(struct bgmq *mq)
     bgmqi_flight_free(mq->flight);
     bgmqi_owner_release(mq->owner);
     bgmqi_options_fini(&mq->config);
+    bgmqi_agenda_fini(&mq->attempts);
     bgmqi_monitor_fini(&mq->idle);
     lock_fini(&mq->pending);
     lock_fini(&mq->life);

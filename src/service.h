@@ -21,12 +21,14 @@ void bgmqi_service_rouse(struct bgmq *mq);
 void bgmqi_service_cancel(struct bgmq *mq, bool cancel);
 
 /* The ticker's work besides types' due times; returns milliseconds until there is more (ticker.h).
- * Its CTX is MQ, and so is that of the next three, upcalls of types and workers. */
+ * Its CTX is MQ, and so is that of the next four, upcalls of types and workers. */
 int64_t bgmqi_service_tick(void *ctx);
 /* An attempt has to be looked at by MONO_NS. */
-void bgmqi_service_deadline(void *ctx, int64_t mono_ns);
+void bgmqi_service_deadline(void *ctx, struct type *t, int64_t mono_ns);
 /* A worker has ended what it had claimed. */
 void bgmqi_service_idle(void *ctx);
+/* A worker ended by itself. */
+void bgmqi_service_gone(void *ctx);
 /* The ticker is to look now. */
 void bgmqi_service_poke(void *ctx);
 

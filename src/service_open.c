@@ -16,11 +16,11 @@
 
 /* ---- upcalls ----------------------------------------------------------------------- */
 
-static void on_due(void *ctx, int64_t due_ms)
+static void on_due(void *ctx, struct type *t, int64_t due_ms)
 {
     struct bgmq *mq = ctx;
     if (mq->ticker)
-        bgmqi_ticker_due(mq->ticker, due_ms);
+        bgmqi_ticker_due(mq->ticker, t, due_ms);
 }
 
 static void on_committed(void *ctx, struct store_op *op, bool told)
@@ -275,7 +275,7 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
     mq->types.deadline = bgmqi_service_deadline;
     mq->types.room = make_room;
     mq->types.idle = bgmqi_service_idle;
-    atomic_init(&mq->deadline_ns, INT64_MAX);
+    bgmqi_agenda_init(&mq->attempts);
     mq->types.ctx = mq;
     mq->workers = (struct worker_env){.service = mq,
                                       .clock = clock,
@@ -284,7 +284,7 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
                                       .by_hand = kit != NULL,
                                       .reply = bgmqi_reply_send,
                                       .tx_over = bgmqi_tx_job_over,
-                                      .gone = bgmqi_service_poke,
+                                      .gone = bgmqi_service_gone,
                                       .ctx = mq};
     err = open_parts(mq, error);
     mq->config.database = NULL; /* was lent */

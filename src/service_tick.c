@@ -20,19 +20,18 @@ void bgmqi_service_poke(void *ctx)
         bgmqi_ticker_poke(mq->ticker);
 }
 
-static bool lower(struct bgmq *mq, int64_t mono_ns)
+void bgmqi_service_deadline(void *ctx, struct type *t, int64_t mono_ns)
 {
-    int64_t seen = atomic_load_explicit(&mq->deadline_ns, memory_order_relaxed);
-    while (mono_ns < seen)
-        if (atomic_compare_exchange_weak(&mq->deadline_ns, &seen, mono_ns))
-            return true;
-    return false;
+    struct bgmq *mq = ctx;
+    if (bgmqi_agenda_tell(&mq->attempts, bgmqi_type_attempts_item(t), mono_ns))
+        bgmqi_service_poke(ctx);
 }
 
-void bgmqi_service_deadline(void *ctx, int64_t mono_ns)
+void bgmqi_service_gone(void *ctx)
 {
-    if (lower(ctx, mono_ns))
-        bgmqi_service_poke(ctx);
+    struct bgmq *mq = ctx;
+    atomic_store(&mq->short_handed, true);
+    bgmqi_service_poke(mq);
 }
 
 void bgmqi_service_idle(void *ctx)
@@ -64,46 +63,47 @@ static int64_t cancel_late(struct bgmq *mq, int64_t now_ns)
     return INT64_MAX;
 }
 
-struct round {
-    struct bgmq *mq;
-    int64_t now_ns, next_ns;
-};
-
-static int look_at_attempts(void *ctx, struct type *t)
+static void look_at_attempts(struct bgmq *mq, struct type *t, int64_t now_ns)
 {
-    struct round *r = ctx;
     struct given_up lost[GIVEN_UP_MAX];
     size_t n = GIVEN_UP_MAX;
     int64_t next = INT64_MAX;
     while (n == GIVEN_UP_MAX) {
-        next = bgmqi_type_overdue(t, r->now_ns, lost, GIVEN_UP_MAX, &n);
+        next = bgmqi_type_overdue(t, now_ns, lost, GIVEN_UP_MAX, &n);
         for (size_t i = 0; i < n; i++)
-            bgmqi_worker_settle_given_up(t, &r->mq->workers, &lost[i]);
+            bgmqi_worker_settle_given_up(t, &mq->workers, &lost[i]);
+        if (n)
+            atomic_store(&mq->short_handed, true);
     }
-    if (next < r->next_ns)
-        r->next_ns = next;
-    return 0;
+    if (next != INT64_MAX)
+        bgmqi_agenda_tell(&mq->attempts, bgmqi_type_attempts_item(t), next);
 }
 
 /* A deadline that was told is kept, though its attempt may have ended long before: so quick
  * handlers with a time-out wake the ticker once in that time, and not each. */
 static int64_t attempts(struct bgmq *mq, int64_t now_ns)
 {
-    struct round r = {.mq = mq, .now_ns = now_ns, .next_ns = INT64_MAX};
-    if (now_ns < atomic_load(&mq->deadline_ns))
-        return atomic_load(&mq->deadline_ns);
-    atomic_store(&mq->deadline_ns, INT64_MAX); /* whoever starts from here on tells us */
-    bgmqi_registry_each(mq->registry, true, look_at_attempts, &r);
-    lower(mq, r.next_ns);
-    return atomic_load(&mq->deadline_ns);
+    struct agenda_item *late = bgmqi_agenda_take(&mq->attempts, now_ns);
+    for (struct agenda_item *next; late; late = next) {
+        next = late->also;
+        look_at_attempts(mq, late->owner, now_ns);
+    }
+    return bgmqi_agenda_next(&mq->attempts);
 }
 
+/* Walks the pools only while one of them may not be as it should: a worker has ended by itself or
+ * was given up, one could not be started, or those of a smaller pool have not all ended. */
 static void mend_pools(struct bgmq *mq)
 {
     struct bgmq_error why = {""};
+    if (!atomic_exchange(&mq->short_handed, false))
+        return;
     lock_take(&mq->life);
-    for (struct crew *c = mq->crews; c; c = c->next)
+    for (struct crew *c = mq->crews; c; c = c->next) {
         bgmqi_pool_mend(c->pool, &why);
+        if (!bgmqi_pool_whole(c->pool))
+            atomic_store(&mq->short_handed, true);
+    }
     lock_drop(&mq->life);
     if (why.text[0])
         bgmqi_log(&mq->config.log, BGMQ_LOG_ERROR, "%s", why.text);

@@ -26,8 +26,10 @@ int bgmqi_ticker_start(struct ticker *t);
 void bgmqi_ticker_end(struct ticker *t);
 /* Ends and frees; NULL is allowed. */
 void bgmqi_ticker_free(struct ticker *t);
-/* There is something to do at DUE_MS.  Any thread, no lock needed. */
-void bgmqi_ticker_due(struct ticker *t, int64_t due_ms);
+/* TYPE has something to do at DUE_MS.  Any thread, no lock needed. */
+void bgmqi_ticker_due(struct ticker *t, struct type *type, int64_t due_ms);
+/* The next turn is for every type: what they may do has changed, and not by one of them. */
+void bgmqi_ticker_all(struct ticker *t);
 /* Does what is due on the caller's thread; returns in how many milliseconds there is more. */
 int64_t bgmqi_ticker_turn(struct ticker *t);
 /* Looks at the clock now. */

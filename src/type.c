@@ -45,6 +45,8 @@ struct type *bgmqi_type_new(const char *name, uint32_t number, struct type_env *
     t->memory.from = env->budget;
     t->load.owner = t;
     t->due_hint = t->next_expiry = t->stored_expiry = t->key_expiry = INT64_MAX;
+    bgmqi_agenda_item_init(&t->due, t);
+    bgmqi_agenda_item_init(&t->attempts, t);
     bgmqi_map_init(&t->keys);
     return t;
 }
@@ -127,6 +129,8 @@ int bgmqi_type_configure(struct type *t, const struct type_config *config)
         t->config = *config;
         atomic_store_explicit(&t->arrivals.open, is_open(t), memory_order_release);
         atomic_store_explicit(&t->registered, true, memory_order_release);
+        if (t->next_expiry != INT64_MAX || t->stored_expiry != INT64_MAX)
+            t->due_hint = INT64_MIN; /* from now on messages expire */
     }
     bgmqi_type_unlock(t);
     return err;
@@ -172,7 +176,7 @@ void bgmqi_type_unlock(struct type *t)
     if (wake)
         bgmqi_park_wake(&wake->park);
     if (due != INT64_MAX)
-        t->env->due(t->env->ctx, due);
+        t->env->due(t->env->ctx, t, due);
     bgmqi_queue_clear(&garbage);
 }
 

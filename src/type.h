@@ -22,6 +22,7 @@
 #ifndef BGMQI_TYPE_H
 #define BGMQI_TYPE_H
 
+#include "agenda.h"
 #include "clock.h"
 #include "flight.h"
 #include "journal.h"
@@ -62,9 +63,9 @@ struct type_env {
         max_crashes; /* deaths of the process in its handler until a message is dead */
     bool timing;     /* handlers are timed for the metrics */
     bool together;   /* suspects are run like others: a test service */
-    /* The ticker has to look at a type by DUE_MS, or at its attempts by the monotonic MONO_NS. */
-    void (*due)(void *ctx, int64_t due_ms);
-    void (*deadline)(void *ctx, int64_t mono_ns);
+    /* The ticker has to look at T by DUE_MS, or at its attempts by the monotonic MONO_NS. */
+    void (*due)(void *ctx, struct type *t, int64_t due_ms);
+    void (*deadline)(void *ctx, struct type *t, int64_t mono_ns);
     /* The budget has not BYTES left: gives up the oldest of what lies in the outqs.  True: there
      * may be room now.  No lock is held. */
     bool (*room)(void *ctx, size_t bytes);
@@ -293,9 +294,12 @@ size_t bgmqi_type_suspects(struct type *t);
 
 /* ---- time (type_time.c) ------------------------------------------------------------ */
 
-/* Moves what is due at NOW_MS to inq and priorityq; returns when the next is, INT64_MAX: none.
+/* Does what is due at NOW_MS; returns when to come again, INT64_MAX: not before env.due says so.
  * The ticker calls it. */
 int64_t bgmqi_type_tick(struct type *t, int64_t now_ms);
+/* T in the two agendas of the ticker: by the wall clock, and by the time-outs of attempts. */
+struct agenda_item *bgmqi_type_due_item(struct type *t);
+struct agenda_item *bgmqi_type_attempts_item(struct type *t);
 
 /* ---- consuming (type_take.c) ------------------------------------------------------- */
 

@@ -73,6 +73,17 @@ static struct desk *unpark(struct type *t)
     return d;
 }
 
+/* A parked worker rests until it is woken, for ever if need be: 10,000 of them that looked about
+ * once a second took a tenth of a processor.  What makes that safe is one rule: whatever would let
+ * a parked worker do something is done under the type's lock, or before it is taken, and is
+ * followed by
+ *   - bgmqi_type_wake_one, when a message becomes ready (bgmqi_type_place and place_back), when a
+ *     worker leaves others behind it, on its desk too (fill), and when one that may have been woken
+ *     for a message does not take it (claim, bgmqi_desk_leave);
+ *   - bgmqi_type_rouse, when the gate, the pause, the registration or the suspect's turn changes;
+ *   - bgmqi_desk_quit, of the one worker.
+ * WAKING, which keeps wake_one from waking a second, is taken back by the woken one under the lock,
+ * before it looks.  tests/flow/test_wakeup.c has a case for each. */
 void bgmqi_type_wake_one(struct type *t)
 {
     if (t->waking || !t->parked || !bgmqi_type_may_claim(t))
@@ -216,8 +227,8 @@ static bool fill(struct desk *d, unsigned most)
     if (n == 0)
         return false;
     t->batching |= n > 1;
-    if (t->inq.len || t->priorityq.len)
-        bgmqi_type_wake_one(t);
+    if (t->inq.len || t->priorityq.len || t->batching)
+        bgmqi_type_wake_one(t); /* BATCHING: there may be some to be stolen */
     if (t->env->journal) {
         bgmqi_type_check_lane(t, LANE_INQ);
         bgmqi_type_check_lane(t, LANE_PRIORITYQ);
@@ -294,7 +305,7 @@ static bool claim(struct desk *d)
         bgmqi_type_unlock(t);
         d->claims = 0; /* nobody is in a hurry now */
         shield(d);
-        bgmqi_park_wait(&d->park, PARK_MAX_NS);
+        bgmqi_park_rest(&d->park);
         woken = true;
     }
     if (!go)
@@ -389,7 +400,7 @@ static struct message *start(struct desk *d)
     }
     lock_drop(&d->lock);
     if (m && d->deadline_ns != INT64_MAX)
-        d->type->env->deadline(d->type->env->ctx, d->deadline_ns);
+        d->type->env->deadline(d->type->env->ctx, d->type, d->deadline_ns);
     return m;
 }
 

@@ -38,6 +38,11 @@ static bool may_expire(const struct type *t)
     return bgmqi_type_registered(t) || atomic_load(&t->env->started);
 }
 
+int64_t bgmqi_type_expires(const struct type *t)
+{
+    return may_expire(t) ? t->next_expiry : INT64_MAX;
+}
+
 static void expire(struct type *t, struct picked *picks, size_t n, struct failure *why)
 {
     bool discard = bgmqi_type_registered(t) && t->config.discard_expired;
@@ -103,7 +108,10 @@ int64_t bgmqi_type_ask_expiry(struct type *t, int64_t now_ms)
     uint64_t rows = 0;
     for (int lane = 0; lane < LANE_DLQ; lane++)
         rows += t->lanes[lane].stored;
-    if (!t->env->journal || rows == 0 || t->stored_expiry == INT64_MAX || !may_expire(t))
+    if (rows == 0)
+        t->stored_expiry =
+            INT64_MAX; /* the next that comes is noted, however late it expires */
+    if (!t->env->journal || t->stored_expiry == INT64_MAX || !may_expire(t))
         return INT64_MAX;
     int64_t since = now_ms - t->expiry_look_ms;
     if (since < 0 || since >= LOOK_EVERY_MS) { /* negative: the clock was set back */
@@ -112,7 +120,7 @@ int64_t bgmqi_type_ask_expiry(struct type *t, int64_t now_ms)
         t->expiry_look_ms = now_ms;
         t->expiry_wanted = true;
         bgmqi_journal_ask_load(t->env->journal, &t->load);
-        return INT64_MAX;
+        return now_ms + LOOK_EVERY_MS; /* should it not come to that */
     }
     int64_t again = t->expiry_look_ms + LOOK_EVERY_MS;
     return t->stored_expiry > again ? t->stored_expiry : again;

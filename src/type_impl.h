@@ -39,7 +39,8 @@ struct type {
     struct type_env *env;
 
     _Atomic bool registered;
-    struct type_config config; /* set once, before REGISTERED */
+    struct type_config config;        /* set once, before REGISTERED */
+    struct agenda_item due, attempts; /* the agendas' */
     /* Workers have to come to the lock before their next message: something goes before what
      * they have claimed.  Written under lock, read by workers without. */
     CACHE_GAP(gap_config);
@@ -356,6 +357,9 @@ void bgmqi_type_delete(struct type *t, struct message *m);
 void bgmqi_type_note_expiry(struct type *t, const struct message *m);
 void bgmqi_type_note_stored_expiry(struct type *t, const struct message *m);
 int64_t bgmqi_type_ask_expiry(struct type *t, int64_t now_ms);
+/* When something in memory expires, or earlier; INT64_MAX: nothing, or not before T is registered
+ * or the service started, and both tell the ticker. */
+int64_t bgmqi_type_expires(const struct type *t);
 /* Expires what waits in memory.  The ticker's thread. */
 void bgmqi_type_expire(struct type *t, int64_t now_ms);
 

@@ -235,6 +235,16 @@ static void place_haul(struct type *t, struct haul *h, int64_t key, uint64_t seq
     bury_corrupt(t, h);
 }
 
+/* Has the ticker come, which asks for what is still wanted. */
+static void try_again(struct type *t)
+{
+    enum { AGAIN_MS = 1000 };
+    int64_t then = clock_wall_ms(t->env->clock) + AGAIN_MS;
+    bgmqi_type_lock(t);
+    t->due_hint = then < t->due_hint ? then : t->due_hint;
+    bgmqi_type_unlock(t);
+}
+
 static void load_lane(struct type *t, enum lane lane)
 {
     struct lane_state *l = &t->lanes[lane];
@@ -261,6 +271,7 @@ static void load_lane(struct type *t, enum lane lane)
                   t->name, bgmq_strerror(n));
         bgmqi_queue_clear(&h.messages);
         bgmqi_queue_clear(&h.corrupt);
+        try_again(t);
     } else {
         place_haul(t, &h, key, seq, sorted);
     }
@@ -269,8 +280,10 @@ static void load_lane(struct type *t, enum lane lane)
 
 void bgmqi_type_load(struct type *t)
 {
-    if (bgmqi_journal_failed(t->env->journal))
+    if (bgmqi_journal_failed(t->env->journal)) {
+        try_again(t);
         return;
+    }
     bgmqi_type_expire_rows(t);
     for (int lane = 0; lane < LANES; lane++)
         load_lane(t, (enum lane)lane);

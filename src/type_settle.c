@@ -33,7 +33,7 @@ void bgmqi_desk_unhold(struct desk *d)
         return;
     atomic_store(&d->turn, TURN_RUNNING);
     if (d->stuck_ns != INT64_MAX) /* the ticker may have come in vain */
-        d->type->env->deadline(d->type->env->ctx, d->stuck_ns);
+        d->type->env->deadline(d->type->env->ctx, d->type, d->stuck_ns);
 }
 
 bool bgmqi_desk_end(struct desk *d)

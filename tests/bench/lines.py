@@ -287,13 +287,17 @@ def admin():
 
 def rest():
     group({"ours-cursor": Command("ours", "cursor", {"n": (2_000_000, 400_000)})}, 3)
-    group({"ours-idle": Command("ours", "idle", {"seconds": (60, 10), "guests": 0}),
-           "ours-idle-guests": Command("ours", "idle", {"seconds": (60, 10), "guests": 1})}, 1)
+    still = {"seconds": (60, 10), "guests": 0, "types": 1, "workers": 5}
+    group({"ours-idle": Command("ours", "idle", still),
+           "ours-idle-types": Command("ours", "idle", {**still, "types": 10_000, "workers": 1}),
+           "ours-idle-guests": Command("ours", "idle", {**still, "guests": 1})}, 1)
     LINES.extend([
         Line("cursor, behind", "saves/s", "ours-cursor:rate", None, "ours >= 100000"),
         # "0.0 s" in the limits; the kernel counts in steps of 0.01.
         Line("idle cpu", "s", "ours-idle:cpu", None, "ours <= 0", "ours <= 0"),
         Line("idle wake-ups", "1/s", "ours-idle:wakeups"),
+        Line("idle cpu, 10,000 types", "s", "ours-idle-types:cpu", None, "", "ours <= 0"),
+        Line("idle wake-ups, 10,000 types", "1/s", "ours-idle-types:wakeups"),
         # 0.1 % of a processor.
         Line("idle cpu with guests", "s", "ours-idle-guests:cpu", None, "ours <= 0.06",
              "ours <= 0.06"),

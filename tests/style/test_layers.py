@@ -17,8 +17,9 @@ SRC = pathlib.Path(__file__).resolve().parents[2] / 'src'
 LAYERS = [
     ('0', 'lock clock err park'),
     ('0', 'monitor'),
+    ('0', 'slab'),
     ('0', 'fork log mem thread'),
-    ('1', 'crc32c map utf8'),
+    ('1', 'agenda crc32c map utf8'),
     ('2', 'json message retry timing'),
     ('3', 'getter queue store ticket'),
     ('4', 'flight'),

@@ -4,7 +4,6 @@
 
 #include "harness.h"
 
-#include <malloc.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,24 +47,6 @@ START_TEST(cost_is_at_least_the_size)
         ck_assert_uint_le(mem_cost(n), n + 64);
         if (n)
             ck_assert_uint_ge(mem_cost(n), mem_cost(n - 1));
-    }
-}
-END_TEST
-
-/* Chunks of glibc's: none smaller would do, and no byte of one is left unused. */
-START_TEST(cost_is_that_of_the_chunk)
-{
-    void *probe = malloc(25);
-    bool chunks =
-        malloc_usable_size(probe) == 40; /* a checker's blocks are as asked for */
-    free(probe);
-    for (size_t n = 0; n <= LARGEST; n++) {
-        size_t chunk = n < 24 ? 32 : (n + 8 + 15) / 16 * 16;
-        ck_assert_uint_eq(mem_cost(n), chunk);
-        void *p = chunks ? bgmqi_mem_alloc(n) : NULL;
-        if (p)
-            ck_assert_uint_eq(malloc_usable_size(p) + 8, chunk);
-        bgmqi_mem_free(p, n);
     }
 }
 END_TEST
@@ -345,7 +326,6 @@ static Suite *suite(void)
     TCase *blocks = harness_case(s, "blocks");
     tcase_add_test(blocks, every_size_holds_its_bytes);
     tcase_add_test(blocks, cost_is_at_least_the_size);
-    tcase_add_test(blocks, cost_is_that_of_the_chunk);
     tcase_add_test(blocks, a_flood_of_one_size_comes_back);
     tcase_add_test(blocks, blocks_change_hands);
     tcase_add_test(blocks, makers_and_freers_come_and_go);

@@ -54,6 +54,17 @@ START_TEST(no_token_is_left_by_a_time_out)
 }
 END_TEST
 
+START_TEST(wake_before_the_rest_is_kept)
+{
+    struct park p = {.word = 0};
+    for (int i = 0; i < 3; i++) {
+        bgmqi_park_wake(&p);
+        bgmqi_park_rest(&p);
+        ck_assert(!bgmqi_park_wait(&p, 0)); /* and no token is left */
+    }
+}
+END_TEST
+
 /* ---- two threads ------------------------------------------------------------------- */
 
 enum { ROUNDS = 50000 };
@@ -103,6 +114,38 @@ START_TEST(no_wake_is_lost)
 }
 END_TEST
 
+struct resting {
+    struct park ping, pong;
+    _Atomic long sent, echoed;
+};
+
+static void *echo_resting(void *arg)
+{
+    struct resting *r = arg;
+    for (long i = 1; i <= ROUNDS; i++) {
+        while (atomic_load(&r->sent) < i)
+            bgmqi_park_rest(&r->ping);
+        atomic_store(&r->echoed, i);
+        bgmqi_park_wake(&r->pong);
+    }
+    return NULL;
+}
+
+/* Nobody looks again by himself: were one wake lost, this would not end. */
+START_TEST(no_wake_of_one_who_rests_is_lost)
+{
+    struct resting r = {.sent = 0};
+    pthread_t t = harness_thread(echo_resting, &r);
+    for (long i = 1; i <= ROUNDS; i++) {
+        atomic_store(&r.sent, i);
+        bgmqi_park_wake(&r.ping);
+        while (atomic_load(&r.echoed) < i)
+            bgmqi_park_rest(&r.pong);
+    }
+    harness_join(t);
+}
+END_TEST
+
 static void *wake(void *park)
 {
     bgmqi_park_wake(park);
@@ -132,8 +175,10 @@ static Suite *suite(void)
     tcase_add_test(alone, nobody_wakes_the_time_is_over);
     tcase_add_test(alone, wait_is_never_without_bound);
     tcase_add_test(alone, no_token_is_left_by_a_time_out);
+    tcase_add_test(alone, wake_before_the_rest_is_kept);
     TCase *two = harness_case(s, "two threads");
     tcase_add_test(two, no_wake_is_lost);
+    tcase_add_test(two, no_wake_of_one_who_rests_is_lost);
     tcase_add_test(two, one_waker_is_enough);
     return s;
 }
