@@ -9,8 +9,8 @@
 
 enum {
     LOAD_BYTES = 8 << 20,
-    /* Rows of a load while publishers wait for commits: for their sake, and because the ends of what
-     * it brings go with the commits that follow. */
+    /* Rows of a load while publishers wait for commits: for their sake, and because the ends of
+     * what it brings go with the commits that follow. */
     HURRIED_ROWS = 128
 };
 
