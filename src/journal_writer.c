@@ -48,8 +48,10 @@ static void finish_run(struct journal *j, struct journal_entry **run, size_t n, 
         struct store_op *op = &run[i]->op;
         if (op->ticket && err == 0)
             bgmqi_ticket_set(op->ticket, op->slot, op->id, op->result);
-        if (op->ticket && run[i]->group_ends)
+        if (op->ticket && run[i]->group_ends) {
             bgmqi_ticket_finish(op->ticket, err);
+            j->released++;
+        }
         bgmqi_journal_entry_free(run[i]);
     }
 }
@@ -177,6 +179,7 @@ static void batch_return(struct journal *j, size_t n)
 
 static int apply(struct journal *j, size_t n, bool full_sync, struct bgmq_error *why)
 {
+    int64_t begun = journal_now_ns();
     int failure = j->store->ops->apply(
         j->store, j->ops, n, full_sync ? STORE_SYNC_FULL : STORE_SYNC_NORMAL, why);
     if (failure != STORE_FAIL_NONE)
@@ -185,6 +188,7 @@ static int apply(struct journal *j, size_t n, bool full_sync, struct bgmq_error 
         j->batch[i]->op.result = j->ops[i].result;
         j->batch[i]->op.id = j->ops[i].id;
     }
+    j->commit_ns = journal_now_ns() - begun;
     atomic_fetch_add(&j->commits, 1);
     atomic_store(&j->full, false);
     return failure;
@@ -306,7 +310,11 @@ static int64_t work_ns_locked(struct journal *j, int64_t now)
     int64_t left = PARK_MAX_NS;
     if (j->pending)
         left = j->retry_ns > now ? j->retry_ns - now : 0;
-    else if (j->urgent || j->n_arrived >= j->options.flush_batch)
+    else if (j->n_arrived >= j->options.flush_batch)
+        return 0;
+    else if (bgmqi_journal_gather_ns(j, now))
+        return bgmqi_journal_gather_ns(j, now);
+    else if (j->urgent)
         return 0;
     else if (j->n_arrived)
         left = j->first_ns + j->options.flush_interval_ms * MS - now;
@@ -328,8 +336,10 @@ static int64_t idle_ns_locked(struct journal *j, int64_t now)
 /* Waits for work, then moves what has arrived to PENDING. */
 static void take_arrived(struct journal *j)
 {
+    int64_t now = journal_now_ns();
     lock_take(&j->lock);
-    int64_t left = idle_ns_locked(j, journal_now_ns());
+    bgmqi_journal_gather_begin(j, now);
+    int64_t left = idle_ns_locked(j, now);
     if (left > 0) {
         j->sleeping = true;
         lock_drop(&j->lock);
@@ -338,6 +348,8 @@ static void take_arrived(struct journal *j)
         j->sleeping = false;
     }
     bool due = work_ns_locked(j, journal_now_ns()) == 0;
+    if (due)
+        bgmqi_journal_gather_end(j);
     if (due && j->arrived) {
         if (j->pending)
             j->pending_last->next = j->arrived;
