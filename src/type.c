@@ -250,6 +250,8 @@ void bgmqi_type_check_lane(struct type *t, enum lane lane)
     struct lane_state *l = &t->lanes[lane];
     if (!l->bounded)
         return;
+    if (lane == LANE_INQ && t->spilled.len)
+        bgmqi_type_recall(t);
     if (l->stored == 0 && l->in_journal == 0)
         l->bounded = false;
     else if (l->stored && bgmqi_type_runs_low(t, lane))

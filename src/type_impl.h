@@ -60,6 +60,9 @@ struct type {
     struct queue
         suspects[2];    /* they would be in inq, priorityq but for what they may do */
     struct queue limbo; /* held by the journal, on their way to a place */
+    /* Likewise, those of inq beyond its frontier that nobody waits for, in order: until they are
+     * written they can be recalled (type_load.c). */
+    struct queue spilled;
     /* Their rows stand in open transactions of the application's, among the delayed: these may end
      * after the service, so the list has references of its own (type_tx.c). */
     struct queue expected;
@@ -265,8 +268,11 @@ void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
                      int64_t now_ms);
 /* What the history option says about an end. */
 enum outcome bgmqi_type_history(const struct type *t, enum outcome how);
-/* Asks for a load when the prefix of LANE runs low; forgets a frontier with nothing behind. */
+/* Asks for a load, or recalls, when the prefix of LANE runs low; forgets a frontier with nothing
+ * behind. */
 void bgmqi_type_check_lane(struct type *t, enum lane lane);
+/* Takes what inq needs and the journal has not written back from it (type_load.c). */
+void bgmqi_type_recall(struct type *t);
 /* Moves half of a crowded heap's memory to the journal's care (type_load.c). */
 void bgmqi_type_evict(struct type *t, enum lane lane);
 /* Adds S to SUM (type_stats.c). */
