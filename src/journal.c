@@ -50,6 +50,15 @@ bool bgmqi_journal_give_back(struct message *m)
     return false;
 }
 
+bool bgmqi_journal_recall(struct message *m)
+{
+    uint8_t seen = INSERT_SPILLED;
+    if (atomic_compare_exchange_strong(&m->insert, &seen, INSERT_QUEUED))
+        return true;
+    atomic_store(&m->insert, INSERT_PASSED);
+    return false;
+}
+
 /* ---- what any thread may call ------------------------------------------------------ */
 
 /* REQUIRES(j->lock).  True when the writer has to be woken, after the lock is dropped. */
@@ -89,9 +98,12 @@ void bgmqi_journal_add(struct journal *j, struct journal_entry *first,
     j->arrived_last = last;
     j->n_arrived += n;
     j->urgent |= waits;
-    /* The writer sleeps either for want of work or to let a BEHIND batch fill. */
-    bool wake =
-        (was_empty || waits || j->n_arrived >= j->options.flush_batch) && rouse_locked(j);
+    j->n_waiters += waits;
+    /* The writer sleeps for want of work, to let a BEHIND batch fill, or until those it has just
+     * released are back. */
+    bool wake = j->n_arrived >= j->options.flush_batch ||
+                ((was_empty || waits) && j->n_waiters >= j->gather);
+    wake = wake && rouse_locked(j);
     lock_drop(&j->lock);
     if (wake)
         bgmqi_park_wake(&j->park);
@@ -224,6 +236,11 @@ struct store *bgmqi_journal_store(struct journal *j)
     return j->store;
 }
 
+bool bgmqi_journal_hurried(const struct journal *j)
+{
+    return j->hurried;
+}
+
 bool bgmqi_journal_crowded(struct journal *j)
 {
     return atomic_load_explicit(&j->waiting, memory_order_relaxed) > CROWDED;
@@ -257,6 +274,7 @@ int bgmqi_journal_open(struct journal **ret, struct store *store,
     atomic_init(&j->id_limit, first + ID_BLOCK);
     atomic_init(&j->state, JOURNAL_GOOD);
     j->store = store;
+    j->gather_most = BATCH_CAP;
     j->options = *options;
     lock_init(&j->lock);
     if (bgmqi_thread_start(&j->thread, "bgmq-journal", options->stack_size,

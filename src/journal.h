@@ -8,7 +8,9 @@
  * becomes visible to workers only after the commit.  A BEHIND change waits for nobody: it is
  * committed within flush_interval_ms, or when flush_batch changes wait, or together with
  * whatever is committed for a waiter.  A BEHIND message that ends before its INSERT was written
- * takes the INSERT back (bgmqi_journal_take_back): neither reaches the store.
+ * takes the INSERT back (bgmqi_journal_take_back): neither reaches the store.  One that found no
+ * room in memory and is wanted there before its SPILL was written is taken straight from the
+ * journal (bgmqi_journal_recall), and may then be taken back likewise.
  *
  * When the store fails.  Busy or full: nothing was changed; the batch is kept and tried again,
  * first after 10 ms, at most every second; publishers that run out of time take their entries
@@ -98,6 +100,11 @@ bool bgmqi_journal_take_back(struct message *m);
  * and a new one has to be added. */
 bool bgmqi_journal_give_back(struct message *m);
 
+/* Claims M, whose SPILL has not been written, for memory: its row will be one of JOB, and nothing
+ * is told of it.  False: it is on its way to BACKLOG.  M->insert has to be
+ * SPILLED when its entry is added, which names no ticket and no row of INBOX. */
+bool bgmqi_journal_recall(struct message *m);
+
 /* Asks for events.load(load->owner) on the writer's thread.  Cheap; may be called under a lock. */
 void bgmqi_journal_ask_load(struct journal *j, struct journal_load *load);
 /* True when the store has failed for good. */
@@ -111,6 +118,10 @@ int bgmqi_journal_run(struct journal *j, bgmqi_journal_fn *fn, void *ctx,
 
 /* The store, for use inside events.load only. */
 struct store *bgmqi_journal_store(struct journal *j);
+
+/* True when somebody waited for the last commit: others may wait for the next.  For use inside
+ * events.load only. */
+bool bgmqi_journal_hurried(const struct journal *j);
 
 /* Returns when everything added before is committed.  ESTORE, EUNCERTAIN, ENOMEM; EFULL or
  * EBUSY after TIMEOUT_NS. */

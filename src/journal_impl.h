@@ -47,6 +47,10 @@ struct journal {
     size_t n_loads;
     struct journal_task *tasks, *tasks_last;
     size_t n_tasks;
+    size_t n_waiters; /* of ARRIVED, groups that somebody waits for */
+    size_t
+        gather; /* so many of them the writer waits for (journal_gather.c); 0: it does not */
+    int64_t gather_until_ns;
     bool urgent;   /* somebody waits for what has arrived */
     bool sleeping; /* the writer is parked, or about to */
     bool quit;
@@ -54,6 +58,11 @@ struct journal {
 
     /* used by the writer's thread only */
     struct journal_entry *pending, *pending_last;
+    bool hurried;       /* the last batch had a ticket */
+    size_t released;    /* publishers whose wait has ended since the writer slept last */
+    int64_t commit_ns;  /* how long the last commit took */
+    size_t gather_most; /* no more are expected to come back in time */
+    unsigned gather_hits, gather_misses, gather_skip;
     size_t loads_due, tasks_due;     /* of LOADS and TASKS, those that this turn runs */
     int64_t retry_ns, retry_step_ns; /* when to try PENDING again; 0: not waiting to */
     int64_t idle_since_ns; /* last commit not followed by an idle check-point; 0: none */
@@ -74,6 +83,14 @@ static inline int64_t journal_now_ns(void)
 
 /* The writer's thread; its argument is the journal. */
 void *bgmqi_journal_writer(void *journal);
+
+/* journal_gather.c; the writer's thread only, and the lock is held. */
+/* Before the writer sleeps: decides how many to wait for, if publishers have been released. */
+void bgmqi_journal_gather_begin(struct journal *j, int64_t now);
+/* How much longer to wait for them; 0: not at all. */
+int64_t bgmqi_journal_gather_ns(const struct journal *j, int64_t now);
+/* What has arrived is taken: learns from how many came. */
+void bgmqi_journal_gather_end(struct journal *j);
 
 /* journal_care.c; the writer's thread only. */
 /* Looks after the store when it is time to; an error with the reason in WHY: it has failed. */

@@ -9,7 +9,13 @@
 #include "fork.h"
 #include "journal_impl.h"
 
-enum { BATCH_BYTES = 4 << 20 };
+enum {
+    BATCH_BYTES = 4 << 20,
+    /* Messages of a batch that were not recalled, and perhaps go from memory when it is committed:
+     * so few that a window has room for them when it runs low, and that the loads between batches
+     * bring more than a batch takes away. */
+    BATCH_SPILLS = 512
+};
 #define MS                 INT64_C(1000000)
 #define RETRY_FIRST_NS     (10 * MS)
 #define RETRY_MOST_NS      (1000 * MS)
@@ -42,10 +48,25 @@ static void finish_run(struct journal *j, struct journal_entry **run, size_t n, 
         struct store_op *op = &run[i]->op;
         if (op->ticket && err == 0)
             bgmqi_ticket_set(op->ticket, op->slot, op->id, op->result);
-        if (op->ticket && run[i]->group_ends)
+        if (op->ticket && run[i]->group_ends) {
             bgmqi_ticket_finish(op->ticket, err);
+            j->released++;
+        }
         bgmqi_journal_entry_free(run[i]);
     }
+}
+
+/* From here on the message of a SPILL cannot be recalled; if it was, E is an INSERT of which
+ * nobody wants to hear. */
+static void settle_spill(struct journal_entry *e)
+{
+    uint8_t seen = INSERT_SPILLED;
+    if (e->op.kind != STORE_SPILL ||
+        atomic_compare_exchange_strong(&e->op.msg->insert, &seen, INSERT_WRITING) ||
+        (seen != INSERT_QUEUED && seen != INSERT_CANCELLED))
+        return;
+    e->op.kind = STORE_INSERT;
+    e->tell = false;
 }
 
 /* Drops the first group of PENDING. */
@@ -56,6 +77,7 @@ static void drop_group(struct journal *j, int err)
         struct journal_entry *e = j->pending;
         j->pending = e->next;
         last = e->group_ends;
+        settle_spill(e);
         finish_run(j, &e, 1, err);
     }
     if (!j->pending)
@@ -82,7 +104,8 @@ static void fail(struct journal *j, size_t n, const struct bgmq_error *why)
  * of it is in the journal any more. */
 static bool claim_insert(struct journal_entry *e)
 {
-    if (!e->op.msg || (e->op.kind != STORE_INSERT && e->op.kind != STORE_SPILL))
+    settle_spill(e);
+    if (!e->op.msg || e->op.kind != STORE_INSERT)
         return true;
     uint8_t seen = INSERT_QUEUED;
     for (;;) {
@@ -98,14 +121,15 @@ static bool claim_insert(struct journal_entry *e)
  * whether it has to be synced. */
 static size_t batch_take(struct journal *j, size_t max_ops, bool *full_sync)
 {
-    size_t n = 0, bytes = 0;
-    *full_sync = false;
-    while (j->pending && n < max_ops && bytes < BATCH_BYTES) {
+    size_t n = 0, bytes = 0, spills = 0;
+    *full_sync = j->hurried = false;
+    while (j->pending && n < max_ops && bytes < BATCH_BYTES && spills < BATCH_SPILLS) {
         struct ticket *ticket = j->pending->op.ticket;
         if (ticket && !bgmqi_ticket_begin(ticket)) {
             drop_group(j, BGMQ_EBUSY);
             continue;
         }
+        j->hurried |= ticket != NULL;
         size_t first = n;
         bool last = false;
         while (!last) {
@@ -122,6 +146,7 @@ static size_t batch_take(struct journal *j, size_t max_ops, bool *full_sync)
             assert(n < BATCH_CAP);
             bytes += e->op.msg ? e->op.msg->len : 0;
             *full_sync |= e->op.level == BGMQ_DISK;
+            spills += e->op.kind == STORE_SPILL && !ticket;
             j->ops[n] = e->op;
             j->batch[n++] = e;
         }
@@ -141,7 +166,9 @@ static void batch_return(struct journal *j, size_t n)
         if (e->op.msg && !e->op.ticket) {
             uint8_t seen = INSERT_WRITING;
             if (e->op.kind == STORE_INSERT || e->op.kind == STORE_SPILL)
-                atomic_compare_exchange_strong(&e->op.msg->insert, &seen, INSERT_QUEUED);
+                atomic_compare_exchange_strong(
+                    &e->op.msg->insert, &seen,
+                    e->op.kind == STORE_INSERT ? INSERT_QUEUED : INSERT_SPILLED);
         }
         e->next = j->pending;
         j->pending = e;
@@ -152,6 +179,7 @@ static void batch_return(struct journal *j, size_t n)
 
 static int apply(struct journal *j, size_t n, bool full_sync, struct bgmq_error *why)
 {
+    int64_t begun = journal_now_ns();
     int failure = j->store->ops->apply(
         j->store, j->ops, n, full_sync ? STORE_SYNC_FULL : STORE_SYNC_NORMAL, why);
     if (failure != STORE_FAIL_NONE)
@@ -160,6 +188,7 @@ static int apply(struct journal *j, size_t n, bool full_sync, struct bgmq_error 
         j->batch[i]->op.result = j->ops[i].result;
         j->batch[i]->op.id = j->ops[i].id;
     }
+    j->commit_ns = journal_now_ns() - begun;
     atomic_fetch_add(&j->commits, 1);
     atomic_store(&j->full, false);
     return failure;
@@ -178,6 +207,38 @@ static void retry_later(struct journal *j, int failure, const struct bgmq_error 
     j->retry_step_ns *= 2;
     if (j->retry_step_ns > RETRY_MOST_NS)
         j->retry_step_ns = RETRY_MOST_NS;
+}
+
+static struct journal_load *take_load(struct journal *j)
+{
+    lock_take(&j->lock);
+    struct journal_load *l = j->loads;
+    if (l) {
+        j->loads = l->next;
+        l->queued = false; /* from here on it may be asked for again */
+        j->n_loads--;
+    }
+    lock_drop(&j->lock);
+    return l;
+}
+
+/* Runs the loads that were asked for when this turn began: a later one waits for the next turn,
+ * which writes what was added before it. */
+static void run_loads(struct journal *j)
+{
+    for (; j->loads_due; j->loads_due--) {
+        struct journal_load *l = take_load(j);
+        j->options.events.load(j->options.events.ctx, l->owner);
+    }
+}
+
+/* Between two batches of a long turn: workers that wait for a load do not wait for all of it. */
+static void run_loads_between(struct journal *j)
+{
+    lock_take(&j->lock);
+    j->loads_due = j->n_loads;
+    lock_drop(&j->lock);
+    run_loads(j);
 }
 
 /* Writes PENDING out, batch by batch.  MAX_OPS shrinks to one group after a refusal, until the
@@ -219,6 +280,8 @@ static void write_pending(struct journal *j)
         if (one_by_one == 0)
             max_ops = BATCH_OPS;
         bgmqi_journal_checkpoint(j, j->idle_since_ns, 0);
+        if (j->pending && one_by_one == 0)
+            run_loads_between(j);
     }
     /* What was tried again has been taken back. */
     if (atomic_load(&j->state) == JOURNAL_RETRYING)
@@ -247,7 +310,11 @@ static int64_t work_ns_locked(struct journal *j, int64_t now)
     int64_t left = PARK_MAX_NS;
     if (j->pending)
         left = j->retry_ns > now ? j->retry_ns - now : 0;
-    else if (j->urgent || j->n_arrived >= j->options.flush_batch)
+    else if (j->n_arrived >= j->options.flush_batch)
+        return 0;
+    else if (bgmqi_journal_gather_ns(j, now))
+        return bgmqi_journal_gather_ns(j, now);
+    else if (j->urgent)
         return 0;
     else if (j->n_arrived)
         left = j->first_ns + j->options.flush_interval_ms * MS - now;
@@ -269,8 +336,10 @@ static int64_t idle_ns_locked(struct journal *j, int64_t now)
 /* Waits for work, then moves what has arrived to PENDING. */
 static void take_arrived(struct journal *j)
 {
+    int64_t now = journal_now_ns();
     lock_take(&j->lock);
-    int64_t left = idle_ns_locked(j, journal_now_ns());
+    bgmqi_journal_gather_begin(j, now);
+    int64_t left = idle_ns_locked(j, now);
     if (left > 0) {
         j->sleeping = true;
         lock_drop(&j->lock);
@@ -279,6 +348,8 @@ static void take_arrived(struct journal *j)
         j->sleeping = false;
     }
     bool due = work_ns_locked(j, journal_now_ns()) == 0;
+    if (due)
+        bgmqi_journal_gather_end(j);
     if (due && j->arrived) {
         if (j->pending)
             j->pending_last->next = j->arrived;
@@ -293,29 +364,6 @@ static void take_arrived(struct journal *j)
     j->loads_due = j->n_loads;
     j->tasks_due = due ? j->n_tasks : 0;
     lock_drop(&j->lock);
-}
-
-static struct journal_load *take_load(struct journal *j)
-{
-    lock_take(&j->lock);
-    struct journal_load *l = j->loads;
-    if (l) {
-        j->loads = l->next;
-        l->queued = false; /* from here on it may be asked for again */
-        j->n_loads--;
-    }
-    lock_drop(&j->lock);
-    return l;
-}
-
-/* Runs the loads that were asked for when this turn began: a later one waits for the next turn,
- * which writes what was added before it. */
-static void run_loads(struct journal *j)
-{
-    for (; j->loads_due; j->loads_due--) {
-        struct journal_load *l = take_load(j);
-        j->options.events.load(j->options.events.ctx, l->owner);
-    }
 }
 
 /* Runs what was asked for when this turn began, unless changes made before it could not be

@@ -41,7 +41,14 @@ enum place {
 enum row { ROW_NONE, ROW_JOB, ROW_BACKLOG };
 
 /* Where the INSERT of its row stands (atomic; journal.c tells). */
-enum insert_state { INSERT_NONE, INSERT_QUEUED, INSERT_WRITING, INSERT_CANCELLED };
+enum insert_state {
+    INSERT_NONE,
+    INSERT_QUEUED,
+    INSERT_SPILLED, /* likewise, as a row of BACKLOG: the body goes from memory then */
+    INSERT_WRITING,
+    INSERT_PASSED, /* a SPILL that was being written when its message was wanted in memory */
+    INSERT_CANCELLED
+};
 
 /* The error of the last failed attempt: immutable, reference-counted. */
 struct failure {

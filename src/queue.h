@@ -76,6 +76,21 @@ static inline void bgmqi_queue_remove(struct queue *q, struct message *m)
     q->len--;
 }
 
+/* Takes the first N, the last of which is LAST, off Q. */
+static inline struct queue bgmqi_queue_cut(struct queue *q, struct message *last,
+                                           size_t n)
+{
+    struct queue cut = {.head = q->head, .tail = last, .len = n};
+    q->head = last->next;
+    q->len -= n;
+    if (q->head)
+        q->head->prev = NULL;
+    else
+        q->tail = NULL;
+    last->next = NULL;
+    return cut;
+}
+
 /* Takes the head, or NULL. */
 static inline struct message *bgmqi_queue_pop(struct queue *q)
 {

@@ -9,22 +9,26 @@
 
 #include <stdlib.h>
 
-#include "store_bind.h"
+/* How many of N gathered rows go with the next statement, and which of the three that is. */
+static size_t take_rows(size_t n, enum statement one, enum statement *ret)
+{
+    size_t rows = n >= MANY_ROWS ? MANY_ROWS : n >= SOME_ROWS ? SOME_ROWS : 1;
+    *ret = (enum statement)(one + (rows > 1) + (rows == MANY_ROWS));
+    return rows;
+}
 
 static int flush_inserts(struct batch *b)
 {
     size_t n = b->n_inserts;
-    b->n_inserts = 0;
-    if (n == MANY_ROWS) {
-        for (size_t i = 0; i < n; i++)
-            bgmqi_store_bind_job(b->s->q[Q_JOB_INSERT_MANY], 1 + (int)i * JOB_PARAMS,
-                                 b->inserts[i]);
-        return bgmqi_store_sqlite_run(b->s, Q_JOB_INSERT_MANY);
-    }
     int rc = SQLITE_OK;
-    for (size_t i = 0; rc == SQLITE_OK && i < n; i++) {
-        bgmqi_store_bind_job(b->s->q[Q_JOB_INSERT], 1, b->inserts[i]);
-        rc = bgmqi_store_sqlite_run(b->s, Q_JOB_INSERT);
+    b->n_inserts = 0;
+    for (size_t i = 0, rows; rc == SQLITE_OK && i < n; i += rows) {
+        enum statement q;
+        rows = take_rows(n - i, Q_JOB_INSERT, &q);
+        for (size_t r = 0; r < rows; r++)
+            bgmqi_store_bind_job(store_params(b->s, q), 1 + (int)r * JOB_PARAMS,
+                                 b->inserts[i + r]);
+        rc = bgmqi_store_sqlite_run(b->s, q);
     }
     return rc;
 }
@@ -32,23 +36,18 @@ static int flush_inserts(struct batch *b)
 int bgmqi_store_batch_flush_history(struct batch *b)
 {
     size_t n = b->n_history;
-    b->n_history = 0;
-    if (n == 0)
-        return SQLITE_OK;
     int rc = SQLITE_OK;
-    if (n == MANY_ROWS) {
-        for (size_t i = 0; rc == SQLITE_OK && i < n; i++)
-            rc = bgmqi_store_bind_history(b->s->q[Q_HISTORY_INSERT_MANY],
-                                          1 + (int)i * HISTORY_PARAMS, b->history[i]);
+    b->n_history = 0;
+    for (size_t i = 0, rows; rc == SQLITE_OK && i < n; i += rows) {
+        enum statement q;
+        rows = take_rows(n - i, Q_HISTORY_INSERT, &q);
+        for (size_t r = 0; rc == SQLITE_OK && r < rows; r++)
+            rc = bgmqi_store_bind_history(store_params(b->s, q),
+                                          1 + (int)r * HISTORY_PARAMS, b->history[i + r]);
         if (rc == SQLITE_OK)
-            rc = bgmqi_store_sqlite_run(b->s, Q_HISTORY_INSERT_MANY);
+            rc = bgmqi_store_sqlite_run(b->s, q);
     }
-    for (size_t i = 0; n < MANY_ROWS && rc == SQLITE_OK && i < n; i++) {
-        rc = bgmqi_store_bind_history(b->s->q[Q_HISTORY_INSERT], 1, b->history[i]);
-        if (rc == SQLITE_OK)
-            rc = bgmqi_store_sqlite_run(b->s, Q_HISTORY_INSERT);
-    }
-    if (rc == SQLITE_OK)
+    if (rc == SQLITE_OK && n)
         b->history_last = sqlite3_last_insert_rowid(b->s->w);
     return rc;
 }

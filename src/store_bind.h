@@ -21,15 +21,29 @@
 #define EXT_VALUES     "?,?,?,?,?,?,?,?,?,?,?,?"
 #define HISTORY_VALUES "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"
 
+/* A statement and, by number of parameter, what its values were bound to last: SQLite keeps them
+ * from run to run, and most rows of a batch have most of them in common.  BOUND may be NULL:
+ * all is bound anew. */
+struct bound {
+    int64_t value;
+    uint8_t kind; /* enum in store_bind.c; zero-initialised is not known */
+};
+struct params {
+    sqlite3_stmt *q;
+    struct bound *bound;
+};
+
 /* NULL binds NULL.  TEXT is lent until the statement has run, as all else here. */
 void bgmqi_store_bind_text(sqlite3_stmt *q, int at, const char *text);
 /* The JOB_PARAMS columns of JOB_COLUMNS. */
-void bgmqi_store_bind_job(sqlite3_stmt *q, int at, const struct store_op *op);
+void bgmqi_store_bind_job(struct params p, int at, const struct store_op *op);
 /* The EXT_PARAMS columns of EXT_COLUMNS; EXT may be NULL.  SQLITE_OK or SQLITE_NOMEM. */
-int bgmqi_store_bind_ext(sqlite3_stmt *q, int at, const struct message_ext *ext);
+int bgmqi_store_bind_ext(struct params p, int at, const struct message_ext *ext);
+/* One value. */
+void bgmqi_store_bind_int(struct params p, int at, int64_t value);
 /* error_code, error_text, error_at; F may be NULL. */
-void bgmqi_store_bind_failure(sqlite3_stmt *q, int at, const struct failure *f);
+void bgmqi_store_bind_failure(struct params p, int at, const struct failure *f);
 /* The HISTORY_PARAMS columns of a row of the history.  SQLITE_OK or SQLITE_NOMEM. */
-int bgmqi_store_bind_history(sqlite3_stmt *q, int at, const struct store_op *op);
+int bgmqi_store_bind_history(struct params p, int at, const struct store_op *op);
 
 #endif

@@ -153,8 +153,10 @@ static int check_path(const char *path, struct bgmq_error *error)
  * wait for, 25 to 50 us slower on Linux 6.18 (a finer time stamp to be written, probably). */
 static void look_at(const char *path, const char *end, struct file_identity *ret)
 {
-    char name[PATH_FULL_MAX + 16];
-    snprintf(name, sizeof(name), "%s%s", path, end);
+    char name[PATH_FULL_MAX + 16]; /* looked at with each commit: no printf */
+    size_t len = strlen(path);
+    memcpy(name, path, len);
+    memcpy(name + len, end, strlen(end) + 1);
     struct statx st;
     *ret = (struct file_identity){
         .there = statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW, STATX_INO, &st) == 0};
@@ -194,12 +196,13 @@ static int wait_for_lock(void *ctx, int tries)
     return 1;
 }
 
-static int connect_to(const char *path, sqlite3 **ret)
+/* MUTEX: SQLITE_OPEN_NOMUTEX where one thread at a time is there anyway, as with W and C: a lock
+ * for each value that is bound was a seventh of a batch's instructions. */
+static int connect_to(const char *path, int mutex, sqlite3 **ret)
 {
     int rc = sqlite3_open_v2(path, ret,
                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW |
-                                 SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_FULLMUTEX |
-                                 SQLITE_OPEN_PRIVATECACHE,
+                                 SQLITE_OPEN_EXRESCODE | mutex | SQLITE_OPEN_PRIVATECACHE,
                              NULL);
     if (rc != SQLITE_OK)
         return rc;
@@ -312,7 +315,7 @@ static int open_writer(struct sqlite_store *s, const struct store_options *optio
 {
     struct file_identity log;
     look_at(s->path, "-wal", &log);
-    int rc = connect_to(s->path, &s->w);
+    int rc = connect_to(s->path, SQLITE_OPEN_NOMUTEX, &s->w);
     if (rc != SQLITE_OK)
         return bgmqi_store_schema_error(s->w, rc, s->path, "opening it", error);
     sqlite3_busy_handler(s->w, wait_for_lock, s);
@@ -335,7 +338,7 @@ static int open_writer(struct sqlite_store *s, const struct store_options *optio
 static int open_checkpointer(struct sqlite_store *s, const struct store_options *options,
                              struct bgmq_error *error)
 {
-    int rc = connect_to(s->path, &s->c);
+    int rc = connect_to(s->path, SQLITE_OPEN_NOMUTEX, &s->c);
     if (rc == SQLITE_OK)
         rc = set_up(s->c, options, &s->page_size);
     if (rc != SQLITE_OK)
@@ -418,7 +421,7 @@ int bgmqi_store_open_visit(struct sqlite_store *s, const char *path,
     if (err)
         return err;
     look_at(s->path, "-wal", &s->log);
-    int rc = connect_to(s->path, &s->w);
+    int rc = connect_to(s->path, SQLITE_OPEN_FULLMUTEX, &s->w);
     if (rc == SQLITE_OK && s->log.there) /* as in open_writer */
         rc = keep_log(s->w);
     if (rc != SQLITE_OK)

@@ -179,8 +179,10 @@ int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc)
 
 static void store_free(struct sqlite_store *s)
 {
-    for (int q = 0; q < STATEMENTS; q++)
+    for (int q = 0; q < STATEMENTS; q++) {
         sqlite3_finalize(s->q[q]);
+        free(s->bound[q]);
+    }
     bgmqi_store_open_close(&s->c);
     bgmqi_store_open_close(&s->w);
     bgmqi_store_batch_free_room(s);

@@ -28,14 +28,16 @@
 #include <sys/types.h>
 
 #include "store.h"
+#include "store_bind.h"
 
 /* Every statement of the store, prepared once.  Text: store_statement.c. */
 enum statement {
     Q_BEGIN,
     Q_COMMIT,
     Q_ROLLBACK,
-    Q_JOB_INSERT,      /* a message without ext */
-    Q_JOB_INSERT_MANY, /* MANY_ROWS of them */
+    Q_JOB_INSERT,      /* a message without ext; the next two follow it (store_batch.c) */
+    Q_JOB_INSERT_SOME, /* SOME_ROWS of them */
+    Q_JOB_INSERT_MANY, /* MANY_ROWS */
     Q_JOB_INSERT_EXT,
     Q_JOB_DELETE,
     Q_JOB_DELETE_RUN,
@@ -50,7 +52,8 @@ enum statement {
     Q_UNIQUE_EXPIRED,
     Q_UNIQUE_PRUNE,
     Q_TYPE_INSERT,
-    Q_HISTORY_INSERT,
+    Q_HISTORY_INSERT, /* likewise */
+    Q_HISTORY_INSERT_SOME,
     Q_HISTORY_INSERT_MANY,
     Q_HISTORY_PRUNE,
     Q_HISTORY_AGED,
@@ -98,9 +101,10 @@ enum {
     APPLY_PATIENCE_MS = 100   /* the journal tries again, and knows when to give up */
 };
 
-enum { MANY_ROWS = 32 };
+/* SOME: of what one commit brings when publishers wait for it. */
+enum { SOME_ROWS = 8, MANY_ROWS = 32 };
 
-/* Parameters of Q_JOB_INSERT and Q_HISTORY_INSERT: one row of their MANY_ROWS forms. */
+/* Parameters of Q_JOB_INSERT and Q_HISTORY_INSERT: one row of their longer forms. */
 enum { JOB_PARAMS = 12, EXT_PARAMS = 12, HISTORY_PARAMS = 15 };
 
 struct file_identity {
@@ -113,7 +117,9 @@ struct sqlite_store {
     struct store base;
     sqlite3 *w, *c;
     sqlite3_stmt *q[STATEMENTS];
-    char *path;                     /* absolute */
+    struct bound
+        *bound[STATEMENTS]; /* of those that run for many rows of a batch; or NULL */
+    char *path;             /* absolute */
     struct file_identity file, log; /* as they were opened */
     uint64_t history_keep;
     int64_t history_max_age_ms; /* 0: for ever */
@@ -148,6 +154,11 @@ struct sqlite_store {
     char *saved; /* a cursor and a text as they are written; see store_kept.c */
     size_t saved_size;
 };
+
+static inline struct params store_params(const struct sqlite_store *s, enum statement q)
+{
+    return (struct params){.q = s->q[q], .bound = s->bound[q]};
+}
 
 /* Prepares S->q.  SQLITE_OK or a code. */
 int bgmqi_store_statement_prepare(struct sqlite_store *s);

@@ -6,8 +6,7 @@
 #include "store_sqlite.h"
 
 #include <stdio.h>
-
-#include "store_bind.h"
+#include <stdlib.h>
 
 /* A statement that fails rolls its whole transaction back (OR ROLLBACK, and no statement
  * journal): a partial rollback inside a transaction is what some SQLites get wrong. */
@@ -217,24 +216,44 @@ static int prepare_text(struct sqlite_store *s, enum statement q, const char *te
     return sqlite3_prepare_v3(s->w, text, -1, SQLITE_PREPARE_PERSISTENT, &s->q[q], NULL);
 }
 
-/* FIRST has one row of values, and gets MANY_ROWS - 1 more of ROW. */
-static int prepare_many(struct sqlite_store *s, enum statement q, const char *first,
-                        const char *row)
+/* FIRST has one row of values, and gets ROWS - 1 more of ROW. */
+static int prepare_rows(struct sqlite_store *s, enum statement q, int rows,
+                        const char *first, const char *row)
 {
     char text[2048];
     size_t len = (size_t)snprintf(text, sizeof(text), "%s", first);
-    for (int i = 1; i < MANY_ROWS; i++)
+    for (int i = 1; i < rows; i++)
         len += (size_t)snprintf(text + len, sizeof(text) - len, ",%s", row);
     return prepare_text(s, q, text);
 }
 
+/* Remembers what Q is bound to from here on. */
+static int watch(struct sqlite_store *s, enum statement q)
+{
+    size_t n = (size_t)sqlite3_bind_parameter_count(s->q[q]) + 1;
+    s->bound[q] = calloc(n, sizeof(*s->bound[q]));
+    return s->bound[q] ? SQLITE_OK : SQLITE_NOMEM;
+}
+
 int bgmqi_store_statement_prepare(struct sqlite_store *s)
 {
-    int rc = prepare_many(s, Q_JOB_INSERT_MANY, JOB_INSERT, JOB_ROW);
+    int rc = prepare_rows(s, Q_JOB_INSERT_SOME, SOME_ROWS, JOB_INSERT, JOB_ROW);
     if (rc == SQLITE_OK)
-        rc = prepare_many(s, Q_HISTORY_INSERT_MANY, HISTORY_INSERT, HISTORY_ROW);
+        rc = prepare_rows(s, Q_JOB_INSERT_MANY, MANY_ROWS, JOB_INSERT, JOB_ROW);
+    if (rc == SQLITE_OK)
+        rc = prepare_rows(s, Q_HISTORY_INSERT_SOME, SOME_ROWS, HISTORY_INSERT,
+                          HISTORY_ROW);
+    if (rc == SQLITE_OK)
+        rc = prepare_rows(s, Q_HISTORY_INSERT_MANY, MANY_ROWS, HISTORY_INSERT,
+                          HISTORY_ROW);
     for (enum statement q = 0; rc == SQLITE_OK && q < STATEMENTS; q++)
         if (texts[q])
             rc = prepare_text(s, q, texts[q]);
+    static const enum statement watched[] = {
+        Q_JOB_INSERT,      Q_JOB_INSERT_SOME,    Q_HISTORY_INSERT_SOME,
+        Q_JOB_INSERT_MANY, Q_JOB_INSERT_EXT,     Q_BACKLOG_INSERT,
+        Q_HISTORY_INSERT,  Q_HISTORY_INSERT_MANY};
+    for (size_t i = 0; rc == SQLITE_OK && i < sizeof(watched) / sizeof(*watched); i++)
+        rc = watch(s, watched[i]);
     return rc;
 }

@@ -10,21 +10,20 @@
 
 #include "err.h"
 #include "store_batch.h"
-#include "store_bind.h"
 
 /* ---- the ops ----------------------------------------------------------------------- */
 
 static int insert_backlog(struct batch *b, const struct store_op *op)
 {
-    sqlite3_stmt *q = b->s->q[Q_BACKLOG_INSERT];
-    bgmqi_store_bind_job(q, 1, op);
-    int rc = bgmqi_store_bind_ext(q, 1 + JOB_PARAMS, message_ext(op->msg));
+    struct params p = store_params(b->s, Q_BACKLOG_INSERT);
+    bgmqi_store_bind_job(p, 1, op);
+    int rc = bgmqi_store_bind_ext(p, 1 + JOB_PARAMS, message_ext(op->msg));
     if (rc != SQLITE_OK)
         return rc;
     int at = 1 + JOB_PARAMS + EXT_PARAMS;
-    sqlite3_bind_int(q, at, op->lane);
-    sqlite3_bind_int64(q, at + 1, op->key);
-    bgmqi_store_bind_failure(q, at + 2, op->failure);
+    bgmqi_store_bind_int(p, at, op->lane);
+    bgmqi_store_bind_int(p, at + 1, op->key);
+    bgmqi_store_bind_failure(p, at + 2, op->failure);
     return bgmqi_store_sqlite_run(b->s, Q_BACKLOG_INSERT);
 }
 
@@ -54,9 +53,9 @@ static int do_insert(struct batch *b, struct store_op *op)
         return rc;
     if (!message_ext(op->msg))
         return bgmqi_store_batch_insert(b, op);
-    sqlite3_stmt *q = b->s->q[Q_JOB_INSERT_EXT];
-    bgmqi_store_bind_job(q, 1, op);
-    rc = bgmqi_store_bind_ext(q, 1 + JOB_PARAMS, message_ext(op->msg));
+    struct params p = store_params(b->s, Q_JOB_INSERT_EXT);
+    bgmqi_store_bind_job(p, 1, op);
+    rc = bgmqi_store_bind_ext(p, 1 + JOB_PARAMS, message_ext(op->msg));
     return rc == SQLITE_OK ? bgmqi_store_sqlite_run(b->s, Q_JOB_INSERT_EXT) : rc;
 }
 
@@ -109,7 +108,7 @@ static int do_update(struct batch *b, struct store_op *op)
     sqlite3_bind_int(q, 5, op->crashes);
     sqlite3_bind_int(q, 6, op->lane);
     sqlite3_bind_int64(q, 7, op->key);
-    bgmqi_store_bind_failure(q, 8, op->failure);
+    bgmqi_store_bind_failure((struct params){.q = q}, 8, op->failure);
     sqlite3_bind_int(q, 11, op->msg->priority);
     int64_t expires_ms = message_expires_ms(op->msg);
     if (expires_ms)

@@ -139,7 +139,8 @@ static int take_row(struct tx_end *e, sqlite3 *db, const struct store_op *op)
             return 0;
         }
         bgmqi_journal_entry_free(entry);
-        if (atomic_load(&e->m->insert) != INSERT_WRITING)
+        uint8_t insert = atomic_load(&e->m->insert);
+        if (insert != INSERT_WRITING && insert != INSERT_PASSED)
             return BGMQ_ELOST;
         if (tries == WRITTEN_TRIES)
             return BGMQ_EBUSY;
@@ -354,7 +355,8 @@ static int settle_journal(struct bgmq_job *job)
 {
     const struct message *m = job->message;
     struct bgmq *mq = job->env->service;
-    bool wait = atomic_load(&m->insert) == INSERT_WRITING ||
+    uint8_t insert = atomic_load(&m->insert);
+    bool wait = insert == INSERT_WRITING || insert == INSERT_PASSED ||
                 (m->row == ROW_BACKLOG && m->run > 1) || m->kept;
     return wait && mq->journal ? bgmqi_journal_run(mq->journal, do_nothing, NULL,
                                                    mq->config.publish_timeout_ms * MS)

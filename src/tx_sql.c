@@ -132,8 +132,21 @@ int bgmqi_tx_sql_key(sqlite3 *db, const struct store_op *op, uint64_t *owner)
     return sql_run(&s);
 }
 
+/* A message without ext, which most are, into JOB.  The text is compiled each time, as no statement
+ * may stay with a connection of the application's; half the columns are half of that. */
+static int insert_plain(sqlite3 *db, const struct store_op *op)
+{
+    struct sql s =
+        sql_of(db, "INSERT INTO main.bgmq_job(" JOB_COLUMNS ") VALUES(" JOB_VALUES ")");
+    if (s.rc == SQLITE_OK)
+        bgmqi_store_bind_job((struct params){.q = s.q}, 1, op);
+    return sql_run(&s);
+}
+
 int bgmqi_tx_sql_insert(sqlite3 *db, const struct store_op *op, bool backlog)
 {
+    if (!backlog && !message_ext(op->msg))
+        return insert_plain(db, op);
     struct sql s =
         sql_of(db, backlog ? "INSERT INTO main.bgmq_backlog(" JOB_COLUMNS ", " EXT_COLUMNS
                              ", " PLACE_COLUMNS ") VALUES(" JOB_VALUES ", " EXT_VALUES
@@ -141,13 +154,14 @@ int bgmqi_tx_sql_insert(sqlite3 *db, const struct store_op *op, bool backlog)
                            : "INSERT INTO main.bgmq_job(" JOB_COLUMNS ", " EXT_COLUMNS
                              ") VALUES(" JOB_VALUES ", " EXT_VALUES ")");
     if (s.rc == SQLITE_OK) {
-        bgmqi_store_bind_job(s.q, 1, op);
-        s.rc = bgmqi_store_bind_ext(s.q, 13, message_ext(op->msg));
+        struct params p = {.q = s.q};
+        bgmqi_store_bind_job(p, 1, op);
+        s.rc = bgmqi_store_bind_ext(p, 13, message_ext(op->msg));
     }
     if (s.rc == SQLITE_OK && backlog) {
         sqlite3_bind_int(s.q, 25, op->lane);
         sqlite3_bind_int64(s.q, 26, op->key);
-        bgmqi_store_bind_failure(s.q, 27, op->failure);
+        bgmqi_store_bind_failure((struct params){.q = s.q}, 27, op->failure);
     }
     return sql_run(&s);
 }
@@ -189,7 +203,7 @@ static int add_history(sqlite3 *db, const struct store_op *op)
     struct sql s = sql_of(db, "INSERT INTO main.bgmq_history(" HISTORY_COLUMNS
                               ") VALUES(" HISTORY_VALUES ")");
     if (s.rc == SQLITE_OK)
-        s.rc = bgmqi_store_bind_history(s.q, 1, op);
+        s.rc = bgmqi_store_bind_history((struct params){.q = s.q}, 1, op);
     return sql_run(&s);
 }
 

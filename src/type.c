@@ -250,6 +250,8 @@ void bgmqi_type_check_lane(struct type *t, enum lane lane)
     struct lane_state *l = &t->lanes[lane];
     if (!l->bounded)
         return;
+    if (lane == LANE_INQ && t->spilled.len)
+        bgmqi_type_recall(t);
     if (l->stored == 0 && l->in_journal == 0)
         l->bounded = false;
     else if (l->stored && bgmqi_type_runs_low(t, lane))
@@ -258,7 +260,7 @@ void bgmqi_type_check_lane(struct type *t, enum lane lane)
 
 /* ---- places ------------------------------------------------------------------------ */
 
-static void hand_out(struct type *t, struct message *m)
+void bgmqi_type_hand_out(struct type *t, struct message *m)
 {
     m->place = PLACE_TAKEN;
     bgmqi_queue_push(&t->out, m);
@@ -294,7 +296,7 @@ struct message *bgmqi_type_next_suspect(struct type *t)
 void bgmqi_type_place(struct type *t, struct message *m, enum lane lane)
 {
     if (lane != LANE_DELAYED && bgmqi_getters_offer(&t->getters[lane], m)) {
-        hand_out(t, m);
+        bgmqi_type_hand_out(t, m);
         return;
     }
     if (lane != LANE_DLQ)
@@ -334,7 +336,7 @@ void bgmqi_type_place_back(struct type *t, struct message *m)
     enum lane lane = bgmqi_type_ready_lane(m);
     bgmqi_type_leave_out(t, m);
     if (bgmqi_getters_offer(&t->getters[lane], m)) {
-        hand_out(t, m);
+        bgmqi_type_hand_out(t, m);
         return;
     }
     bgmqi_type_note_expiry(t, m);
@@ -444,23 +446,6 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
     if (now)
         bgmqi_type_place(t, m, lane);
     return true;
-}
-
-void bgmqi_type_retire(struct type *t, struct message *m)
-{
-    bgmqi_type_drop_key(t, m);
-    bgmqi_type_leave_out(t, m);
-    if (m->flags & MESSAGE_NO_OUTQ || m->quiet || t->config.no_outq) {
-        bgmqi_type_release(t, m);
-        return;
-    }
-    t->outq_added++;
-    if (bgmqi_getters_offer(&t->getters[GETTERS_OUTQ], m)) {
-        hand_out(t, m);
-        return;
-    }
-    bgmqi_type_outq_push(t, m);
-    bgmqi_type_outq_limit(t, t->config.outq_limit, SIZE_MAX);
 }
 
 void bgmqi_type_end_row(struct type *t, struct message *m, enum outcome how,

@@ -241,6 +241,8 @@ struct settlement {
     bool elsewhere;
     uint64_t seq;
 };
+/* bgmqi_desk_end, and settles M as done, with nothing to say of it. */
+bool bgmqi_desk_end_bare(struct desk *d, struct message *m);
 /* Ends the attempt that bgmqi_desk_next began; the caller had true from bgmqi_desk_end. */
 void bgmqi_desk_settle(struct desk *d, struct message *m, struct settlement *s);
 /* In its place, after a false: nothing is settled, M's reference is given back, and the worker is

@@ -83,8 +83,8 @@ static struct desk *unpark(struct type *t)
  *   - bgmqi_type_rouse, when the gate, the pause, the registration or the suspect's turn changes;
  *   - bgmqi_desk_quit, of the one worker.
  * WAKING, which keeps wake_one from waking a second, is taken back by the woken one under the lock,
- * unless it has just noted the wake of another there, for what has arrived.  tests/flow/test_wakeup.c
- * has a case for each. */
+ * unless it has just noted the wake of another there, for what has arrived.  There is a case for
+ * each in tests/flow/test_wakeup.c. */
 void bgmqi_type_wake_one(struct type *t)
 {
     if (t->waking || !t->parked || !bgmqi_type_may_claim(t))
@@ -94,8 +94,8 @@ void bgmqi_type_wake_one(struct type *t)
     t->waking = true;
 }
 
-/* One who may have been woken has come to the lock.  To take it brings in what has arrived, which may
- * have noted the wake of another: that one is on its way, and its note is not to be overwritten. */
+/* One who may have been woken has come to the lock.  To take it brings in what has arrived, which
+ * may have noted the wake of another: that one is on its way, and its note is not overwritten. */
 static void has_come(struct type *t)
 {
     t->waking = t->wake != NULL;
@@ -130,8 +130,7 @@ void bgmqi_desk_clear(struct desk *d, bool claims)
         d->alone = false;
     }
     lock_drop(&d->lock);
-    for (unsigned i = 0; i < n_done; i++)
-        bgmqi_type_retire(d->type, done[i]);
+    bgmqi_type_retire(d->type, done, n_done);
     for (unsigned i = 0; i < n_back; i++)
         bgmqi_type_place_back(d->type, back[i]);
 }
@@ -165,20 +164,42 @@ static struct message *steal(struct type *t)
     return m;
 }
 
-static struct message *take_next(struct type *t)
+static struct message *take_first(struct type *t)
 {
-    bool from_inq =
-        t->inq.len && (!t->priorityq.len || t->streak >= t->config.priority_share);
-    struct message *m =
-        from_inq ? bgmqi_queue_pop(&t->inq) : bgmqi_heap_pop(&t->priorityq);
-    if (!m)
-        return NULL;
-    if (from_inq)
-        bgmqi_type_unlisted(t, m, LANE_INQ);
-    t->streak = from_inq ? 0 : t->streak + 1;
+    struct message *m = bgmqi_heap_pop(&t->priorityq);
     m->place = PLACE_RUNNING;
     bgmqi_queue_push(&t->out, m);
+    t->streak++;
     return m;
+}
+
+/* The first of inq, up to MOST, in one step; how many. */
+static unsigned take_row(struct type *t, struct message **got, unsigned most)
+{
+    struct message *last = NULL;
+    unsigned n = 0;
+    for (struct message *m = t->inq.head; m && n < most; m = m->next) {
+        bgmqi_type_unlisted(t, m, LANE_INQ);
+        m->place = PLACE_RUNNING;
+        got[n++] = last = m;
+    }
+    if (n) {
+        struct queue row = bgmqi_queue_cut(&t->inq, last, n);
+        bgmqi_queue_append(&t->out, &row);
+        t->streak = 0;
+    }
+    return n;
+}
+
+/* What is next, up to MOST: one of priorityq, or a row of inq.  How many. */
+static unsigned take_next(struct type *t, struct message **got, unsigned most)
+{
+    if (!t->priorityq.len)
+        return take_row(t, got, most);
+    if (t->inq.len && t->streak >= t->config.priority_share)
+        return take_row(t, got, 1);
+    got[0] = take_first(t);
+    return 1;
 }
 
 /* How many to claim at once. */
@@ -227,9 +248,7 @@ static bool fill(struct desk *d, unsigned most)
 {
     struct type *t = d->type;
     struct message *got[DESK_CLAIM_MAX];
-    unsigned n = 0;
-    while (n < most && (got[n] = take_next(t)) != NULL)
-        n++;
+    unsigned n = take_next(t, got, most);
     if (n == 0 && (got[0] = steal(t)) != NULL)
         n = 1;
     if (n == 0)

@@ -103,7 +103,7 @@ static bool find_in_memory(struct type *t, uint64_t id, struct bgmq_info *ret,
         if (m)
             describe(ret, t, m, places[i].state);
     }
-    *on_way = !m && in_queue(&t->limbo, id);
+    *on_way = !m && (in_queue(&t->limbo, id) || in_queue(&t->spilled, id));
     bgmqi_type_unlock(t);
     return m != NULL;
 }

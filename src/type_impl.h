@@ -60,6 +60,9 @@ struct type {
     struct queue
         suspects[2];    /* they would be in inq, priorityq but for what they may do */
     struct queue limbo; /* held by the journal, on their way to a place */
+    /* Likewise, those of inq beyond its frontier that nobody waits for, in order: until they are
+     * written they can be recalled (type_load.c). */
+    struct queue spilled;
     /* Their rows stand in open transactions of the application's, among the delayed: these may end
      * after the service, so the list has references of its own (type_tx.c). */
     struct queue expected;
@@ -226,8 +229,10 @@ bool bgmqi_type_send(struct type *t, struct message *m, enum lane lane,
                      struct journal_entry *entry, enum outcome history);
 /* A dead message, out of its queue, starts anew; ENTRY as bgmqi_type_send (type_take.c). */
 bool bgmqi_type_revive(struct type *t, struct message *m, struct journal_entry *entry);
-/* M has ended well: to outq, or away. */
-void bgmqi_type_retire(struct type *t, struct message *m);
+/* M, which is in no list, is for a getter, who has it by now. */
+void bgmqi_type_hand_out(struct type *t, struct message *m);
+/* N messages, out, have ended well: to outq, or away (type_outq.c). */
+void bgmqi_type_retire(struct type *t, struct message *const *done, unsigned n);
 /* M holds its unique key no longer, if it did, and not for a period (type_keys.c). */
 void bgmqi_type_drop_key(struct type *t, const struct message *m);
 /* Likewise, even if it did for a period. */
@@ -265,8 +270,11 @@ void bgmqi_type_fill(const struct type *t, struct journal_entry *e,
                      int64_t now_ms);
 /* What the history option says about an end. */
 enum outcome bgmqi_type_history(const struct type *t, enum outcome how);
-/* Asks for a load when the prefix of LANE runs low; forgets a frontier with nothing behind. */
+/* Asks for a load, or recalls, when the prefix of LANE runs low; forgets a frontier with nothing
+ * behind. */
 void bgmqi_type_check_lane(struct type *t, enum lane lane);
+/* Takes what inq needs and the journal has not written back from it (type_load.c). */
+void bgmqi_type_recall(struct type *t);
 /* Moves half of a crowded heap's memory to the journal's care (type_load.c). */
 void bgmqi_type_evict(struct type *t, enum lane lane);
 /* Adds S to SUM (type_stats.c). */

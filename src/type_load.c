@@ -7,7 +7,12 @@
 
 #include "type_impl.h"
 
-enum { LOAD_BYTES = 8 << 20 };
+enum {
+    LOAD_BYTES = 8 << 20,
+    /* Rows of a load while publishers wait for commits: for their sake, and because the ends of
+     * what it brings go with the commits that follow. */
+    HURRIED_ROWS = 128
+};
 
 /* What one load brings. */
 struct haul {
@@ -153,6 +158,7 @@ size_t bgmqi_type_drop_known(struct type *t, struct queue *loaded,
     mark_queue(&k, &t->dlq);
     mark_queue(&k, &t->out);
     mark_queue(&k, &t->limbo);
+    mark_queue(&k, &t->spilled);
     mark_queue(&k, &t->expected);
     mark_queue(&k, &t->suspects[LANE_INQ]);
     mark_queue(&k, &t->suspects[LANE_PRIORITYQ]);
@@ -253,6 +259,8 @@ static void load_lane(struct type *t, enum lane lane)
 
     struct haul h = {.type = t, .lane = lane};
     size_t limit = len <= window / 2 ? window - len : window / 2 + 1;
+    if (limit > HURRIED_ROWS && bgmqi_journal_hurried(t->env->journal))
+        limit = HURRIED_ROWS;
     struct message **sorted = malloc(limit * sizeof(*sorted));
     struct store *s = bgmqi_journal_store(t->env->journal);
     int n = sorted ? s->ops->load(s, t->number, lane, key, seq, limit, LOAD_BYTES,
@@ -284,13 +292,47 @@ void bgmqi_type_load(struct type *t)
 bool bgmqi_type_moves(struct type *t)
 {
     bgmqi_type_lock(t);
-    bool moves = t->limbo.len > 0 || t->expiry_wanted;
+    bool moves = t->limbo.len > 0 || t->spilled.len > 0 || t->expiry_wanted;
     for (int lane = 0; lane < LANES; lane++) {
         const struct lane_state *l = &t->lanes[lane];
         moves |= l->bounded && l->stored && bgmqi_type_runs_low(t, (enum lane)lane);
     }
     bgmqi_type_unlock(t);
     return moves;
+}
+
+/* ---- recalling -----------------------------------------------------------------------
+ * A message that came when inq was full waits beyond the frontier, and its body is in memory until
+ * the journal has written it.  When inq runs low, nothing stands in BACKLOG beyond the frontier,
+ * and nothing but such messages is on its way there, the first of them is the next in order: it
+ * goes into inq, as if it had found room at once, and the frontier behind it.  Its entry becomes
+ * an INSERT into JOB, that its end may cancel; or, when that is being written already, it is in
+ * memory with a row of BACKLOG, and whatever the journal is told of it comes after.  So while
+ * workers are as fast as publishers, a queue that is longer than the window costs no load, and
+ * the journal, which is behind, mostly no row. */
+
+enum { RECALL_MOST = 512 }; /* at a time: others wait for the lock */
+
+void bgmqi_type_recall(struct type *t)
+{
+    struct lane_state *l = &t->lanes[LANE_INQ];
+    if (l->stored || l->in_journal != t->spilled.len || !bgmqi_type_runs_low(t, LANE_INQ))
+        return;
+    size_t n = 0;
+    struct message *m;
+    while (n < RECALL_MOST && t->inq.len < t->config.window &&
+           (m = t->spilled.head) != NULL) {
+        bgmqi_queue_remove(&t->spilled, m);
+        bgmqi_message_ref(m); /* one for its place, one for the entry */
+        l->in_journal--;
+        l->key = 0;
+        l->seq = m->seq + 1;
+        m->row = bgmqi_journal_recall(m) ? ROW_JOB : ROW_BACKLOG;
+        t->added++;
+        bgmqi_type_place(t, m, LANE_INQ);
+        n++;
+    }
+    t->hauls += n > 0;
 }
 
 /* ---- the other way ----------------------------------------------------------------- */

@@ -31,10 +31,52 @@ static size_t drop_oldest(struct type *t)
     return later;
 }
 
+/* The N oldest in one step; N is not 0. */
+static void drop_row(struct type *t, size_t n)
+{
+    struct message *last = t->outq.head;
+    size_t cost = 0;
+    for (size_t i = 1;; i++, last = last->next) {
+        cost += message_cost(last);
+        last->place = PLACE_NONE;
+        if (i == n)
+            break;
+    }
+    struct queue row = bgmqi_queue_cut(&t->outq, last, n);
+    bgmqi_queue_append(&t->garbage, &row);
+    if (t->config.max_bytes)
+        t->outq_bytes -= cost;
+    bgmqi_mem_refund(&t->memory, cost);
+}
+
 void bgmqi_type_outq_limit(struct type *t, size_t most, size_t bytes)
 {
-    while (t->outq.len > most || (t->outq.len && t->memory.used > bytes))
+    if (t->outq.len > most)
+        drop_row(t, t->outq.len - most);
+    while (t->outq.len && t->memory.used > bytes)
         drop_oldest(t);
+}
+
+static void retire_one(struct type *t, struct message *m)
+{
+    bgmqi_type_drop_key(t, m);
+    bgmqi_type_leave_out(t, m);
+    if (m->flags & MESSAGE_NO_OUTQ || m->quiet || t->config.no_outq) {
+        bgmqi_type_release(t, m);
+        return;
+    }
+    t->outq_added++;
+    if (bgmqi_getters_offer(&t->getters[GETTERS_OUTQ], m))
+        bgmqi_type_hand_out(t, m);
+    else
+        bgmqi_type_outq_push(t, m);
+}
+
+void bgmqi_type_retire(struct type *t, struct message *const *done, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        retire_one(t, done[i]);
+    bgmqi_type_outq_limit(t, t->config.outq_limit, SIZE_MAX);
 }
 
 bool bgmqi_type_outq_shed(struct type *t, size_t bytes)

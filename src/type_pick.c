@@ -254,9 +254,9 @@ static enum whereabouts whereabouts(struct type *t, uint64_t id)
 {
     bgmqi_type_lock(t);
     bgmqi_type_collect(t);
-    enum whereabouts w = holds(&t->out, id)     ? HELD
-                         : holds(&t->limbo, id) ? ON_ITS_WAY
-                                                : NOWHERE;
+    enum whereabouts w = holds(&t->out, id)                               ? HELD
+                         : holds(&t->limbo, id) || holds(&t->spilled, id) ? ON_ITS_WAY
+                                                                          : NOWHERE;
     bgmqi_type_unlock(t);
     return w;
 }
@@ -366,6 +366,8 @@ static bool on_their_way(struct type *t, const struct choice *c)
     bool any = false;
     bgmqi_type_lock(t);
     for (const struct message *m = t->limbo.head; m && !any; m = m->next)
+        any = bgmqi_choice_fits(c, m);
+    for (const struct message *m = t->spilled.head; m && !any; m = m->next)
         any = bgmqi_choice_fits(c, m);
     bgmqi_type_unlock(t);
     return any;

@@ -40,8 +40,11 @@ static void admit_stored(struct type *t, struct admission *a)
     m->row = direct ? ROW_JOB : ROW_BACKLOG;
     /* The entry has the only reference, unless the message is placed at once. */
     if (!direct) {
+        bool recallable = lane == LANE_INQ && !later;
+        if (recallable)
+            atomic_store_explicit(&m->insert, INSERT_SPILLED, memory_order_relaxed);
         t->lanes[lane].in_journal++;
-        bgmqi_queue_push(&t->limbo, m);
+        bgmqi_queue_push(recallable ? &t->spilled : &t->limbo, m);
     } else if (later) {
         t->lanes[lane].reserved++;
         bgmqi_queue_push(&t->limbo, m);
@@ -215,11 +218,32 @@ int bgmqi_type_admit_patiently(struct type *t, struct admission *a, unsigned wai
     return err;
 }
 
+static bool is_recallable(const struct store_op *op)
+{
+    return op->kind == STORE_SPILL && op->lane == LANE_INQ && !op->ticket &&
+           !(op->flags & OP_INBOX);
+}
+
+/* OP's message was taken to its place while OP was being written. */
+static bool was_recalled(const struct store_op *op)
+{
+    return is_recallable(op) &&
+           atomic_load_explicit(&op->msg->insert, memory_order_relaxed) == INSERT_PASSED;
+}
+
+/* OP's message leaves the list of those that the journal has. */
+static void leave_limbo(struct type *t, const struct store_op *op)
+{
+    bgmqi_queue_remove(is_recallable(op) ? &t->spilled : &t->limbo, op->msg);
+}
+
 /* M, which waited in the journal, is not to be: its place and bytes are free again. */
 static void withdraw(struct type *t, const struct store_op *op)
 {
     struct lane_state *l = &t->lanes[op->lane];
-    bgmqi_queue_remove(&t->limbo, op->msg);
+    if (was_recalled(op))
+        return;
+    leave_limbo(t, op);
     if (op->kind == STORE_INSERT)
         l->reserved--;
     else
@@ -279,8 +303,16 @@ static void arrive(struct type *t, struct store_op *op)
     enum lane lane = (enum lane)op->lane;
     struct lane_state *l = &t->lanes[lane];
     struct message *m = op->msg;
-    bgmqi_queue_remove(&t->limbo, m);
+    if (was_recalled(op))
+        return;
+    leave_limbo(t, op);
+    atomic_store_explicit(&m->insert, INSERT_NONE, memory_order_relaxed);
     l->in_journal--;
+    if (lane == LANE_INQ && l->stored == 0 && t->inq.len < t->config.window &&
+        !bgmqi_type_before_frontier(l, op->key, op->seq)) {
+        l->key = op->key; /* next in order, and wanted: it needs no load */
+        l->seq = op->seq + 1;
+    }
     if (op->kind == STORE_SPILL && (lane == LANE_INQ || lane == LANE_PRIORITYQ))
         t->added++; /* published; others were counted when they were sent here */
     if (bgmqi_type_before_frontier(l, op->key, op->seq)) {
@@ -348,7 +380,7 @@ void bgmqi_type_dropped(struct type *t, struct store_op *op, int err)
         /* A change of place that the store did not take: memory keeps the message, and the
          * database what it knew before. */
         t->lanes[op->lane].in_journal--;
-        bgmqi_queue_remove(&t->limbo, op->msg);
+        leave_limbo(t, op);
         if (op->kind == STORE_MOVE)
             op->msg->row = ROW_JOB;
         bgmqi_message_ref(op->msg);

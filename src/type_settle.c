@@ -47,6 +47,18 @@ bool bgmqi_desk_end(struct desk *d)
     return turn_from(d, held ? TURN_HELD : TURN_RUNNING, TURN_ENDING);
 }
 
+bool bgmqi_desk_end_bare(struct desk *d, struct message *m)
+{
+    struct settlement s = {.how = SETTLE_DONE};
+    if (!bgmqi_desk_end(d))
+        return false;
+    if (m->row == ROW_NONE && !message_extra(m))
+        d->done = m; /* nothing else is to be done */
+    else
+        bgmqi_desk_settle(d, m, &s);
+    return true;
+}
+
 unsigned bgmqi_desk_cancelled(const struct desk *d)
 {
     return atomic_load_explicit(&d->cancelled, memory_order_relaxed);

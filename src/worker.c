@@ -347,18 +347,6 @@ static bool is_bare(const struct bgmq_job *job)
            !job->tx && !job->snooze_ms && !job->settled && !job->replied;
 }
 
-/* Settles such a job, which is done; false: it was given up. */
-static bool settle_bare(struct worker *w)
-{
-    struct settlement s = {.how = SETTLE_DONE};
-    if (!bgmqi_desk_end(w->desk))
-        return false;
-    bgmqi_desk_settle(w->desk, w->job.message, &s);
-    current = w->outer;
-    w->job.message = NULL;
-    return true;
-}
-
 /* The others, apart so that those need no room for it: the user is asked again, and W's job is
  * settled.  False: it was given up. */
 __attribute__((noinline)) static bool finish(struct worker *w, enum fate fate,
@@ -384,9 +372,11 @@ static bool turn(struct worker *w, struct message *m)
         return finish(w, fate, BGMQ_DONE);
     enum bgmq_verdict verdict = run(&w->job, bgmqi_type_config(t));
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    if (verdict == BGMQ_DONE && is_bare(&w->job) && settle_bare(w))
-        return true;
-    return finish(w, fate, verdict);
+    if (verdict != BGMQ_DONE || !is_bare(&w->job) || !bgmqi_desk_end_bare(w->desk, m))
+        return finish(w, fate, verdict);
+    current = w->outer;
+    w->job.message = NULL;
+    return true;
 }
 
 static void leave(struct worker *w)

@@ -294,8 +294,8 @@ static void close_scene(struct scene *s)
     recorder_fini(&s->r);
 }
 
-/* One of three was roused and comes to the lock when two messages lie on the stack: to bring them in
- * wakes a second, and that wake must not be taken for its own. */
+/* One of three was roused and comes to the lock when two messages lie on the stack: to bring them
+ * in wakes a second, and that wake must not be taken for its own. */
 START_TEST(a_wake_noted_by_who_comes_late_is_not_overwritten)
 {
     struct scene s = {.ended = 0};

@@ -74,6 +74,73 @@ START_TEST(order_holds_while_the_window_fills_and_empties)
 }
 END_TEST
 
+/* A queue that is longer than the window and shorter than what the journal may have: all of it
+ * runs, in order, and nothing but its history is ever written. */
+START_TEST(beyond_the_window_runs_straight_from_the_journal)
+{
+    enum { N = 500, NEVER_MS = 3600 * 1000 };
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq =
+        flow_open_with(1, SERVICE(.flush_interval_ms = NEVER_MS, .flush_batch = 1000000,
+                                  .durability = BGMQ_BEHIND));
+    flow_register_with(mq, "T", &r, TYPE(.window = 10, .outq_limit = 1));
+    struct gate gate;
+    gate_init(&gate);
+    r.gate = &gate;
+    OK(bgmq_start(mq));
+    flow_publish_numbers(mq, "T", 1);
+    counter_wait(&r.begun, 1);
+    OK(bgmq_flush(mq)); /* what opening gave the journal to do is done */
+    struct bgmq_counters before = flow_counters(mq);
+    for (int i = 1; i < N; i++) {
+        char text[12];
+        snprintf(text, sizeof(text), "%d", i);
+        flow_publish(mq, "T", text);
+    }
+    ck_assert_uint_eq(flow_collection(mq, "T").inq, N - 1);
+    gate_open(&gate);
+    flow_wait_ended(mq, "T", N);
+    ck_assert_uint_eq(flow_counters(mq).commits, before.commits);
+    for (int i = 0; i < N; i++)
+        ck_assert_int_eq(strtol(r.calls[i].body, NULL, 10), i);
+    ck_assert_uint_eq(flow_collection(mq, "T").inq, 0);
+    ck_assert_uint_eq(flow_collection(mq, "T").added, N);
+    flow_close(mq);
+    ck_assert_int_eq(flow_rows(), 0);
+    gate_fini(&gate);
+    recorder_fini(&r);
+}
+END_TEST
+
+/* Those the journal has written meanwhile are loaded, the others follow from the journal; the end
+ * of one that was taken while it was written finds its row. */
+START_TEST(order_holds_from_the_database_into_the_journal)
+{
+    enum { N = 3000 };
+    struct recorder r;
+    recorder_init(&r);
+    struct bgmq *mq =
+        flow_open_with(1, SERVICE(.flush_interval_ms = 1, .durability = BGMQ_BEHIND));
+    flow_register_with(mq, "T", &r, TYPE(.window = 50, .outq_limit = 1));
+    OK(bgmq_start(mq));
+    for (int round = 0; round < 3; round++) {
+        for (int i = round * N; i < (round + 1) * N; i++) {
+            char text[12];
+            snprintf(text, sizeof(text), "%d", i);
+            flow_publish(mq, "T", text);
+        }
+        flow_wait_ended(mq, "T", (uint64_t)(round + 1) * N);
+    }
+    for (int i = 0; i < 3 * N; i++)
+        ck_assert_int_eq(strtol(r.calls[i].body, NULL, 10), i);
+    ck_assert_uint_eq(flow_counters(mq).lost, 0);
+    flow_close(mq);
+    ck_assert_int_eq(flow_rows(), 0);
+    recorder_fini(&r);
+}
+END_TEST
+
 START_TEST(mixed_priority_beyond_the_window)
 {
     enum { N = 500 };
@@ -254,6 +321,8 @@ static Suite *suite(void)
     TCase *tc = flow_case(s, "window");
     flow_add_both(tc, backlog_beyond_the_window_keeps_its_order);
     tcase_add_test(tc, order_holds_while_the_window_fills_and_empties);
+    tcase_add_test(tc, beyond_the_window_runs_straight_from_the_journal);
+    tcase_add_test(tc, order_holds_from_the_database_into_the_journal);
     tcase_add_test(tc, mixed_priority_beyond_the_window);
     tcase_add_test(tc, urgent_message_overtakes_a_full_window);
     tcase_add_test(tc, window_holds_across_a_restart);

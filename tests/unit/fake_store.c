@@ -49,7 +49,8 @@ static void record(struct fake_store *f, struct store_op *ops, size_t n,
     char word[32] = "[";
     for (size_t i = 0; i < n; i++) {
         ops[i].result = ops[i].id == f->lost ? BGMQ_ELOST : 0;
-        snprintf(word, sizeof(word), "%s%llu", i ? " " : "[",
+        snprintf(word, sizeof(word), "%s%s%llu", i ? " " : "[",
+                 ops[i].kind == STORE_SPILL ? "spill " : "",
                  (unsigned long long)ops[i].id);
         put(f, word);
     }
@@ -216,6 +217,7 @@ static void on_load(void *ctx, void *owner)
     char word[32];
     snprintf(word, sizeof(word), "(%s)", (const char *)owner);
     note(&r->store, word);
+    r->hurried = bgmqi_journal_hurried(r->journal);
     struct journal_load *again = r->again;
     r->again = NULL;
     if (again)

@@ -49,6 +49,7 @@ struct rig {
     struct fake_store store;
     struct journal *journal;
     struct journal_load *again; /* a load of it asks for this one, once */
+    bool hurried;               /* what the last load was told; read when it has run */
     struct harness_log log;
     struct log logger;
     struct counter committed, dropped, loads, failed; /* upcalls */

@@ -292,6 +292,118 @@ START_TEST(nothing_left_is_no_transaction)
 }
 END_TEST
 
+/* ---- recalling --------------------------------------------------------------------- */
+
+/* A message that is to go from memory once it is written. */
+static struct message *add_spill(uint64_t id)
+{
+    struct message *m = rig_message(id);
+    atomic_store(&m->insert, INSERT_SPILLED);
+    struct journal_entry *e = rig_entry(id, BGMQ_BEHIND);
+    e->op.kind = STORE_SPILL;
+    e->op.msg = m;
+    bgmqi_message_ref(m);
+    bgmqi_journal_add(r->journal, e, e);
+    return m;
+}
+
+static void drop_all(struct message **m, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        bgmqi_message_unref(m[i]);
+}
+
+START_TEST(spill_that_is_recalled_is_an_insert_nobody_hears_of)
+{
+    rig_open_lazy(r);
+    struct message *m[3];
+    for (uint64_t i = 0; i < 3; i++)
+        m[i] = add_spill(i + 1);
+    ck_assert(bgmqi_journal_recall(m[1]));
+    rig_flush(r);
+    rig_expect(r, "[spill 1 2 spill 3 0]!");
+    rig_expect_events(r, "1 3 ");
+    ck_assert(!bgmqi_journal_take_back(m[1])); /* too late */
+    rig_close(r);
+    drop_all(m, 3);
+}
+END_TEST
+
+START_TEST(spill_that_is_recalled_may_be_taken_back)
+{
+    rig_open_lazy(r);
+    struct message *m[2] = {add_spill(1), add_spill(2)};
+    ck_assert(!bgmqi_journal_take_back(m[0])); /* it is in no worker's hands */
+    ck_assert(bgmqi_journal_recall(m[0]));
+    ck_assert(bgmqi_journal_take_back(m[0]));
+    rig_flush(r);
+    rig_expect(r, "[spill 2 0]!");
+    rig_expect_events(r, "2 ");
+    rig_close(r);
+    drop_all(m, 2);
+}
+END_TEST
+
+/* Whoever takes it to its place while it is written learns that it is a row of BACKLOG. */
+START_TEST(spill_being_written_is_passed)
+{
+    rig_open_lazy(r);
+    gate_shut(&r->store.gate);
+    struct message *m[1] = {add_spill(1)};
+    struct ticket *t = rig_publish(r, 2, 1);
+    counter_wait(&r->store.begun, 1);
+    ck_assert(!bgmqi_journal_recall(m[0]));
+    ck_assert(!bgmqi_journal_take_back(m[0]));
+    gate_open(&r->store.gate);
+    ck_assert_int_eq(rig_await(t), 0);
+    rig_expect(r, "[spill 1 2]!");
+    rig_expect_events(r, "1 2 ");
+    ck_assert_uint_eq(atomic_load(&m[0]->insert), INSERT_PASSED);
+    rig_close(r);
+    drop_all(m, 1);
+}
+END_TEST
+
+/* A batch that comes back can be recalled again; what has been passed stays a row of BACKLOG. */
+START_TEST(spills_of_a_batch_that_comes_back)
+{
+    rig_open_lazy(r);
+    gate_shut(&r->store.gate);
+    fake_fail(&r->store, STORE_FAIL_BUSY, 1);
+    struct message *m[3] = {add_spill(1), add_spill(2), add_spill(3)};
+    struct ticket *t = rig_publish(r, 4, 1);
+    counter_wait(&r->store.begun, 1);
+    ck_assert(!bgmqi_journal_recall(m[2]));
+    gate_open(&r->store.gate);
+    WAIT_UNTIL(atomic_load(&m[0]->insert) == INSERT_SPILLED || rig_recorded(r));
+    bool recalled = bgmqi_journal_recall(m[0]); /* unless it is being written already */
+    ck_assert_int_eq(rig_await(t), 0);
+    rig_expect(r, recalled ? "[1 spill 2 spill 3 4]!" : "[spill 1 spill 2 spill 3 4]!");
+    rig_close(r);
+    drop_all(m, 3);
+}
+END_TEST
+
+START_TEST(spill_recalled_before_the_store_fails_is_nobodys_loss)
+{
+    rig_open_lazy(r);
+    rig_hold(r, 1);
+    struct message *m[2] = {add_spill(2), add_spill(3)};
+    ck_assert(bgmqi_journal_recall(m[0]));
+    fake_fail(&r->store, STORE_FAIL_DEAD, 1);
+    gate_open(&r->store.gate);
+    struct ticket *t = rig_publish(r, 4, 1);
+    ck_assert_int_lt(rig_await(t), 0);
+    WAIT_UNTIL(counter_value(&r->dropped) == 3);
+    pthread_mutex_lock(&r->lock);
+    ck_assert_ptr_null(strstr(r->events, "2:"));
+    ck_assert_ptr_nonnull(strstr(r->events, "3:"));
+    pthread_mutex_unlock(&r->lock);
+    rig_close(r);
+    drop_all(m, 2);
+}
+END_TEST
+
 /* ---- loads ------------------------------------------------------------------------- */
 
 START_TEST(load_comes_after_what_was_added_before)
@@ -318,6 +430,49 @@ START_TEST(load_does_not_overtake_a_write)
     gate_open(&r->store.gate);
     counter_wait(&r->loads, 1);
     rig_expect(r, "[1]![2](a)");
+    rig_close(r);
+}
+END_TEST
+
+/* A turn with more than one batch lets loads in between: workers may wait for them. */
+START_TEST(load_waits_for_one_batch_of_many)
+{
+    enum { MORE_THAN_A_BATCH = 700 };
+    struct journal_load load = {.owner = name_a};
+    struct message *m[MORE_THAN_A_BATCH];
+    rig_open_lazy(r);
+    rig_hold(r, 1);
+    for (uint64_t i = 0; i < MORE_THAN_A_BATCH; i++)
+        m[i] = add_spill(i + 2);
+    struct ticket *t = rig_publish(r, 1000, 1);
+    long begun = counter_value(&r->store.begun);
+    gate_open(&r->store.gate);
+    counter_wait(&r->store.begun, begun + 1);
+    bgmqi_journal_ask_load(r->journal, &load);
+    ck_assert_int_eq(rig_await(t), 0);
+    counter_wait(&r->loads, 1);
+    ck_assert_int_eq(counter_value(&r->store.begun), begun + 2);
+    ck_assert_uint_le(r->store.largest, 512);
+    rig_close(r);
+    drop_all(m, MORE_THAN_A_BATCH);
+}
+END_TEST
+
+/* So that it brings less while publishers wait. */
+START_TEST(load_learns_whether_somebody_waits)
+{
+    struct journal_load load = {.owner = name_a};
+    rig_open(r, NEVER_MS, 2);
+    ck_assert_int_eq(rig_await(rig_publish(r, 1, 1)), 0);
+    bgmqi_journal_ask_load(r->journal, &load);
+    counter_wait(&r->loads, 1);
+    ck_assert(r->hurried);
+    rig_add(r, 2, BGMQ_BEHIND);
+    rig_add(r, 3, BGMQ_BEHIND);
+    counter_wait(&r->store.begun, 2);
+    bgmqi_journal_ask_load(r->journal, &load);
+    counter_wait(&r->loads, 2);
+    ck_assert(!r->hurried);
     rig_close(r);
 }
 END_TEST
@@ -369,9 +524,17 @@ static Suite *suite(void)
     tcase_add_test(back, insert_taken_back_is_not_written);
     tcase_add_test(back, insert_being_written_is_not_taken_back);
     tcase_add_test(back, nothing_left_is_no_transaction);
+    TCase *recalling = harness_case(s, "recalling");
+    tcase_add_test(recalling, spill_that_is_recalled_is_an_insert_nobody_hears_of);
+    tcase_add_test(recalling, spill_that_is_recalled_may_be_taken_back);
+    tcase_add_test(recalling, spill_being_written_is_passed);
+    tcase_add_test(recalling, spills_of_a_batch_that_comes_back);
+    tcase_add_test(recalling, spill_recalled_before_the_store_fails_is_nobodys_loss);
     TCase *loads = harness_case(s, "loads");
     tcase_add_test(loads, load_comes_after_what_was_added_before);
     tcase_add_test(loads, load_does_not_overtake_a_write);
+    tcase_add_test(loads, load_waits_for_one_batch_of_many);
+    tcase_add_test(loads, load_learns_whether_somebody_waits);
     tcase_add_test(loads, load_asked_for_twice_runs_once);
     tcase_add_test(loads, load_may_ask_for_itself);
     return s;
