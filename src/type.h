@@ -198,6 +198,8 @@ enum fate {
     FATE_EXPIRED /* its time was over before it started */
 };
 enum fate bgmqi_desk_fate(const struct desk *d);
+/* Its number; the message, should it be given up, has that of the next. */
+unsigned bgmqi_desk_attempt(const struct desk *d);
 /* Monotonic time at which the attempt's time is over; INT64_MAX: never. */
 int64_t bgmqi_desk_deadline(const struct desk *d);
 /* Likewise, but one message at a time and without waiting; false: there is none. */

@@ -392,6 +392,7 @@ static void begin(struct desk *d, struct message *m)
         d->type->config.timeout_ms)
         begin_specially(d, m);
     atomic_store_explicit(&d->turn, TURN_RUNNING, memory_order_relaxed);
+    d->attempt = m->attempt;
     if (d->fate != FATE_RUN)
         return;
     if (m->priority > 0)
@@ -466,6 +467,11 @@ void bgmqi_desk_tried(struct desk *d)
 enum fate bgmqi_desk_fate(const struct desk *d)
 {
     return (enum fate)d->fate;
+}
+
+unsigned bgmqi_desk_attempt(const struct desk *d)
+{
+    return d->attempt;
 }
 
 int64_t bgmqi_desk_deadline(const struct desk *d)

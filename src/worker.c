@@ -284,7 +284,7 @@ static void begin(struct worker *w, struct message *m)
 {
     w->outer = current;
     w->job.message = m;
-    w->job.attempt = m->attempt;
+    w->job.attempt = bgmqi_desk_attempt(w->desk);
     current = &w->job;
 }
 

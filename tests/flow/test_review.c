@@ -459,8 +459,8 @@ START_TEST(attempt_is_not_given_up_before_it_has_what_was_kept)
     WAIT_UNTIL(flow_stats(mq, "T").processed == 1);
     ck_assert(atomic_load(&k.third));
     gate_open(&k.gate);
-    flow_close(mq);
     bgmqi_progress_unref(k.kept);
+    flow_close(mq);
     gate_fini(&k.gate);
     fake_clock_fini(&fake);
 }
