@@ -351,8 +351,8 @@ static void learn_quickness(struct bgmq *mq, uint64_t *ended)
     }
 }
 
-/* The first of a batch, which BODY is of and has KEY, has ended, and lies finished behind the second,
- * which takes long.  Publishes another like it. */
+/* The first of a batch, with BODY and KEY, has ended, and lies finished behind the second, which
+ * takes long.  Publishes another like it. */
 static void publish_behind(struct bgmq_type_options options, const char *body, size_t len,
                            const char *key)
 {
