@@ -250,6 +250,8 @@ void bgmqi_type_outq_limit(struct type *t, size_t most, size_t bytes);
 /* True when a message of COST bytes is within the bounds of T, once outq has made room
  * (type_publish.c). */
 bool bgmqi_type_in_bounds(const struct type *t, size_t cost);
+/* Likewise, and what lies finished on the desks of workers goes to outq before it is in the way. */
+bool bgmqi_type_fits(struct type *t, size_t cost);
 /* Charges COST to T, whose outq makes room first; -1: the service has not so much left. */
 int bgmqi_type_charge(struct type *t, size_t cost);
 /* Then, without a lock: the outqs of others are asked.  True: it is worth another try. */

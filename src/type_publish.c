@@ -100,13 +100,23 @@ bool bgmqi_type_room(const struct type *t, size_t cost)
     return t->env->room && t->env->room(t->env->ctx, cost);
 }
 
+bool bgmqi_type_fits(struct type *t, size_t cost)
+{
+    if (bgmqi_type_in_bounds(t, cost))
+        return true;
+    if (!t->config.max_bytes)
+        return false;
+    bgmqi_type_collect(t);
+    return bgmqi_type_in_bounds(t, cost);
+}
+
 /* Charges COST for A, when the bounds allow and it is A's turn. */
 static int take_room(struct type *t, struct admission *a, size_t cost)
 {
     a->no_memory = false;
     if (t->rooms.head && t->rooms.head != a->waiter && !a->overtakes && !a->replaces)
         return BGMQ_EFULL;
-    if (!a->replaces && !bgmqi_type_in_bounds(t, cost))
+    if (!a->replaces && !bgmqi_type_fits(t, cost))
         return BGMQ_EFULL;
     a->no_memory = bgmqi_type_charge(t, cost) != 0;
     if (a->no_memory && bgmqi_type_revoke(t)) /* who is here goes before those to come */

@@ -19,7 +19,7 @@ static int expect(struct type *t, struct message *m, bool *no_memory)
     size_t cost = message_cost(m);
     bgmqi_type_lock(t);
     int err = atomic_load_explicit(&t->env->closed, memory_order_relaxed) ? BGMQ_ECLOSED
-              : !bgmqi_type_in_bounds(t, cost)                            ? BGMQ_EFULL
+              : !bgmqi_type_fits(t, cost)                                 ? BGMQ_EFULL
                                                                           : 0;
     *no_memory = !err && bgmqi_type_charge(t, cost) != 0;
     if (*no_memory)

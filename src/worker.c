@@ -280,14 +280,27 @@ void bgmqi_worker_settle_given_up(struct type *t, const struct worker_env *env,
 
 /* ---- one turn ---------------------------------------------------------------------- */
 
-static void begin(struct worker *w, struct type *t, struct message *m)
+static void begin(struct worker *w, struct message *m)
 {
     w->outer = current;
     w->job.message = m;
     w->job.attempt = m->attempt;
     current = &w->job;
+}
+
+/* What M, about to start, has besides its body: what it has kept is given to W's job, and it may
+ * give up its key.  Held: were it given up in the middle, the next attempt would do the same to it
+ * at the same time.  False: it was given up before. */
+static bool prepare(struct worker *w, struct type *t, struct message *m, enum fate fate)
+{
+    if (!bgmqi_desk_hold(w->desk))
+        return false;
     if (message_progress(m))
         w->job.progress = bgmqi_type_renew_progress(t, m);
+    if (fate == FATE_RUN)
+        bgmqi_type_unkey(t, m);
+    bgmqi_desk_unhold(w->desk);
+    return true;
 }
 
 static void free_notes(struct bgmq_job *job)
@@ -352,11 +365,11 @@ static bool turn(struct worker *w, struct message *m)
 {
     struct type *t = w->job.type;
     enum fate fate = bgmqi_desk_fate(w->desk);
-    begin(w, t, m);
+    begin(w, m);
+    if (message_extra(m) && !prepare(w, t, m, fate))
+        return finish(w, FATE_RUN, BGMQ_DONE);
     if (fate != FATE_RUN)
         return finish(w, fate, BGMQ_DONE);
-    if (message_ext(m))
-        bgmqi_type_unkey(t, m);
     enum bgmq_verdict verdict = run(&w->job, bgmqi_type_config(t));
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     if (verdict != BGMQ_DONE || !is_bare(&w->job) || !bgmqi_desk_end_bare(w->desk, m))

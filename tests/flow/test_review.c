@@ -351,9 +351,10 @@ static void learn_quickness(struct bgmq *mq, uint64_t *ended)
     }
 }
 
-/* The first of a batch has ended, and lies finished behind the second, which takes long: its key is
- * free. */
-START_TEST(key_of_what_lies_finished_on_a_desk_is_free)
+/* The first of a batch, which BODY is of and has KEY, has ended, and lies finished behind the second,
+ * which takes long.  Publishes another like it. */
+static void publish_behind(struct bgmq_type_options options, const char *body, size_t len,
+                           const char *key)
 {
     struct desk_work w;
     struct bgmq *mq = flow_open(0);
@@ -361,16 +362,16 @@ START_TEST(key_of_what_lies_finished_on_a_desk_is_free)
     uint64_t ended = 0;
     gate_init(&w.gate);
     counter_init(&w.held);
-    OK(bgmq_register(mq, "T", wait_if_slow, &w, &TYPE(.threads = 1)));
+    OK(bgmq_register(mq, "T", wait_if_slow, &w, &options));
     OK(bgmq_start(mq));
     learn_quickness(mq, &ended);
     OK(bgmq_pause(mq, "T"));
-    OK(bgmq_publish(mq, "T", "k", 1, &MESSAGE(.unique_key = "k"), &first));
+    OK(bgmq_publish(mq, "T", body, len, &MESSAGE(.unique_key = key), &first));
     for (int i = 0; i < 3; i++) /* four: a batch of two */
         flow_publish(mq, "T", "slow");
     OK(bgmq_resume(mq, "T"));
     counter_wait(&w.held, 1);
-    OK(bgmq_publish(mq, "T", "k", 1, &MESSAGE(.unique_key = "k"), &again));
+    OK(bgmq_publish(mq, "T", body, len, &MESSAGE(.unique_key = key), &again));
     ck_assert_int_eq(again.duplicate, 0);
     ck_assert_uint_ne(again.id, first.id);
     gate_open(&w.gate);
@@ -378,6 +379,90 @@ START_TEST(key_of_what_lies_finished_on_a_desk_is_free)
     flow_close(mq);
     gate_fini(&w.gate);
     counter_fini(&w.held);
+}
+
+START_TEST(key_of_what_lies_finished_on_a_desk_is_free)
+{
+    publish_behind(TYPE(.threads = 1), "k", 1, "k");
+}
+END_TEST
+
+START_TEST(bytes_of_what_lies_finished_on_a_desk_are_free)
+{
+    static const char body[60000];
+    publish_behind(TYPE(.threads = 1, .max_bytes = 100000), body, sizeof(body), NULL);
+}
+END_TEST
+
+/* ---- what an attempt begins with ------------------------------------------------------ */
+
+struct keeper {
+    struct gate gate;
+    struct progress *kept; /* by the first attempt */
+    _Atomic int third;     /* the third found that */
+};
+
+static int keep_and_wait(struct bgmq_job *job, void *ctx)
+{
+    struct keeper *k = ctx;
+    size_t len = 0;
+    switch (job->message->run) {
+    case 1:
+        OK(bgmq_job_save_cursor(job, "1", 1, BGMQ_BEHIND));
+        k->kept = bgmqi_progress_ref(message_progress(job->message));
+        return bgmq_job_snooze(job, 1);
+    case 2:
+        gate_wait(&k->gate);
+        return BGMQ_DONE;
+    default:
+        atomic_store(&k->third, *(const char *)bgmq_job_cursor(job, &len) == '1');
+        return BGMQ_DONE;
+    }
+}
+
+/* Has the ticker come MS later, and look at attempts. */
+static void let_it_look(struct bgmq *mq, struct fake_clock *fake, int64_t ms)
+{
+    fake_clock_advance(fake, ms);
+    for (int i = 0; i < 2; i++) { /* when the second is here, the first turn is over */
+        flow_publish_with(mq, "Tick", "", MESSAGE(.delay_ms = 1));
+        fake_clock_advance(fake, 1);
+        flow_done(flow_take(mq, "mq:Tick.inq"));
+    }
+}
+
+/* An attempt takes over what the last one kept.  It is not given up in the middle of that, when the
+ * next one would do so, too, and one of them find what the other has put away. */
+START_TEST(attempt_is_not_given_up_before_it_has_what_was_kept)
+{
+    struct keeper k = {.kept = NULL};
+    struct fake_clock fake;
+    struct bgmq *mq;
+    gate_init(&k.gate);
+    fake_clock_init(&fake, INT64_C(1523303089000));
+    OK(bgmqi_service_open(&mq, NULL, &fake.clock, NULL));
+    OK(bgmq_register(mq, "T", keep_and_wait, &k,
+                     &TYPE(.threads = 2, .timeout_ms = 100, .stuck_ms = 50,
+                           .backoff = BGMQ_BACKOFF_NONE)));
+    OK(bgmq_start(mq));
+    struct type *t = bgmqi_registry_find(mq->registry, "T");
+    flow_publish(mq, "T", "x");
+    WAIT_UNTIL(flow_collection(mq, "T").delayed == 1);
+    lock_take(&k.kept->lock); /* so that the second comes no further */
+    fake_clock_advance(&fake, 1);
+    let_it_look(mq, &fake, 0);
+    WAIT_UNTIL(bgmqi_type_running(t) == 1);
+    let_it_look(mq, &fake, 200);
+    ck_assert_uint_eq(flow_collection(mq, "T").timeouts, 0);
+    lock_drop(&k.kept->lock);
+    WAIT_UNTIL(flow_collection(mq, "T").timeouts == 1);
+    WAIT_UNTIL(flow_stats(mq, "T").processed == 1);
+    ck_assert(atomic_load(&k.third));
+    gate_open(&k.gate);
+    flow_close(mq);
+    bgmqi_progress_unref(k.kept);
+    gate_fini(&k.gate);
+    fake_clock_fini(&fake);
 }
 END_TEST
 
@@ -395,6 +480,9 @@ static Suite *suite(void)
     tc = flow_case(s, "key");
     tcase_add_test(tc, who_has_given_up_its_key_is_not_replaced);
     tcase_add_test(tc, key_of_what_lies_finished_on_a_desk_is_free);
+    tcase_add_test(tc, bytes_of_what_lies_finished_on_a_desk_are_free);
+    tc = flow_case(s, "kept");
+    tcase_add_test(tc, attempt_is_not_given_up_before_it_has_what_was_kept);
     tc = flow_case(s, "tx");
     tcase_add_test(
         tc, a_transaction_that_ends_while_the_service_is_closed_takes_only_its_own);
