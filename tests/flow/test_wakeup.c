@@ -409,8 +409,8 @@ START_TEST(all_types_are_visited_when_the_clock_was_set_back)
 }
 END_TEST
 
-/* A turn for all types takes what is due out of the agenda, and leaves it to the walk over the
- * types: this one has just been configured, and is not in the order of registration yet. */
+/* A turn for all types takes what is due out of the agenda, and leaves it to the walk over types:
+ * this one has just been configured, and is not in the order of registration yet. */
 START_TEST(what_is_due_is_not_lost_to_a_turn_for_all)
 {
     struct bgmq *mq;
