@@ -64,7 +64,8 @@ static int64_t earlier(int64_t ms, const struct message *m)
     return expires_ms && expires_ms < ms ? expires_ms : ms;
 }
 
-static void look_for_next(struct type *t)
+/* True: there is one that has expired by NOW_MS. */
+static bool look_for_next(struct type *t, int64_t now_ms)
 {
     int64_t next = INT64_MAX;
     bgmqi_type_lock(t);
@@ -79,6 +80,7 @@ static void look_for_next(struct type *t)
         next = earlier(next, m);
     t->next_expiry = next;
     bgmqi_type_unlock(t);
+    return next <= now_ms;
 }
 
 void bgmqi_type_expire(struct type *t, int64_t now_ms)
@@ -93,12 +95,11 @@ void bgmqi_type_expire(struct type *t, int64_t now_ms)
     if (!why)
         return; /* without memory: at the next tick */
     size_t n;
-    do {
+    do { /* some may come while others are sent on, and nobody is told of those */
         n = bgmqi_type_pick_memory(t, &c, picks, PICK_MAX);
         expire(t, picks, n, why);
-    } while (n == PICK_MAX);
+    } while (n == PICK_MAX || (look_for_next(t, now_ms) && n > 0));
     bgmqi_failure_unref(why);
-    look_for_next(t);
 }
 
 /* ---- in the database --------------------------------------------------------------- */
