@@ -281,6 +281,17 @@ void bgmqi_type_evict(struct type *t, enum lane lane);
 void bgmqi_type_add_stats(struct bgmq_stats *sum, const struct bgmq_stats *s);
 /* Moves what DESKs of T have finished to outq (type_desk.c). */
 void bgmqi_type_collect(struct type *t);
+/* ---- claiming (type_claim.c); the lock is held, and D is empty --------------------- */
+
+enum { DESK_QUICK_NS = 20000 }; /* a batch is to take no longer */
+
+/* How many D is to claim at once. */
+unsigned bgmqi_desk_batch(const struct desk *d);
+/* Fills D with up to MOST; false: there was nothing. */
+bool bgmqi_desk_fill(struct desk *d, unsigned most);
+/* Gives D the one suspect that T may start now; false: it may not, or has none. */
+bool bgmqi_desk_fill_alone(struct desk *d);
+
 /* Counts what D's worker has done well, and keeps it for outq.  D's lock is held. */
 void bgmqi_desk_done(struct desk *d);
 /* Takes what D holds: what is finished, to outq; and when CLAIMS, what it has claimed and not
