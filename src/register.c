@@ -38,8 +38,9 @@ int bgmq_register(struct bgmq *mq, const char *name, bgmq_handler_fn *handler, v
     else
         err = bgmqi_pool_new(&c->pool, t, &mq->workers, threads);
     if (!err) {
-        bgmqi_type_configure(t, &config);
+        /* In this order: who asks whether a handler runs has met its type. */
         bgmqi_registry_ordered(mq->registry, t);
+        bgmqi_type_configure(t, &config);
         c->next = mq->crews;
         mq->crews = c;
     }

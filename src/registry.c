@@ -256,7 +256,8 @@ int bgmqi_registry_each(struct registry *r, bool registered_only,
     for (struct node *n = atomic_load(&r->ordered.registered); n && !result;
          n = atomic_load(&n->registered)) {
         seen = atomic_load(&n->order);
-        result = fn(ctx, n->type);
+        if (!registered_only || bgmqi_type_registered(n->type))
+            result = fn(ctx, n->type);
     }
     if (registered_only)
         return result;

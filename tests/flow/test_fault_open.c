@@ -49,6 +49,7 @@ static int killed_at(long n, int *ret_told)
     pid_t child = fork();
     ck_assert_int_ge(child, 0);
     if (child == 0) {
+        harness_part();
         shim_vfs_install();
         shim_vfs_arm(&(struct shim_fault){
             .calls = SHIM_ALL, .files = SHIM_ANY, .kind = SHIM_KILL, .nth = n});

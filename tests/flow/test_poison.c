@@ -20,6 +20,7 @@ static void kill_in(void (*fn)(void))
     pid_t child = fork();
     ck_assert_int_ge(child, 0);
     if (child == 0) {
+        harness_part();
         fn();
         _exit(99);
     }
