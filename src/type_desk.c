@@ -70,8 +70,8 @@ static struct desk *unpark(struct type *t)
  * a parked worker do something is done under the type's lock, or before it is taken, and is
  * followed by
  *   - bgmqi_type_wake_one, when a message becomes ready (bgmqi_type_place and place_back), when a
- *     worker leaves others behind it, on its desk too (desk_fill), and when one that may have been woken
- *     for a message does not take it (claim, bgmqi_desk_leave);
+ *     worker leaves others behind it, on its desk too (bgmqi_desk_fill), and when one that may have
+ *     been woken for a message does not take it (claim, bgmqi_desk_leave);
  *   - bgmqi_type_rouse, when the gate, the pause, the registration or the suspect's turn changes;
  *   - bgmqi_desk_quit, of the one worker.
  * WAKING, which keeps wake_one from waking a second, is taken back by the woken one under the lock,

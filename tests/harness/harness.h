@@ -95,8 +95,8 @@ void harness_leaks_check(const struct harness_leaks *l, const char *file, int li
 int harness_count_fds(void);
 int harness_count_threads(void);
 
-/* In a child that is to be killed while its threads run: what it asserts goes nowhere.  All processes
- * of a test write to one file of Check's, and a kill may come in the middle of a line. */
+/* In a child that is to be killed while its threads run: what it asserts goes nowhere.  All
+ * processes of a test write to one file of Check's, and a kill may come in the middle of a line. */
 void harness_part(void);
 
 /* ---- files ------------------------------------------------------------------------ */
