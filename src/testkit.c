@@ -66,8 +66,8 @@ static bool is_runner(struct testkit *k)
     return yes;
 }
 
-/* REQUIRES(k->idle).  Waits until nobody runs. */
-static void wait_idle(struct testkit *k)
+/* Waits until nobody runs. */
+static void wait_idle(struct testkit *k) REQUIRES(k->idle)
 {
     while (k->busy)
         bgmqi_monitor_wait(&k->idle, INT64_MAX);

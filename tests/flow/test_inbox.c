@@ -214,11 +214,13 @@ END_TEST
 
 static _Atomic int full;
 
-/* On the thread that makes the call, which alone may touch the shim. */
+/* On the thread that makes the call: one after the other. */
 static void obey(void *ctx)
 {
     (void)ctx;
+    static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
     static int obeyed;
+    pthread_mutex_lock(&turn);
     int want = atomic_load(&full);
     if (want && !obeyed)
         shim_vfs_arm(&(struct shim_fault){
@@ -226,6 +228,7 @@ static void obey(void *ctx)
     else if (!want && obeyed)
         shim_vfs_disarm();
     obeyed = want;
+    pthread_mutex_unlock(&turn);
 }
 
 /* As flow_sql, past the shim. */
