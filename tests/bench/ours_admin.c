@@ -165,7 +165,8 @@ void idle(const struct args *a)
     publish(body);
     bench_tally_wait(1);
     bench_check(bgmq_flush(mq) == 0, "bgmq_flush");
-    bench_pause(INT64_C(6500000000)); /* the check-point of who is idle comes after five seconds */
+    bench_pause(INT64_C(
+        6500000000)); /* the check-point of who is idle comes after five seconds */
     double slept = switches(); /* takes time of its own with many threads: first */
     double cpu = cpu_seconds();
     bench_pause(seconds * INT64_C(1000000000));
