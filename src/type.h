@@ -178,7 +178,7 @@ bool bgmqi_type_moves(struct type *t);
 
 /* ---- workers (type_desk.c) --------------------------------------------------------- */
 
-enum { DESK_CLAIM_MAX = 16 };
+enum { DESK_CLAIM_MAX = 32 };
 
 /* A worker's share of its type. */
 struct desk *bgmqi_desk_new(struct type *t); /* NULL: out of memory */

@@ -1,7 +1,7 @@
 /* type_claim.c - what a desk takes of its type, under the type's lock.
  *
  * Claiming.  A worker takes one message, or, when its handler has been quick (mean below 20 us
- * a batch) and the queue is long, up to 16 in one step under the type's lock, and then works
+ * a batch) and the queue is long, up to 32 in one step under the type's lock, and then works
  * on them under its own, which nobody contends for.  A claimed message that has not started is
  * still waiting: an idle worker steals it, and whatever must go before it (a priority message,
  * a stop, a getter) sets type.urgent, which sends it back to the front of its queue. */
