@@ -5,77 +5,54 @@
  * log callback may, does not wait for itself. */
 #include "fork.h"
 
-#include <pthread.h>
-#include <stdbool.h>
-#include <time.h>
-
-#include "lock.h"
+#include "monitor.h"
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-/* Not a struct lock: the child of a fork unlocks it, who has another number than its owner. */
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed;
-/* protected by mutex */
+static struct monitor guard;
+/* protected by guard */
 static unsigned insiders, forkers;
 static _Thread_local bool inside;
 
-static void init_changed(void)
-{
-    pthread_condattr_t attr;
-    PTHREAD_OK(pthread_condattr_init(&attr));
-    PTHREAD_OK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
-    PTHREAD_OK(pthread_cond_init(&changed, &attr));
-    PTHREAD_OK(pthread_condattr_destroy(&attr));
-}
-
-/* Up to a second, as a wake may get lost. */
-static void wait_for_change(void)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec++;
-    pthread_cond_timedwait(&changed, &mutex, &at);
-}
-
-/* The fork itself is made with the mutex held, so that the child finds it whole. */
+/* The fork itself is made with the guard held, so that the child finds it whole. */
+LOCK_ATTR(no_thread_safety_analysis)
 static void before(void)
 {
-    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    bgmqi_monitor_enter(&guard);
     forkers++;
     while (insiders && !inside)
-        wait_for_change();
+        bgmqi_monitor_wait(&guard, INT64_MAX);
 }
 
+LOCK_ATTR(no_thread_safety_analysis)
 static void after_in_parent(void)
 {
     forkers--;
-    PTHREAD_OK(pthread_cond_broadcast(&changed));
-    PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    bgmqi_monitor_change(&guard);
+    bgmqi_monitor_leave(&guard);
 }
 
-/* The other threads are gone. */
+/* The other threads are gone, and those that waited with them. */
 static void after_in_child(void)
 {
     insiders = forkers = 0;
     inside = false;
-    init_changed();
-    PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    bgmqi_monitor_init(&guard);
 }
 
 static void begin(void)
 {
-    init_changed();
+    bgmqi_monitor_init(&guard);
     pthread_atfork(before, after_in_parent, after_in_child);
 }
 
 void bgmqi_fork_enter(void)
 {
     pthread_once(&once, begin);
-    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    bgmqi_monitor_enter(&guard);
     while (forkers)
-        wait_for_change();
+        bgmqi_monitor_wait(&guard, INT64_MAX);
     insiders++;
-    PTHREAD_OK(pthread_mutex_unlock(&mutex));
+    bgmqi_monitor_leave(&guard);
     inside = true;
 }
 
@@ -84,8 +61,8 @@ void bgmqi_fork_leave(void)
     if (!inside)
         return; /* in a child, which was forked within */
     inside = false;
-    PTHREAD_OK(pthread_mutex_lock(&mutex));
+    bgmqi_monitor_enter(&guard);
     if (--insiders == 0)
-        PTHREAD_OK(pthread_cond_broadcast(&changed));
-    PTHREAD_OK(pthread_mutex_unlock(&mutex));
+        bgmqi_monitor_change(&guard);
+    bgmqi_monitor_leave(&guard);
 }
