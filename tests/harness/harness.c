@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,36 @@ unsigned harness_scale(void)
     const char *text = getenv("CK_TIMEOUT_MULTIPLIER");
     double scale = text ? strtod(text, NULL) : 1;
     return scale > 1 && scale < 1000 ? (unsigned)scale : 1;
+}
+
+int harness_full(void)
+{
+    const char *text = getenv("BGMQ_FULL");
+    return text && *text && strcmp(text, "0") != 0;
+}
+
+uint64_t harness_seed(uint64_t otherwise)
+{
+    const char *text = getenv("BGMQ_SEED");
+    return text && *text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+/* One write, so that the line stays whole beside what the runner prints. */
+__attribute__((format(printf, 1, 2))) static void print_line(const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (n >= (int)sizeof line)
+        n = (int)sizeof line - 1;
+    ck_assert_int_eq(write(STDOUT_FILENO, line, (size_t)n), n);
+}
+
+void harness_figure(const char *name, long long value)
+{
+    print_line("# figure: %s %lld\n", name, value);
 }
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
@@ -103,17 +134,11 @@ TCase *harness_case(Suite *suite, const char *name)
 
 void harness_skipped(const char *function, const char *reason)
 {
-    /* One write, so that the line stays whole beside what the runner prints.  Check names
-     * a test's function with "_fn" behind. */
-    char line[512];
+    /* Check names a test's function with "_fn" behind. */
     size_t len = strlen(function);
     if (len > 3 && strcmp(function + len - 3, "_fn") == 0)
         len -= 3;
-    int n =
-        snprintf(line, sizeof line, "# skipped: %.*s: %s\n", (int)len, function, reason);
-    if (n >= (int)sizeof line)
-        n = (int)sizeof line - 1;
-    ck_assert_int_eq(write(STDOUT_FILENO, line, (size_t)n), n);
+    print_line("# skipped: %.*s: %s\n", (int)len, function, reason);
 }
 
 /* ---- leaks ------------------------------------------------------------------------ */

@@ -77,6 +77,13 @@ void harness_skipped(const char *function, const char *reason);
 #define HARNESS_TSAN 0
 #endif
 
+/* 1 when BGMQ_FULL asks for the figures of the fault programme and not for its quick form. */
+int harness_full(void);
+/* The plan of a random test: BGMQ_SEED, else OTHERWISE. */
+uint64_t harness_seed(uint64_t otherwise);
+/* Says how much was done, for the report: "# figure: NAME VALUE".  Figures of one NAME add up. */
+void harness_figure(const char *name, long long value);
+
 /* CK_TIMEOUT_MULTIPLIER, at least 1: greater when the program runs under a slow
  * checker. */
 unsigned harness_scale(void);

@@ -1,0 +1,80 @@
+"""The fault programme: what each part runs, and the figures it owes when run in full.
+
+A part's commands are test programs (AREA/test_NAME.c is 'AREA/NAME') or scripts
+('AREA/test_NAME.py').  Each prints points in TAP and lines '# figure: NAME VALUE'; figures of one
+name are added up over the commands of a part.  BGMQ_FULL=1 asks for the full size, BGMQ_SEED=N for
+another plan; what a command gets besides stands in its entry.
+"""
+import dataclasses
+import operator
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    what: str
+    full: dict = dataclasses.field(default_factory=dict)
+    """Environment, in full runs only."""
+    build: str = 'faults'
+    """Its build: faults (plain, asserts on), asan or tsan."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    number: int
+    name: str
+    about: str
+    commands: tuple
+    bars: dict = dataclasses.field(default_factory=dict)
+    """figure -> '>= N' (of full runs), '= N' or '<= N'."""
+
+
+COMPARE = {'>=': operator.ge, '<=': operator.le, '=': operator.eq}
+
+
+def meets(bar, value, full):
+    """Whether VALUE does; None when a quick run need not."""
+    how, _, number = bar.partition(' ')
+    if how == '>=' and not full:
+        return None
+    return COMPARE[how](value, float(number))
+
+
+PARTS = (
+    Part(1, 'contract', 'every function with what it refuses; stores conform to one contract',
+         (Command('faults/contract'),)),
+    Part(2, 'hazards', 'what the linked SQLite does to others, and that it cannot do it to us',
+         (Command('faults/hazards'),)),
+    Part(3, 'simulate', 'the core in virtual time: faults by a seed, then calm, and an oracle',
+         (Command('faults/simulate'),),
+         {'seeds': '>= 20000', 'steps': '>= 20000000'}),
+    Part(4, 'powerloss', 'the power goes at every write, and what was not synced is torn',
+         (Command('faults/powerloss'),), {'states': '>= 100000', 'lost': '= 0'}),
+    Part(5, 'kill', 'kill -9 in a loop on one file',
+         (Command('crash/kill', {'BGMQ_KILLS': '1500'}), Command('crash/mix', {'BGMQ_KILLS': '500'}),
+          Command('crash/tx_kill'), Command('crash/guest_kill')),
+         {'kills': '>= 1500', 'messages': '>= 200000', 'lost': '= 0', 'phantom': '= 0'}),
+    Part(6, 'ioerr', 'every call into the file system fails, once and for good',
+         (Command('faults/ioerr'),)),
+    Part(7, 'oom', 'every allocation fails, once and for good', (Command('faults/oom'),)),
+    Part(8, 'sanitizers', 'storms under the address and the thread sanitizer',
+         (Command('faults/storm', build='asan'), Command('faults/storm', build='tsan'))),
+    Part(9, 'valgrind', 'memcheck, helgrind and drd', (Command('faults/test_valgrind.py'),)),
+    Part(10, 'models', 'Spin on the protocols, and on each with its guard removed',
+         (Command('faults/test_models.py'),)),
+    Part(11, 'schedule', 'one thread at a time, in an order that a seed decides',
+         (Command('faults/schedule'),), {'schedules': '>= 5000'}),
+    Part(12, 'fuzz', 'hostile bytes for whatever reads bytes', (Command('faults/test_fuzz.py'),)),
+    Part(13, 'hostile', 'slow, broken and many HTTP clients', (Command('faults/hostile'),)),
+    Part(14, 'clock', 'the wall clock jumps', (Command('faults/clock'),)),
+    Part(15, 'poison', 'a message that kills its process', (Command('faults/poison'),)),
+    Part(16, 'storm', 'start, stop, pause and close from everywhere; signals',
+         (Command('faults/storm'),)),
+    Part(17, 'processes', 'owner, stand-by and guests: killed, stopped, continued',
+         (Command('faults/processes'),)),
+    Part(18, 'exhaust', 'no threads, memory, files or room left', (Command('faults/exhaust'),)),
+    Part(19, 'slowdisk', 'a disk that takes its time', (Command('faults/slowdisk'),)),
+    Part(20, 'soak', 'mixed load with a fault a second', (Command('faults/soak'),)),
+    Part(21, 'upgrade', 'files of other versions', (Command('faults/upgrade'),)),
+    Part(22, 'mutants', 'faults put into the code, each found by a test',
+         (Command('faults/test_mutants.py'),), {'mutants': '>= 20', 'survivors': '= 0'}),
+)
