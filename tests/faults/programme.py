@@ -45,7 +45,7 @@ PARTS = (
     Part(2, 'hazards', 'what the linked SQLite does to others, and that it cannot do it to us',
          (Command('faults/hazards'),)),
     Part(3, 'simulate', 'the core in virtual time: faults by a seed, then calm, and an oracle',
-         (Command('faults/simulate'),),
+         (Command('sim/simulate'),),
          {'seeds': '>= 20000', 'steps': '>= 20000000'}),
     Part(4, 'powerloss', 'the power goes at every write, and what was not synced is torn',
          (Command('faults/powerloss'),), {'states': '>= 100000', 'lost': '= 0'}),
