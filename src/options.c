@@ -210,6 +210,14 @@ static bool bad_terms(const struct bgmq_message_options *o, int64_t now_ms)
            (o->channel && !bgmqi_registry_valid(o->channel));
 }
 
+/* NOW_MS and MORE_MS together.  A clock that stands before 1970 is borne, but no time of ours is 0,
+ * which would be none at all, and what keeps to LEAST_MS is never earlier. */
+static int64_t time_in(int64_t now_ms, int64_t more_ms, int64_t least_ms)
+{
+    int64_t ms = now_ms + more_ms;
+    return ms < least_ms ? least_ms : ms ? ms : 1;
+}
+
 void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expire_ms,
                          int64_t now_ms, struct bgmq_message_options *ret)
 {
@@ -218,10 +226,10 @@ void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expi
     int64_t expire_ms =
         ret->expire_ms || ret->expire_at_ms ? ret->expire_ms : type_expire_ms;
     if (expire_ms)
-        ret->expire_at_ms = now_ms + expire_ms;
+        ret->expire_at_ms = time_in(now_ms, expire_ms, 1);
     ret->expire_ms = 0;
     if (ret->unique_period_ms)
-        ret->unique_period_ms += now_ms;
+        ret->unique_period_ms = time_in(now_ms, ret->unique_period_ms, 1);
 }
 
 int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
@@ -239,6 +247,6 @@ int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
     if (delay > HUNDRED_YEARS_MS)
         return BGMQ_EINVAL;
     if (delay > 0)
-        *ret_due_ms = now_ms + delay;
+        *ret_due_ms = time_in(now_ms, delay, INT64_MIN);
     return 0;
 }

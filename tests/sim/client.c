@@ -38,6 +38,13 @@ static struct note *draft(struct life *l, struct bgmq_message_options *o, char b
     return n;
 }
 
+/* When what is published by now expires at the latest; no time of the library's is before 1970. */
+static int64_t latest_expiry(const struct bgmq_message_options *o)
+{
+    int64_t ms = sim_wall_ms() + o->expire_ms;
+    return !o->expire_ms ? 0 : ms > 0 ? ms : 1;
+}
+
 /* Whether ERR of a publish is one that may come; what the store has said is remembered. */
 static void expect_publish_error(struct life *l, int err)
 {
@@ -69,7 +76,7 @@ void client_publish(struct life *l)
     if (replaces && err != BGMQ_EUNCERTAIN)
         notes_contest(n, -1);
     expect_publish_error(l, err);
-    n->expires_ms = o.expire_ms ? sim_wall_ms() + o.expire_ms : 0; /* at the latest */
+    n->expires_ms = latest_expiry(&o);
     notes_published(n, err, &r);
 }
 
@@ -94,7 +101,7 @@ static void publish_many(struct life *l)
     int err = bgmq_publish_many(l->mq, items, n, r);
     expect_publish_error(l, err);
     for (size_t i = 0; i < n; i++) {
-        all[i]->expires_ms = o[i].expire_ms ? sim_wall_ms() + o[i].expire_ms : 0;
+        all[i]->expires_ms = latest_expiry(&o[i]);
         notes_published(all[i], err, &r[i]);
     }
 }
@@ -215,8 +222,12 @@ static void change(struct life *l)
     struct bgmq_change c = {.set_time = 1, .run_at_ms = at_ms};
     if (at_ms == 0 || at_ms < n->due_ms)
         n->due_ms = at_ms;
+    n->meddled++;
     int err = bgmq_change(l->mq, life_names[n->type], n->id, &c);
     sim_say("change %u: %d", notes_number(n), err);
+    n->meddled--;
+    if (!err && (at_ms == 0 || at_ms < n->due_ms))
+        n->due_ms = at_ms; /* it may have failed meanwhile */
     expect_operation(err);
     if (err == BGMQ_ENOENT && n->due_ms == at_ms)
         n->due_ms = due_ms;
@@ -234,9 +245,9 @@ static void retry(struct life *l)
 
 static void retry_pending(struct life *l)
 {
-    notes_hurry();
+    notes_hurry(1);
     int err = bgmq_retry_pending(l->mq, NULL);
-    notes_hurry(); /* who has failed meanwhile */
+    notes_hurry(-1);
     sim_say("retry what is pending: %d", err);
     expect_operation(err);
 }

@@ -17,12 +17,14 @@ static uint64_t jumps[JUMPS]; /* steps */
 static unsigned n_peaks;
 static uint64_t replaced[NOTES];
 static unsigned n_replaced;
+static int hurries; /* somebody hurries all that waits */
 
 #define SLACK_MS INT64_C(100)
 
 void notes_reset(void)
 {
     notes_n = n_peaks = n_replaced = 0;
+    hurries = 0;
     events = 0;
     notes_life = (struct notes_life){0};
 }
@@ -174,16 +176,16 @@ static bool has_jumped(uint64_t from, uint64_t to)
     return false;
 }
 
-static void expect_due(const struct note *n)
+static void expect_due(const struct note *n, unsigned attempt)
 {
     int64_t latest = sim_wall_ms();
     for (unsigned i = n->peak; i < n_peaks; i++)
         latest = peaks[i] > latest ? peaks[i] : latest;
     bool vague = has_jumped(n->due_from, n->due_to ? n->due_to : sim_steps);
-    if (n->due_ms && n->due_ms > latest && !vague)
+    if (n->due_ms && n->due_ms > latest && !vague && !n->meddled && !hurries)
         sim_fail("early: %u is due in %lld ms", notes_number(n),
                  (long long)(n->due_ms - latest));
-    if (n->expires_ms && n->publish == ACCEPTED &&
+    if (attempt && n->expires_ms && n->publish == ACCEPTED &&
         sim_wall_ms() > n->expires_ms + SLACK_MS && !n->revived &&
         !has_jumped(n->first_step, n->first_step) &&
         !has_jumped(sim_steps - SOON, sim_steps))
@@ -212,7 +214,7 @@ uint64_t notes_start(struct note *n, uint64_t id, unsigned attempt)
         sim_fail("double: %u has ended before (%d)", k, n->end);
     if (n->running && !may_be_lost(n))
         sim_fail("double: %u runs already", k);
-    expect_due(n);
+    expect_due(n, attempt);
     if (attempt && (attempt < n->least || attempt > n->most))
         sim_fail("attempts: %u begins its attempt %u, not %u to %u", k, attempt, n->least,
                  n->most);
@@ -258,7 +260,7 @@ void notes_settle(struct note *n, uint64_t start, int verdict, int64_t due_ms, b
     } else if (verdict == BGMQ_RETRY || lost) {
         n->exhausted = n->attempt >= notes_life.max_attempts[n->type];
         n->end = n->exhausted ? DEAD : ALIVE;
-        n->least = lost ? n->attempt : n->attempt + 1;
+        n->least = !lost ? n->attempt + 1 : n->revived ? 1 : n->attempt;
         n->most = n->attempt + 1;
     } else if (verdict == BGMQ_SNOOZE) {
         n->least = n->most = n->attempt;
@@ -294,8 +296,9 @@ void notes_operated(const struct notes_operation *o, enum note_end end)
         o->n->unsure = false;
 }
 
-void notes_hurry(void)
+void notes_hurry(int change)
 {
+    hurries += change;
     for (unsigned i = 0; i < notes_n; i++)
         if (notes[i].attempt)
             notes[i].due_ms = 0;
@@ -305,10 +308,11 @@ void notes_revive(unsigned type)
 {
     for (unsigned i = 0; i < notes_n; i++) {
         struct note *n = &notes[i];
-        if (n->type != type || n->gone || n->publish == REFUSED || n->running)
-            continue;
-        if (n->end != DEAD && !n->unsure && !n->expires_ms && !n->crashes &&
-            !n->cancelled)
+        bool may_run = n->running && !may_be_lost(n);
+        bool may_be_dead = n->end == DEAD || n->unsure || n->expires_ms || n->crashes ||
+                           n->cancelled || n->running;
+        if (n->type != type || n->gone || n->publish == REFUSED || may_run ||
+            !may_be_dead)
             continue;
         n->unsure = n->revived = true;
         n->least = 1;
@@ -347,16 +351,19 @@ static bool waits_in_inbox(const struct note *n)
 
 static void go_on(struct note *n, const struct disk_row *r)
 {
-    bool again = n->attempt && (n->running || n->end != ALIVE || n->unsure);
+    bool ran = n->running;
     n->end = r->lane == LANE_DLQ && !r->job ? DEAD : ALIVE;
     n->unsure = false;
-    n->crashes += n->running && notes_life.died;
     n->due_ms = !r->job && r->lane == LANE_DELAYED ? r->key : 0;
+    n->due_from = n->due_to = sim_steps;
     n->peak = n_peaks;
     if (n->attempt) {
-        n->least = n->revived ? 1 : again && n->running ? n->attempt + 1 : n->attempt;
-        n->most = n->attempt + 1;
+        n->least = n->revived ? 1 : ran && notes_life.died ? n->attempt + 1 : n->attempt;
+        n->most = n->most > n->attempt + 1 ? n->most : n->attempt + 1;
     }
+    /* It may have been about to start when the process died. */
+    n->most += notes_life.died;
+    n->crashes += notes_life.died;
     n->id = r->id;
     n->publish = ACCEPTED; /* whatever its publisher was told */
     n->level = BGMQ_COMMIT;
@@ -387,20 +394,29 @@ void notes_next_life(void)
             n->gone = true;
         }
         n->running = false;
-        n->contested = 0;
+        n->contested = n->meddled = 0;
     }
     n_replaced = 0;
+    hurries = 0;
     notes_life.processed = notes_life.unsure_processed = 0;
     notes_life.broken = notes_life.refused = notes_life.died = false;
 }
 
 /* ---- the end ------------------------------------------------------------------------ */
 
-/* True: there may be a reason for which N is dead. */
-static bool may_be_dead(const struct note *n)
+/* True: N may be dead for that reason. */
+static bool may_be_dead(const struct note *n, const char *code)
 {
-    return n->end == DEAD || n->unsure || n->expires_ms || n->crashes || n->cancelled ||
-           n->exhausted || notes_life.give_up_ms[n->type];
+    unsigned most = notes_life.max_attempts[n->type];
+    if (n->end == DEAD || n->unsure)
+        return true;
+    if (strcmp(code, "expired") == 0)
+        return n->expires_ms;
+    if (strcmp(code, "cancelled") == 0)
+        return n->cancelled;
+    if (strcmp(code, "crash") == 0)
+        return n->crashes >= 3 || (n->crashes && n->most > most);
+    return n->exhausted || (notes_life.give_up_ms[n->type] && n->most > most);
 }
 
 static void judge(struct bgmq *mq, const struct note *n, const char *name)
@@ -418,7 +434,7 @@ static void judge(struct bgmq *mq, const struct note *n, const char *name)
         sim_fail("liveness: %u is in state %d still", k, info.state);
     if (rests && (n->gone || (n->end != DEAD && !n->unsure && n->end != ALIVE)))
         sim_fail("%u has ended (%d), and is dead (%s)", k, n->end, info.error_code);
-    if (rests && !may_be_dead(n))
+    if (rests && info.state == BGMQ_STATE_DEAD && !may_be_dead(n, info.error_code))
         sim_fail("%u is dead for no reason: %s %s", k, info.error_code, info.error_text);
     if (!rests && !n->gone && !n->unsure && !n->contested && n->publish == ACCEPTED &&
         n->end == ALIVE && !is_refused(n))

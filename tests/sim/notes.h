@@ -45,6 +45,7 @@ struct note {
     unsigned attempt, least, most; /* the last one; and what the next may be */
     unsigned crashes, effects;
     bool revived, cancelled, exhausted;
+    int meddled; /* so many change when it is due */
 };
 
 extern struct note notes[NOTES];
@@ -102,8 +103,8 @@ void notes_operated(const struct notes_operation *o, enum note_end end);
 /* The dead of TYPE have, or may have, a new life. */
 void notes_revive(unsigned type);
 
-/* What waits to be tried again is, or may be, due. */
-void notes_hurry(void);
+/* Somebody begins (1), or has ended (-1), to let run what waits to be tried again. */
+void notes_hurry(int change);
 
 /* The owner has gone: what is on the disk is what there is. */
 void notes_next_life(void);
