@@ -32,6 +32,8 @@ static void finish(struct journal *j, struct journal_entry *e, int err)
         else
             j->options.events.dropped(j->options.events.ctx, &e->op, err);
     }
+    if (err && e->op.progress)
+        bgmqi_progress_missed(e->op.progress);
     /* ELOST: there was no row to end, and never will be. */
     if (e->op.slot_held && (err == 0 || err == BGMQ_ELOST))
         flight_committed(e->op.slot_held, e->op.id);

@@ -314,6 +314,13 @@ void bgmqi_progress_charge(struct progress *p, size_t taken)
     p->charged = want;
 }
 
+void bgmqi_progress_missed(struct progress *p)
+{
+    lock_take(&p->lock);
+    p->queued = false;
+    lock_drop(&p->lock);
+}
+
 void *bgmqi_progress_bytes(const void *bytes, size_t len)
 {
     char *copy = malloc(len + 1);
