@@ -22,7 +22,7 @@ struct desk *bgmqi_desk_new(struct type *t)
     if (!d && !(d = calloc(1, sizeof(*d))))
         return NULL;
     if (!d->type)
-        lock_init(&d->lock);
+        lock_init(&d->lock, RANK_DESK);
     d->type = t;
     d->ring = bgmqi_flight_take(t->env->flight);
     bgmqi_type_lock(t);
