@@ -236,6 +236,7 @@ static int show(struct bgmq *mq, const struct address *a, const struct shown *s,
 {
     int calls = 0;
     bool go_on = true;
+    lock_assert_none();
     for (size_t i = 0; i < n; i++) {
         struct bgmq_message h = {.mq = mq,
                                  .m = s->messages[i],

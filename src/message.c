@@ -279,7 +279,7 @@ struct progress *bgmqi_progress_new(struct budget *budget)
     if (!p)
         return NULL;
     atomic_init(&p->refs, 1);
-    lock_init(&p->lock);
+    lock_init(&p->lock, RANK_PROGRESS);
     p->budget = budget;
     return p;
 }

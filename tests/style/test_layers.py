@@ -15,7 +15,8 @@ SRC = pathlib.Path(__file__).resolve().parents[2] / 'src'
 
 # Lowest first.  A later line of a layer may use its earlier ones.
 LAYERS = [
-    ('0', 'lock clock err park'),
+    ('0', 'lock clock err'),
+    ('0', 'park'),
     ('0', 'monitor'),
     ('0', 'slab'),
     ('0', 'fork log mem thread'),
