@@ -26,7 +26,7 @@ struct promise *ledger_add(struct ledger *l, uint64_t id, const char *body)
         ck_assert_ptr_nonnull(l->all);
     }
     struct promise *p = &l->all[l->n++];
-    *p = (struct promise){.id = id};
+    *p = (struct promise){.id = id, .len = strlen(body)};
     snprintf(p->body, sizeof(p->body), "%s", body);
     return p;
 }
@@ -113,8 +113,8 @@ static int same_body(struct look *k, const struct found *f, sqlite3_stmt *q)
 {
     const struct promise *p = &k->ledger->all[f - k->found];
     int len = sqlite3_column_bytes(q, 2);
-    return len == (int)strlen(p->body) &&
-           memcmp(sqlite3_column_blob(q, 2), p->body, (size_t)len) == 0;
+    return p->no_body || (len == (int)p->len &&
+                          memcmp(sqlite3_column_blob(q, 2), p->body, p->len) == 0);
 }
 
 static void see_messages(struct look *k, sqlite3 *db)

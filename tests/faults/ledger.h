@@ -25,6 +25,8 @@ struct promise {
     int effect;     /* 1: table effect has its id exactly while it is not NOWHERE */
     int finish;     /* 1: table finish has its id exactly when it is DONE */
     char body[64];
+    size_t len;
+    int no_body; /* it is not kept */
     struct step steps[8];
     unsigned n;
 };
