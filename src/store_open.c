@@ -363,6 +363,20 @@ int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *op
     return 0;
 }
 
+/* Releases in which a check-point by another connection may lose what is in the log: to 3.51.2,
+ * but for the two lines that were mended. */
+bool bgmqi_store_open_loses_data(void)
+{
+    int version = sqlite3_libversion_number();
+    return version < 3051003 && !(version >= 3050007 && version < 3051000) &&
+           !(version >= 3044006 && version < 3045000);
+}
+
+bool bgmqi_store_open_loses_spilled(void)
+{
+    return sqlite3_libversion_number() < 3050002;
+}
+
 /* ---- visitors ---------------------------------------------------------------------- */
 
 static int check_there(const char *path, struct bgmq_error *error)
