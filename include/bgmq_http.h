@@ -29,11 +29,12 @@ struct bgmq_http_options {
 
 /* Serves /mq/start /mq/stop /mq/stats /mq/status on loopback from one thread of its own.
  * Without a token every user of the machine may stop the queue over TCP: where that matters, set
- * one or use the unix socket, in a directory that nobody else may write to.  Copies OPTIONS.  Borrows MQ until bgmq_http_stop, which must come
- * before bgmq_free.  EHTTP: the port is taken, the path or the token file unusable; ERROR, which may
- * be NULL, says why.  The service goes on without, and counters.admin tells.  Requests that were
- * refused are in the log, one line a second; after 10 without the right token in a second, each
- * further one waits a second, or less when somebody else is to be served. */
+ * one or use the unix socket, in a directory that nobody else may write to.  Copies OPTIONS.
+ * Borrows MQ until bgmq_http_stop, which must come before bgmq_free.  EHTTP: the port is taken,
+ * the path or the token file unusable; ERROR, which may be NULL, says why.  The service goes on
+ * without, and counters.admin tells.  Refused requests are in the log, one line a second; after
+ * 10 without the right token in a second, each further one waits a second, or less when somebody
+ * else is to be served. */
 BGMQ_API int bgmq_http_start(struct bgmq_http **ret, struct bgmq *mq,
                              const struct bgmq_http_options *options,
                              struct bgmq_error *error);

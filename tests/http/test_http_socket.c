@@ -240,7 +240,7 @@ START_TEST(socket_of_another_user_is_not_replaced)
 }
 END_TEST
 
-/* Who may write to the directory may put a socket of his in place of ours, and be told the token. */
+/* Who may write there may put a socket of his in place of ours, and be told the token. */
 START_TEST(directory_that_others_may_write_to_is_refused)
 {
     static const mode_t bad[] = {0770, 0707, 0777, 0722}, good[] = {0700, 0755, 01777};
