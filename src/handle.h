@@ -66,6 +66,8 @@ struct bgmq {
     _Atomic bool short_handed; /* some pool may not be as it should */
     _Atomic bool draining;     /* publishing from outside handlers is refused */
     _Atomic bool breaker;      /* the last start was not obeyed */
+    _Atomic int admins;        /* that serve */
+    _Atomic bool admin_failed; /* one could not start, or cannot answer */
 
     /* used by the ticker only */
     struct solo solo;

@@ -17,8 +17,11 @@
 #include "http_config.h"
 #include "http_guard.h"
 #include "http_reaper.h"
+#include "http_refuse.h"
 #include "http_reply.h"
 #include "http_socket.h"
+#include "http_token.h"
+#include "notice.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -38,7 +41,9 @@ struct bgmq_http {
     int own;                   /* 1: with a daemon; 0: mounted */
     struct http_socket socket; /* its fd is -1 once it is the daemon's */
     struct http_reaper *reaper;
+    struct http_refuse refuse;
     struct MHD_Daemon *daemon;
+    int told; /* 1: the service was told that it serves */
 };
 
 /* ---- requests ---------------------------------------------------------------------- */
@@ -66,6 +71,19 @@ static enum http_peer peer_of(struct MHD_Connection *connection)
     return info ? bgmqi_http_socket_peer(info->connect_fd) : PEER_REMOTE;
 }
 
+/* Who starts and stops is in the log: it is asked for when all have forgotten. */
+static int run(struct bgmq_http *http, const struct http_route *route,
+               struct MHD_Connection *connection)
+{
+    if (bgmqi_http_reply_changes(route)) {
+        const char *agent =
+            MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "User-Agent");
+        bgmqi_notice_log(http->mq, BGMQ_LOG_INFO, "admin: %s asked for by '%.256s'",
+                         bgmqi_http_reply_path(route), agent ? agent : "");
+    }
+    return bgmqi_http_reply_run(route, http->mq, connection);
+}
+
 /* Judges the head of a request: refuses it, waits for its body, or runs it. */
 static int answer_head(struct bgmq_http *http, struct MHD_Connection *connection,
                        const char *url, const char *method)
@@ -77,7 +95,7 @@ static int answer_head(struct bgmq_http *http, struct MHD_Connection *connection
     struct http_verdict v =
         bgmqi_http_guard_message(&http->config, &head, peer, any_host);
     if (v.status)
-        return bgmqi_http_reply_error(connection, v.status, v.text, NULL);
+        return bgmqi_http_refuse_answer(&http->refuse, connection, v, method, url);
     const struct http_route *route = bgmqi_http_reply_find(url);
     if (!route)
         return bgmqi_http_reply_error(connection, MHD_HTTP_NOT_FOUND, "not found\n",
@@ -90,11 +108,11 @@ static int answer_head(struct bgmq_http *http, struct MHD_Connection *connection
             ? bgmqi_http_guard_change(&http->config, &head, peer)
             : bgmqi_http_guard_reading(&http->config, &head, peer);
     if (v.status)
-        return bgmqi_http_reply_error(connection, v.status, v.text, NULL);
+        return bgmqi_http_refuse_answer(&http->refuse, connection, v, method, url);
     if (head.content_length &&
         strspn(head.content_length, "0") != strlen(head.content_length))
         return set_mark(connection);
-    return bgmqi_http_reply_run(route, http->mq, connection);
+    return run(http, route, connection);
 }
 
 /* One call of the access handler: the head, a piece of the body, or the end. */
@@ -106,7 +124,7 @@ static int answer(struct bgmq_http *http, struct MHD_Connection *connection,
         return MHD_YES;
     }
     if (is_marked(connection))
-        return bgmqi_http_reply_run(bgmqi_http_reply_find(url), http->mq, connection);
+        return run(http, bgmqi_http_reply_find(url), connection);
     return answer_head(http, connection, url, method);
 }
 
@@ -198,6 +216,9 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
     int r = bgmqi_http_reaper_new(&http->reaper, l->connections, l->deadline_ms,
                                   l->crowded_ms);
+    if (r == 0)
+        r = bgmqi_http_refuse_own(&http->refuse, http->reaper, http->socket.fd,
+                                  l->connections);
     if (r == 0) {
         http->daemon = start_daemon(http, l);
         if (!http->daemon)
@@ -206,7 +227,7 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r < 0)
-        return bgmqi_http_config_error(error, r, "the HTTP reaper did not start: %s",
+        return bgmqi_http_config_error(error, r, "the HTTP threads did not start: %s",
                                        bgmq_strerror(r));
     if (!http->daemon)
         return bgmqi_http_config_error(error, BGMQ_EHTTP,
@@ -247,6 +268,7 @@ static int make(struct bgmq_http **ret, struct bgmq *mq,
     http->mq = mq;
     http->pid = getpid();
     http->socket.fd = -1;
+    bgmqi_http_refuse_init(&http->refuse, mq);
     r = bgmqi_http_config_init(&http->config, options, error);
     if (r < 0) {
         bgmq_http_stop(http);
@@ -256,12 +278,18 @@ static int make(struct bgmq_http **ret, struct bgmq *mq,
     return BGMQ_OK;
 }
 
-int bgmqi_http_start(struct bgmq_http **ret, struct bgmq *mq,
-                     const struct bgmq_http_options *options,
-                     const struct http_limits *limits, struct bgmq_error *error)
+/* From here on it answers. */
+static void serve(struct bgmq_http *http, const struct bgmq_http_options *options)
 {
-    if (!ret)
-        return BGMQ_EINVAL;
+    bgmqi_http_token_hide(options);
+    bgmqi_notice_tell(http->mq, NOTICE_BEGUN);
+    http->told = 1;
+}
+
+static int start(struct bgmq_http **ret, struct bgmq *mq,
+                 const struct bgmq_http_options *options,
+                 const struct http_limits *limits, struct bgmq_error *error)
+{
     struct bgmq_http *http = NULL;
     int r = make(&http, mq, options, error);
     if (r < 0)
@@ -277,8 +305,19 @@ int bgmqi_http_start(struct bgmq_http **ret, struct bgmq *mq,
         bgmq_http_stop(http);
         return r;
     }
+    serve(http, options);
     *ret = http;
     return BGMQ_OK;
+}
+
+int bgmqi_http_start(struct bgmq_http **ret, struct bgmq *mq,
+                     const struct bgmq_http_options *options,
+                     const struct http_limits *limits, struct bgmq_error *error)
+{
+    int r = ret ? start(ret, mq, options, limits, error) : BGMQ_EINVAL;
+    if (r == BGMQ_EHTTP || r == BGMQ_ETHREAD || r == BGMQ_ENOMEM)
+        bgmqi_notice_tell(mq, NOTICE_FAILED); /* the queue goes on without */
+    return r;
 }
 
 /* ---- public ------------------------------------------------------------------------ */
@@ -292,7 +331,10 @@ int bgmq_http_start(struct bgmq_http **ret, struct bgmq *mq,
 int bgmq_http_mount(struct bgmq_http **ret, struct bgmq *mq,
                     const struct bgmq_http_options *options, struct bgmq_error *error)
 {
-    return ret ? make(ret, mq, options, error) : BGMQ_EINVAL;
+    int r = ret ? make(ret, mq, options, error) : BGMQ_EINVAL;
+    if (r == 0)
+        serve(*ret, options);
+    return r;
 }
 
 unsigned bgmq_http_port(const struct bgmq_http *http)
@@ -306,10 +348,14 @@ void bgmq_http_stop(struct bgmq_http *http)
      * parent's. */
     if (!http || http->pid != getpid())
         return;
+    if (http->told)
+        bgmqi_notice_tell(http->mq, NOTICE_ENDED);
+    bgmqi_http_refuse_stop(&http->refuse);
     if (http->daemon)
         MHD_stop_daemon(http->daemon); /* closes the socket too */
     if (http->socket.fd >= 0)
         close(http->socket.fd);
+    bgmqi_http_refuse_fini(&http->refuse);
     bgmqi_http_reaper_free(http->reaper);
     bgmqi_http_socket_unlink(&http->socket);
     bgmqi_http_config_fini(&http->config);

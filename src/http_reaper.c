@@ -201,3 +201,14 @@ void bgmqi_http_reaper_remove(struct http_reaper *r, int fd)
     arm_earliest_locked(r);
     pthread_mutex_unlock(&r->lock);
 }
+
+size_t bgmqi_http_reaper_list(struct http_reaper *r, int *ret, size_t max)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&r->lock);
+    for (size_t i = 0; i < r->size && n < max; i++)
+        if (r->slots[i].fd >= 0)
+            ret[n++] = r->slots[i].fd;
+    pthread_mutex_unlock(&r->lock);
+    return n;
+}

@@ -22,4 +22,7 @@ void bgmqi_http_reaper_add(struct http_reaper *reaper, int fd);
 /* Forgets FD.  Must come before FD is closed.  Any thread. */
 void bgmqi_http_reaper_remove(struct http_reaper *reaper, int fd);
 
+/* Copies at most MAX of the descriptors watched; returns how many.  Any thread. */
+size_t bgmqi_http_reaper_list(struct http_reaper *reaper, int *ret, size_t max);
+
 #endif
