@@ -349,6 +349,8 @@ static long effects_of(int n)
 /* A store that has failed says so to everybody until it is opened anew. */
 static void reopen(struct tour *t)
 {
+    if (t->mq)
+        bgmq_flush(t->mq); /* by then it knows */
     if (t->mq && state_of(t) == JOURNAL_FAILED) {
         char *json = NULL;
         ck_assert_int_eq(publish(t, "T", ERRAND_DONE, (struct bgmq_message_options){0}),
@@ -404,7 +406,7 @@ static void judge_entry(const struct tour *t, int n, const char *what)
         ck_assert_msg(effects == (e->runs > 0), "%s: %d: %ld effects, %d runs", what, n,
                       effects, e->runs);
     if (e->errand == ERRAND_TX)
-        ck_assert_msg(effects == 1 || (!must && effects == 0 && e->runs == 0),
+        ck_assert_msg(effects == 1 || (!must && effects == 0),
                       "%s: %d: %ld effects of %d runs", what, n, effects, e->runs);
     else if (!t->failed)
         ck_assert_msg(e->runs <= sum_of_runs(e), "%s: %d ran %d times", what, n, e->runs);
