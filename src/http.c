@@ -28,7 +28,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { STACK_SIZE = 1024 * 1024 };
@@ -38,8 +37,8 @@ struct bgmq_http {
     struct bgmq *mq;
     struct http_config config;
     pid_t pid;
-    int own;                   /* 1: with a daemon; 0: mounted */
-    struct http_socket socket; /* its fd is -1 once it is the daemon's */
+    int own; /* 1: with a daemon; 0: mounted */
+    struct http_socket socket;
     struct http_reaper *reaper;
     struct http_refuse refuse;
     struct MHD_Daemon *daemon;
@@ -162,6 +161,14 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection,
     return (enum MHD_Result)answer(cls, connection, url, method, upload_data_size);
 }
 
+/* On the reaper's thread: the daemon's gets the connection from a queue of the daemon's. */
+static int enter(void *ctx, int connection, const struct sockaddr *addr, socklen_t len)
+{
+    struct bgmq_http *http = ctx;
+    bgmqi_http_refuse_disturb(&http->refuse);
+    return MHD_add_connection(http->daemon, connection, addr, len) == MHD_YES;
+}
+
 /* The end is told before the descriptor is closed, so the reaper never holds a stale
  * one. */
 static void on_connection(void *cls, struct MHD_Connection *connection, void **state,
@@ -174,7 +181,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
     if (!info)
         return;
     if (code == MHD_CONNECTION_NOTIFY_STARTED)
-        bgmqi_http_reaper_add(http->reaper, info->connect_fd);
+        bgmqi_http_reaper_started(http->reaper, info->connect_fd);
     else
         bgmqi_http_reaper_remove(http->reaper, info->connect_fd);
 }
@@ -182,23 +189,15 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
 static struct MHD_Daemon *start_daemon(struct bgmq_http *http,
                                        const struct http_limits *l)
 {
+    /* The reaper counts connections; here one that has just ended may count still. */
     return MHD_start_daemon(
-        MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC, 0, NULL, NULL,
-        on_request, http, MHD_OPTION_LISTEN_SOCKET, http->socket.fd,
-        MHD_OPTION_CONNECTION_LIMIT, l->connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        l->memory, MHD_OPTION_CONNECTION_TIMEOUT, l->idle_s, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, http, MHD_OPTION_UNESCAPE_CALLBACK, bgmq_http_unescape, NULL,
+        MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC |
+            MHD_USE_NO_LISTEN_SOCKET,
+        0, NULL, NULL, on_request, http, MHD_OPTION_CONNECTION_LIMIT, 2 * l->connections,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, l->memory, MHD_OPTION_CONNECTION_TIMEOUT,
+        l->idle_s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
+        MHD_OPTION_UNESCAPE_CALLBACK, bgmq_http_unescape, NULL,
         MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_SIZE, MHD_OPTION_END);
-}
-
-/* Closes the listening socket after a failed start: the daemon has closed it, or not,
- * depending on how far it came.  Meanwhile its number may belong to another thread's
- * file. */
-static void close_socket(int fd, const struct stat *was)
-{
-    struct stat is;
-    if (fstat(fd, &is) == 0 && is.st_dev == was->st_dev && is.st_ino == was->st_ino)
-        close(fd);
 }
 
 /* Starts both threads with every signal blocked that is not the thread's own fault: the
@@ -207,8 +206,6 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
                          struct bgmq_error *error)
 {
     static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
-    struct stat st = {0};
-    fstat(http->socket.fd, &st);
     sigset_t blocked, before;
     sigfillset(&blocked);
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
@@ -219,12 +216,8 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
     if (r == 0)
         r = bgmqi_http_refuse_own(&http->refuse, http->reaper, http->socket.fd,
                                   l->connections);
-    if (r == 0) {
+    if (r == 0)
         http->daemon = start_daemon(http, l);
-        if (!http->daemon)
-            close_socket(http->socket.fd, &st);
-        http->socket.fd = -1;
-    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r < 0)
         return bgmqi_http_config_error(error, r, "the HTTP threads did not start: %s",
@@ -232,6 +225,9 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
     if (!http->daemon)
         return bgmqi_http_config_error(error, BGMQ_EHTTP,
                                        "the HTTP daemon did not start");
+    bgmqi_http_reaper_open(
+        http->reaper,
+        &(struct http_door){.fd = http->socket.fd, .enter = enter, .ctx = http});
     return BGMQ_OK;
 }
 
@@ -351,8 +347,9 @@ void bgmq_http_stop(struct bgmq_http *http)
     if (http->told)
         bgmqi_notice_tell(http->mq, NOTICE_ENDED);
     bgmqi_http_refuse_stop(&http->refuse);
+    bgmqi_http_reaper_end(http->reaper); /* nobody comes in any more */
     if (http->daemon)
-        MHD_stop_daemon(http->daemon); /* closes the socket too */
+        MHD_stop_daemon(http->daemon);
     if (http->socket.fd >= 0)
         close(http->socket.fd);
     bgmqi_http_refuse_fini(&http->refuse);

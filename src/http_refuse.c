@@ -18,28 +18,35 @@
 
 enum {
     WAIT_MIN_MS = 1, /* whoever else waits: so a flood of guesses is no flood of work */
+    OTHERS = 3,      /* what is watched besides clients */
     CUT = 256        /* bytes of a client's words in the log */
 };
 
 void bgmqi_http_refuse_init(struct http_refuse *r, struct bgmq *mq)
 {
-    *r = (struct http_refuse){.mq = mq, .listening = -1, .stopping = -1};
+    *r = (struct http_refuse){.mq = mq, .listening = -1, .stopping = -1, .disturbed = -1};
     bgmqi_http_throttle_init(&r->throttle);
 }
 
 int bgmqi_http_refuse_own(struct http_refuse *r, struct http_reaper *reaper,
                           int listening, size_t connections)
 {
-    r->room = connections + 2;
+    r->room = connections + OTHERS;
     r->watched = calloc(r->room, sizeof(*r->watched));
     if (!r->watched)
         return BGMQ_ENOMEM;
     r->stopping = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (r->stopping < 0)
+    r->disturbed = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (r->stopping < 0 || r->disturbed < 0)
         return BGMQ_EHTTP;
     r->listening = listening;
     r->reaper = reaper;
     return BGMQ_OK;
+}
+
+void bgmqi_http_refuse_disturb(struct http_refuse *r)
+{
+    eventfd_write(r->disturbed, 1);
 }
 
 void bgmqi_http_refuse_stop(struct http_refuse *r)
@@ -52,6 +59,8 @@ void bgmqi_http_refuse_fini(struct http_refuse *r)
 {
     if (r->stopping >= 0)
         close(r->stopping);
+    if (r->disturbed >= 0)
+        close(r->disturbed);
     free(r->watched);
     bgmqi_http_throttle_fini(&r->throttle);
 }
@@ -70,19 +79,24 @@ static int fd_of(struct MHD_Connection *connection)
     return info ? info->connect_fd : -1;
 }
 
-/* Only this thread closes what it watches, so none of the numbers can change meanwhile. */
+/* Who came before is on the reaper's list, who comes from now on disturbs, and for who is at the
+ * door without a place it stays readable.  Nobody closes what is watched but this thread, or the
+ * reaper's when a client cannot come in: then the wait is the shorter. */
 static void make_wait(struct http_refuse *r, int guesser, unsigned wait_ms)
 {
     int fds[64];
-    size_t max = r->room - 2 < 64 ? r->room - 2 : 64;
+    eventfd_t earlier;
+    size_t max = r->room - OTHERS < 64 ? r->room - OTHERS : 64;
+    eventfd_read(r->disturbed, &earlier);
     size_t n = bgmqi_http_reaper_list(r->reaper, fds, max);
     r->watched[0] = (struct pollfd){.fd = r->stopping, .events = POLLIN};
     r->watched[1] = (struct pollfd){.fd = r->listening, .events = POLLIN};
+    r->watched[2] = (struct pollfd){.fd = r->disturbed, .events = POLLIN};
     for (size_t i = 0; i < n; i++)
-        r->watched[i + 2] = (struct pollfd){
+        r->watched[i + OTHERS] = (struct pollfd){
             .fd = fds[i], .events = fds[i] == guesser ? 0 : POLLIN | POLLRDHUP};
     poll(r->watched, 1, WAIT_MIN_MS);
-    poll(r->watched, n + 2, (int)wait_ms - WAIT_MIN_MS);
+    poll(r->watched, n + OTHERS, (int)wait_ms - WAIT_MIN_MS);
 }
 
 static void log_line(struct http_refuse *r, struct MHD_Connection *connection,

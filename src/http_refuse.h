@@ -16,6 +16,7 @@ struct http_refuse {
     struct http_reaper *reaper; /* NULL: mounted, the thread is the application's */
     int listening;              /* the daemon's socket */
     int stopping;               /* readable once the admin is to stop; -1: mounted */
+    int disturbed;              /* readable when somebody has come in; -1: mounted */
     size_t room;                /* of watched */
     /* used by the thread of our daemon only */
     struct pollfd *watched;
@@ -24,10 +25,12 @@ struct http_refuse {
 };
 
 void bgmqi_http_refuse_init(struct http_refuse *r, struct bgmq *mq);
-/* From here on a guesser waits, on the thread of the daemon that listens on the descriptor
- * LISTENING with at most CONNECTIONS watched by REAPER.  EHTTP, ENOMEM. */
+/* From here on a guesser waits, on the thread of the daemon whose clients come by the descriptor
+ * LISTENING, at most CONNECTIONS of them watched by REAPER.  EHTTP, ENOMEM. */
 int bgmqi_http_refuse_own(struct http_refuse *r, struct http_reaper *reaper,
                           int listening, size_t connections);
+/* Somebody comes in, and is watched: no guesser keeps him waiting.  Any thread. */
+void bgmqi_http_refuse_disturb(struct http_refuse *r);
 /* Nobody waits any more.  Any thread. */
 void bgmqi_http_refuse_stop(struct http_refuse *r);
 void bgmqi_http_refuse_fini(struct http_refuse *r);
