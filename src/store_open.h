@@ -26,4 +26,8 @@ bool bgmqi_store_open_is_same(const struct sqlite_store *s);
 /* Closes a connection and forgets it; NULL is allowed. */
 void bgmqi_store_open_close(sqlite3 **db);
 
+/* Ends the transaction that is open on DB, if one is.  Left open it would keep everybody from
+ * writing, so that while memory is short it waits and tries again. */
+void bgmqi_store_open_roll_back(sqlite3 *db);
+
 #endif

@@ -37,7 +37,8 @@ static void wait_ended(struct oom_world *w)
 {
     int64_t now = harness_now(), half = now + (harness_deadline() - now) / 2;
     for (; !oom_waited(w); poll(NULL, 0, 1))
-        ck_assert_msg(harness_now() < half, "%s: not all has ended", oom_where);
+        ck_assert_msg(harness_now() < half, "%s: not all has ended; log:\n%s", oom_where,
+                      w->log.text);
 }
 
 /* ---- open and close ---------------------------------------------------------------- */
