@@ -267,10 +267,11 @@ static int write_row(struct bgmq_guest *g, uint64_t *ret_id)
     }
     if (rc == SQLITE_OK)
         return 0;
-    if (!sqlite3_get_autocommit(db))
-        sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    /* A COMMIT that SQLite has ended itself may be in the log. */
+    bool begun = inserted && sqlite3_get_autocommit(db);
+    bgmqi_store_open_roll_back(db);
     int err = error_of(rc);
-    if (inserted && err == BGMQ_ESTORE) {
+    if (inserted && (err == BGMQ_ESTORE || (begun && err == BGMQ_ENOMEM))) {
         g->failed = true; /* as the journal after a failed commit */
         return BGMQ_EUNCERTAIN;
     }

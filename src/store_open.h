@@ -34,4 +34,8 @@ bool bgmqi_store_open_loses_spilled(void);
 /* Closes a connection and forgets it; NULL is allowed. */
 void bgmqi_store_open_close(sqlite3 **db);
 
+/* Ends the transaction that is open on DB, if one is.  Left open it would keep everybody from
+ * writing, so that while memory is short it waits and tries again. */
+void bgmqi_store_open_roll_back(sqlite3 *db);
+
 #endif
