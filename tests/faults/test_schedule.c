@@ -10,7 +10,8 @@
 
 enum { FULL = 6000, QUICK = 640 };
 
-static const struct scene *const lists[] = {scenes_work};
+static const struct scene *const lists[] = {scenes_lock, scenes_work, scenes_life, scenes_wait,
+                                          scenes_journal};
 
 static unsigned count(void)
 {

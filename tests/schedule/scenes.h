@@ -11,7 +11,8 @@
 #include <pthread.h>
 
 /* Each list ends with an empty one. */
-extern const struct scene scenes_work[], scenes_life[], scenes_wait[], scenes_journal[];
+extern const struct scene scenes_lock[], scenes_work[], scenes_life[], scenes_wait[],
+    scenes_journal[];
 
 /* EXPR has to be true; CALL has to succeed. */
 #define HOLDS(expr)                                                                      \

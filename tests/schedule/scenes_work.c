@@ -49,20 +49,54 @@ static void arrivals_and_three_workers(void)
     stage_close();
 }
 
-/* Bursts, so that workers claim several at once, and idle ones steal from them. */
+/* Those from 12 on that are divisible by six wait until all others have been handled. */
+static int some_are_slow(struct bgmq_job *job, void *ctx)
+{
+    struct stage *s = ctx;
+    unsigned n = stage_number(job);
+    add(&s->runs[n]);
+    if (n < 12 || n % 6)
+        add(&s->most);
+    else
+        schedule_until(&s->most, 22);
+    add(&s->handled);
+    return BGMQ_DONE;
+}
+
+/* Quick ones first, so that workers claim several at once; then what one of them has claimed behind
+ * a slow one is stolen by the others. */
 static void bursts_that_are_claimed_and_stolen(void)
 {
-    stage_open(&(struct bgmq_type_options){.threads = 2});
+    stage_open_with(NULL, some_are_slow, &(struct bgmq_type_options){.threads = 3});
     for (unsigned i = 0; i < 12; i++)
         OK(stage_send(i, NULL));
     OK(bgmq_start(stage.mq));
-    schedule_until(&stage.handled, 4); /* the handler is known to be quick by then */
+    schedule_until(&stage.handled, 12);
     schedule_from_here();
-    play_senders(send_one, 0);
-    for (unsigned i = 12; i < 24; i++)
+    pthread_t a = scene_thread(send_three, NUMBER(4)), b = scene_thread(send_three, NUMBER(5));
+    for (unsigned i = 18; i < 24; i++)
         OK(stage_send(i, NULL));
+    scene_join(a);
+    scene_join(b);
     schedule_until(&stage.handled, 24);
     stage_once_each(24);
+    stage_close();
+}
+
+/* All rest; the first that is woken notes the wake of the next when it comes to the lock. */
+static void arrivals_and_four_who_rest(void)
+{
+    stage_open(&(struct bgmq_type_options){.threads = 4});
+    OK(bgmq_start(stage.mq));
+    OK(stage_send(0, NULL));
+    schedule_until(&stage.handled, 1);
+    schedule_from_here();
+    pthread_t a = scene_thread(send_three, NUMBER(1)), b = scene_thread(send_three, NUMBER(2));
+    send_three(NUMBER(3));
+    scene_join(a);
+    scene_join(b);
+    schedule_until(&stage.handled, 10);
+    HOLDS(stage.runs[1] == 0 && stage.runs[2] == 0);
     stage_close();
 }
 
@@ -170,7 +204,7 @@ static void a_handler_that_is_registered_late(void)
     stage_close();
 }
 
-/* A4's third key is refused, told of, or new: there is never a second message of it. */
+/* A6. there is never a second message of a key, and all others are told of the first */
 static void *send_keyed(void *arg)
 {
     struct bgmq_receipt r;
@@ -205,14 +239,15 @@ static void one_key_is_one_message(void)
 }
 
 const struct scene scenes_work[] = {
-    SCENE(arrivals_and_a_worker_that_goes_to_rest),
-    SCENE(arrivals_and_three_workers),
-    SCENE(bursts_that_are_claimed_and_stolen),
-    SCENE(handlers_that_publish),
-    SCENE(priority_messages_beside_plain_ones),
-    SCENE(pauses_while_messages_come),
-    SCENE(workers_leave_while_messages_come),
-    SCENE(a_handler_that_is_registered_late),
-    SCENE(one_key_is_one_message),
+    {SCENE(arrivals_and_a_worker_that_goes_to_rest)},
+    {SCENE(arrivals_and_three_workers)},
+    {SCENE(bursts_that_are_claimed_and_stolen)},
+    {SCENE(arrivals_and_four_who_rest)},
+    {SCENE(handlers_that_publish)},
+    {SCENE(priority_messages_beside_plain_ones)},
+    {SCENE(pauses_while_messages_come)},
+    {SCENE(workers_leave_while_messages_come)},
+    {SCENE(a_handler_that_is_registered_late)},
+    {SCENE(one_key_is_one_message)},
     {.name = NULL},
 };

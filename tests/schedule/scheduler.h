@@ -26,8 +26,8 @@ struct scene {
     int64_t may_take_ms; /* virtual; beyond it a wake was lost [1] */
     bool hasty;          /* time-outs may come whenever they like */
 };
-/* SCENE(fn) is the one that FN plays; what else there is to say follows. */
-#define SCENE(fn, ...) {.name = #fn, .play = fn, __VA_ARGS__}
+/* SCENE(fn) is the one that FN plays. */
+#define SCENE(fn) .name = #fn, .play = fn
 
 /* Plays S once.  Returns a digest of the order in which its threads ran. */
 uint64_t schedule_play(const struct scene *s, uint64_t seed);
@@ -43,8 +43,8 @@ void schedule_from_here(void);
 void schedule_until(const long *n, long want);
 /* Another thread may go first. */
 void schedule_point(void);
-/* Virtual milliseconds since the schedule began. */
-int64_t schedule_ms(void);
+/* Waits may end by time, though what they waited for was about to come. */
+bool schedule_is_hasty(void);
 /* A random number below N, of the seed. */
 unsigned schedule_random(unsigned n);
 
