@@ -134,6 +134,7 @@ static Suite *suite(void)
     TCase *c = harness_case(s, "gather");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, all_who_were_released_are_waited_for_half_a_commit);
+    tcase_add_test(c, nobody_is_waited_for_before_the_first_commit);
     tcase_add_test(c, one_publisher_is_not_waited_for);
     tcase_add_test(c, vain_waits_become_rare);
     tcase_add_test(c, those_who_come_again_are_waited_for_again);
