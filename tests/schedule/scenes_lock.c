@@ -29,7 +29,7 @@ static void a_lock_that_many_wait_for(void)
 {
     pthread_t t[3];
     inside = rounds = 0;
-    lock_init(&lock);
+    lock_init(&lock, RANK_QUEUE);
     schedule_from_here();
     for (int i = 0; i < 3; i++)
         t[i] = scene_thread(hold, NULL);
