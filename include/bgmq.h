@@ -563,6 +563,7 @@ struct bgmq_counters {
     int solo;     /* 1: suspects are run one at a time, nothing else runs */
     uint64_t
         inbox; /* messages taken over from other processes and plain SQL, since open */
+    int admin; /* 0: none, 1: serves, 2: one could not start, or cannot answer for now */
 };
 BGMQ_API int bgmq_service_counters(struct bgmq *mq, struct bgmq_counters *ret);
 

@@ -14,7 +14,14 @@ struct bgmq_http;
 struct bgmq_http_options {
     unsigned port;           /* on 127.0.0.1 [0: any free one] */
     const char *unix_socket; /* path, instead of a port; mode 0600 */
-    const char *token; /* bearer token that start and stop ask for, >= 16 bytes [none] */
+    const char
+        *token; /* bearer token that start and stop ask for: random, visible ASCII, >= 22
+                          characters, >= 32 if hexadecimal [none] */
+    const char
+        *token_file; /* or its path: first line of a file of mode 0600, ours or root's */
+    const char
+        *token_env; /* or the variable it is in, removed from the environment: before
+                               other threads look there */
     const char *const
         *hosts; /* NULL-ended: Host values allowed beside loopback's names */
     int strict; /* 1: GET changes nothing, only POST does [0] */
@@ -22,9 +29,12 @@ struct bgmq_http_options {
 
 /* Serves /mq/start /mq/stop /mq/stats /mq/status on loopback from one thread of its own.
  * Without a token every user of the machine may stop the queue over TCP: where that matters, set
- * one or use the unix socket.  Copies OPTIONS.  Borrows MQ until bgmq_http_stop, which must come
- * before bgmq_free.  EHTTP: the port is taken or the path unusable; ERROR, which may be NULL,
- * says why. */
+ * one or use the unix socket, in a directory that nobody else may write to.  Copies OPTIONS.
+ * Borrows MQ until bgmq_http_stop, which must come before bgmq_free.  EHTTP: the port is taken,
+ * the path or the token file unusable; ERROR, which may be NULL, says why.  The service goes on
+ * without, and counters.admin tells.  Refused requests are in the log, one line a second; after
+ * 10 without the right token in a second, each further one waits a second, or less when somebody
+ * else is to be served. */
 BGMQ_API int bgmq_http_start(struct bgmq_http **ret, struct bgmq *mq,
                              const struct bgmq_http_options *options,
                              struct bgmq_error *error);

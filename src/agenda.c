@@ -9,7 +9,7 @@
 
 void bgmqi_agenda_init(struct agenda *a)
 {
-    lock_init(&a->lock);
+    lock_init(&a->lock, RANK_AGENDA);
     a->top = NULL;
 }
 

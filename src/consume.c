@@ -21,12 +21,9 @@ struct bgmq_message {
     _Atomic bool settled;
 };
 
-static struct bgmq_message *handle_new(struct bgmq *mq, struct message *m,
-                                       struct address from)
+static void handle_fill(struct bgmq_message *h, struct bgmq *mq, struct message *m,
+                        struct address from)
 {
-    struct bgmq_message *h = calloc(1, sizeof(*h));
-    if (!h)
-        return NULL;
     bgmqi_message_ref(m);
     h->mq = mq;
     h->m = m;
@@ -35,7 +32,6 @@ static struct bgmq_message *handle_new(struct bgmq *mq, struct message *m,
         bgmqi_custom_ref(from.custom);
     h->failure = bgmqi_failure_ref(message_failure(m));
     h->attempts = m->attempt;
-    return h;
 }
 
 static void handle_free(struct bgmq_message *h)
@@ -81,18 +77,13 @@ int bgmq_get(struct bgmq *mq, const char *queue, unsigned timeout_ms,
     if (err)
         return err;
     struct message *m;
-    err = take(&a, timeout_ms * MS, &m);
+    struct bgmq_message *h = calloc(1, sizeof(*h)); /* what was taken can be given */
+    err = h ? take(&a, timeout_ms * MS, &m) : BGMQ_ENOMEM;
     if (!err) {
-        struct bgmq_message *h = handle_new(mq, m, a);
-        if (h) {
-            *ret = h;
-        } else {
-            err = BGMQ_ENOMEM; /* it goes back where it was */
-            if (a.custom)
-                bgmqi_custom_return(a.custom, m);
-            else
-                bgmqi_type_settle_taken(a.type, m, a.place, TAKEN_REQUEUE, NULL);
-        }
+        handle_fill(h, mq, m, a);
+        *ret = h;
+    } else {
+        free(h);
     }
     bgmqi_custom_unref(a.custom);
     return err;
@@ -236,6 +227,7 @@ static int show(struct bgmq *mq, const struct address *a, const struct shown *s,
 {
     int calls = 0;
     bool go_on = true;
+    lock_assert_none();
     for (size_t i = 0; i < n; i++) {
         struct bgmq_message h = {.mq = mq,
                                  .m = s->messages[i],

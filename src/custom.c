@@ -30,7 +30,7 @@ struct custom *bgmqi_custom_new(const char *name, struct budget *budget)
         return NULL;
     }
     atomic_init(&q->refs, 1);
-    lock_init(&q->lock);
+    lock_init(&q->lock, RANK_QUEUE);
     q->memory.from = budget;
     return q;
 }

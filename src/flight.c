@@ -117,7 +117,7 @@ int bgmqi_flight_open(struct flight **ret, const char *path, struct flight_log *
     struct flight *f = calloc(1, sizeof(*f));
     int err = name && f ? 0 : BGMQ_ENOMEM;
     if (!err) {
-        lock_init(&f->lock);
+        lock_init(&f->lock, RANK_FLIGHT);
         snprintf(name, size, "%s-flight", path);
         err = map_file(f, name, error);
         if (!err)

@@ -34,19 +34,21 @@ static void after_in_parent(void)
 /* The other threads are gone, and those that waited with them. */
 static void after_in_child(void)
 {
+    lock_rank_drop(RANK_FORK); /* taken before() */
     insiders = forkers = 0;
     inside = false;
-    bgmqi_monitor_init(&guard);
+    bgmqi_monitor_init(&guard, RANK_FORK);
 }
 
 static void begin(void)
 {
-    bgmqi_monitor_init(&guard);
+    bgmqi_monitor_init(&guard, RANK_FORK);
     pthread_atfork(before, after_in_parent, after_in_child);
 }
 
 void bgmqi_fork_enter(void)
 {
+    lock_assert_none(); /* SQLite is called from here on */
     pthread_once(&once, begin);
     bgmqi_monitor_enter(&guard);
     while (forkers)

@@ -225,7 +225,7 @@ static void bind(sqlite3_stmt *q, const char *type, const void *body, size_t len
     bind_number(q, 4, due_ms);
     bind_number(q, 5, o->expire_ms ? now_ms + o->expire_ms : o->expire_at_ms);
     bind_text(q, 6, o->unique_key);
-    sqlite3_bind_int(q, 7, o->unique);
+    sqlite3_bind_int(q, 7, (int)o->unique);
     bind_number(q, 8, o->unique == BGMQ_UNIQUE_PERIOD ? o->unique_period_ms : 0);
     bind_text(q, 9, o->reply_to);
     bind_number(q, 10, (int64_t)o->reply_id);
@@ -267,10 +267,11 @@ static int write_row(struct bgmq_guest *g, uint64_t *ret_id)
     }
     if (rc == SQLITE_OK)
         return 0;
-    if (!sqlite3_get_autocommit(db))
-        sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    /* A COMMIT that SQLite has ended itself may be in the log. */
+    bool begun = inserted && sqlite3_get_autocommit(db);
+    bgmqi_store_open_roll_back(db);
     int err = error_of(rc);
-    if (inserted && err == BGMQ_ESTORE) {
+    if (inserted && (err == BGMQ_ESTORE || (begun && err == BGMQ_ENOMEM))) {
         g->failed = true; /* as the journal after a failed commit */
         return BGMQ_EUNCERTAIN;
     }

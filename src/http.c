@@ -17,15 +17,17 @@
 #include "http_config.h"
 #include "http_guard.h"
 #include "http_reaper.h"
+#include "http_refuse.h"
 #include "http_reply.h"
 #include "http_socket.h"
+#include "http_token.h"
+#include "notice.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { STACK_SIZE = 1024 * 1024 };
@@ -35,10 +37,12 @@ struct bgmq_http {
     struct bgmq *mq;
     struct http_config config;
     pid_t pid;
-    int own;                   /* 1: with a daemon; 0: mounted */
-    struct http_socket socket; /* its fd is -1 once it is the daemon's */
+    int own; /* 1: with a daemon; 0: mounted */
+    struct http_socket socket;
     struct http_reaper *reaper;
+    struct http_refuse refuse;
     struct MHD_Daemon *daemon;
+    int told; /* 1: the service was told that it serves */
 };
 
 /* ---- requests ---------------------------------------------------------------------- */
@@ -66,6 +70,19 @@ static enum http_peer peer_of(struct MHD_Connection *connection)
     return info ? bgmqi_http_socket_peer(info->connect_fd) : PEER_REMOTE;
 }
 
+/* Who starts and stops is in the log: it is asked for when all have forgotten. */
+static int run(struct bgmq_http *http, const struct http_route *route,
+               struct MHD_Connection *connection)
+{
+    if (bgmqi_http_reply_changes(route)) {
+        const char *agent =
+            MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "User-Agent");
+        bgmqi_notice_log(http->mq, BGMQ_LOG_INFO, "admin: %s asked for by '%.256s'",
+                         bgmqi_http_reply_path(route), agent ? agent : "");
+    }
+    return bgmqi_http_reply_run(route, http->mq, connection);
+}
+
 /* Judges the head of a request: refuses it, waits for its body, or runs it. */
 static int answer_head(struct bgmq_http *http, struct MHD_Connection *connection,
                        const char *url, const char *method)
@@ -77,7 +94,7 @@ static int answer_head(struct bgmq_http *http, struct MHD_Connection *connection
     struct http_verdict v =
         bgmqi_http_guard_message(&http->config, &head, peer, any_host);
     if (v.status)
-        return bgmqi_http_reply_error(connection, v.status, v.text, NULL);
+        return bgmqi_http_refuse_answer(&http->refuse, connection, v, method, url);
     const struct http_route *route = bgmqi_http_reply_find(url);
     if (!route)
         return bgmqi_http_reply_error(connection, MHD_HTTP_NOT_FOUND, "not found\n",
@@ -90,11 +107,11 @@ static int answer_head(struct bgmq_http *http, struct MHD_Connection *connection
             ? bgmqi_http_guard_change(&http->config, &head, peer)
             : bgmqi_http_guard_reading(&http->config, &head, peer);
     if (v.status)
-        return bgmqi_http_reply_error(connection, v.status, v.text, NULL);
+        return bgmqi_http_refuse_answer(&http->refuse, connection, v, method, url);
     if (head.content_length &&
         strspn(head.content_length, "0") != strlen(head.content_length))
         return set_mark(connection);
-    return bgmqi_http_reply_run(route, http->mq, connection);
+    return run(http, route, connection);
 }
 
 /* One call of the access handler: the head, a piece of the body, or the end. */
@@ -106,7 +123,7 @@ static int answer(struct bgmq_http *http, struct MHD_Connection *connection,
         return MHD_YES;
     }
     if (is_marked(connection))
-        return bgmqi_http_reply_run(bgmqi_http_reply_find(url), http->mq, connection);
+        return run(http, bgmqi_http_reply_find(url), connection);
     return answer_head(http, connection, url, method);
 }
 
@@ -144,6 +161,14 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection,
     return (enum MHD_Result)answer(cls, connection, url, method, upload_data_size);
 }
 
+/* On the reaper's thread: the daemon's gets the connection from a queue of the daemon's. */
+static int enter(void *ctx, int connection, const struct sockaddr *addr, socklen_t len)
+{
+    struct bgmq_http *http = ctx;
+    bgmqi_http_refuse_disturb(&http->refuse);
+    return MHD_add_connection(http->daemon, connection, addr, len) == MHD_YES;
+}
+
 /* The end is told before the descriptor is closed, so the reaper never holds a stale
  * one. */
 static void on_connection(void *cls, struct MHD_Connection *connection, void **state,
@@ -156,7 +181,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
     if (!info)
         return;
     if (code == MHD_CONNECTION_NOTIFY_STARTED)
-        bgmqi_http_reaper_add(http->reaper, info->connect_fd);
+        bgmqi_http_reaper_started(http->reaper, info->connect_fd);
     else
         bgmqi_http_reaper_remove(http->reaper, info->connect_fd);
 }
@@ -164,23 +189,15 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
 static struct MHD_Daemon *start_daemon(struct bgmq_http *http,
                                        const struct http_limits *l)
 {
+    /* The reaper counts connections; here one that has just ended may count still. */
     return MHD_start_daemon(
-        MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC, 0, NULL, NULL,
-        on_request, http, MHD_OPTION_LISTEN_SOCKET, http->socket.fd,
-        MHD_OPTION_CONNECTION_LIMIT, l->connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        l->memory, MHD_OPTION_CONNECTION_TIMEOUT, l->idle_s, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, http, MHD_OPTION_UNESCAPE_CALLBACK, bgmq_http_unescape, NULL,
+        MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC |
+            MHD_USE_NO_LISTEN_SOCKET,
+        0, NULL, NULL, on_request, http, MHD_OPTION_CONNECTION_LIMIT, 2 * l->connections,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, l->memory, MHD_OPTION_CONNECTION_TIMEOUT,
+        l->idle_s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
+        MHD_OPTION_UNESCAPE_CALLBACK, bgmq_http_unescape, NULL,
         MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_SIZE, MHD_OPTION_END);
-}
-
-/* Closes the listening socket after a failed start: the daemon has closed it, or not,
- * depending on how far it came.  Meanwhile its number may belong to another thread's
- * file. */
-static void close_socket(int fd, const struct stat *was)
-{
-    struct stat is;
-    if (fstat(fd, &is) == 0 && is.st_dev == was->st_dev && is.st_ino == was->st_ino)
-        close(fd);
 }
 
 /* Starts both threads with every signal blocked that is not the thread's own fault: the
@@ -189,8 +206,6 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
                          struct bgmq_error *error)
 {
     static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
-    struct stat st = {0};
-    fstat(http->socket.fd, &st);
     sigset_t blocked, before;
     sigfillset(&blocked);
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
@@ -198,19 +213,21 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
     int r = bgmqi_http_reaper_new(&http->reaper, l->connections, l->deadline_ms,
                                   l->crowded_ms);
-    if (r == 0) {
+    if (r == 0)
+        r = bgmqi_http_refuse_own(&http->refuse, http->reaper, http->socket.fd,
+                                  l->connections);
+    if (r == 0)
         http->daemon = start_daemon(http, l);
-        if (!http->daemon)
-            close_socket(http->socket.fd, &st);
-        http->socket.fd = -1;
-    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r < 0)
-        return bgmqi_http_config_error(error, r, "the HTTP reaper did not start: %s",
+        return bgmqi_http_config_error(error, r, "the HTTP threads did not start: %s",
                                        bgmq_strerror(r));
     if (!http->daemon)
         return bgmqi_http_config_error(error, BGMQ_EHTTP,
                                        "the HTTP daemon did not start");
+    bgmqi_http_reaper_open(
+        http->reaper,
+        &(struct http_door){.fd = http->socket.fd, .enter = enter, .ctx = http});
     return BGMQ_OK;
 }
 
@@ -247,6 +264,7 @@ static int make(struct bgmq_http **ret, struct bgmq *mq,
     http->mq = mq;
     http->pid = getpid();
     http->socket.fd = -1;
+    bgmqi_http_refuse_init(&http->refuse, mq);
     r = bgmqi_http_config_init(&http->config, options, error);
     if (r < 0) {
         bgmq_http_stop(http);
@@ -256,12 +274,18 @@ static int make(struct bgmq_http **ret, struct bgmq *mq,
     return BGMQ_OK;
 }
 
-int bgmqi_http_start(struct bgmq_http **ret, struct bgmq *mq,
-                     const struct bgmq_http_options *options,
-                     const struct http_limits *limits, struct bgmq_error *error)
+/* From here on it answers. */
+static void serve(struct bgmq_http *http, const struct bgmq_http_options *options)
 {
-    if (!ret)
-        return BGMQ_EINVAL;
+    bgmqi_http_token_hide(options);
+    bgmqi_notice_tell(http->mq, NOTICE_BEGUN);
+    http->told = 1;
+}
+
+static int start(struct bgmq_http **ret, struct bgmq *mq,
+                 const struct bgmq_http_options *options,
+                 const struct http_limits *limits, struct bgmq_error *error)
+{
     struct bgmq_http *http = NULL;
     int r = make(&http, mq, options, error);
     if (r < 0)
@@ -277,8 +301,19 @@ int bgmqi_http_start(struct bgmq_http **ret, struct bgmq *mq,
         bgmq_http_stop(http);
         return r;
     }
+    serve(http, options);
     *ret = http;
     return BGMQ_OK;
+}
+
+int bgmqi_http_start(struct bgmq_http **ret, struct bgmq *mq,
+                     const struct bgmq_http_options *options,
+                     const struct http_limits *limits, struct bgmq_error *error)
+{
+    int r = ret ? start(ret, mq, options, limits, error) : BGMQ_EINVAL;
+    if (r == BGMQ_EHTTP || r == BGMQ_ETHREAD || r == BGMQ_ENOMEM)
+        bgmqi_notice_tell(mq, NOTICE_FAILED); /* the queue goes on without */
+    return r;
 }
 
 /* ---- public ------------------------------------------------------------------------ */
@@ -292,7 +327,10 @@ int bgmq_http_start(struct bgmq_http **ret, struct bgmq *mq,
 int bgmq_http_mount(struct bgmq_http **ret, struct bgmq *mq,
                     const struct bgmq_http_options *options, struct bgmq_error *error)
 {
-    return ret ? make(ret, mq, options, error) : BGMQ_EINVAL;
+    int r = ret ? make(ret, mq, options, error) : BGMQ_EINVAL;
+    if (r == 0)
+        serve(*ret, options);
+    return r;
 }
 
 unsigned bgmq_http_port(const struct bgmq_http *http)
@@ -306,10 +344,15 @@ void bgmq_http_stop(struct bgmq_http *http)
      * parent's. */
     if (!http || http->pid != getpid())
         return;
+    if (http->told)
+        bgmqi_notice_tell(http->mq, NOTICE_ENDED);
+    bgmqi_http_refuse_stop(&http->refuse);
+    bgmqi_http_reaper_end(http->reaper); /* nobody comes in any more */
     if (http->daemon)
-        MHD_stop_daemon(http->daemon); /* closes the socket too */
+        MHD_stop_daemon(http->daemon);
     if (http->socket.fd >= 0)
         close(http->socket.fd);
+    bgmqi_http_refuse_fini(&http->refuse);
     bgmqi_http_reaper_free(http->reaper);
     bgmqi_http_socket_unlink(&http->socket);
     bgmqi_http_config_fini(&http->config);

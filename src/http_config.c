@@ -4,12 +4,14 @@
  * is read only.  It must never write the token anywhere, an error text included. */
 #include "http_config.h"
 
+#include "http_token.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOKEN_MIN = 16, TOKEN_MAX = 4096, HOST_MAX = 255 };
+enum { HOST_MAX = 255 };
 
 int bgmqi_http_config_error(struct bgmq_error *error, int err, const char *format, ...)
 {
@@ -26,16 +28,16 @@ int bgmqi_http_config_error(struct bgmq_error *error, int err, const char *forma
     return err;
 }
 
-/* 1 when TEXT is MIN..MAX visible ASCII characters: what a header value can carry
+/* 1 when TEXT can be a host: visible ASCII characters, which a header value carries
  * unchanged. */
-static int is_visible(const char *text, size_t min, size_t max)
+static int is_host(const char *text)
 {
     size_t len = 0;
     for (; text[len]; len++)
-        if (len == max || (unsigned char)text[len] <= ' ' ||
+        if (len == HOST_MAX || (unsigned char)text[len] <= ' ' ||
             (unsigned char)text[len] >= 0x7f)
             return 0;
-    return len >= min;
+    return len >= 1;
 }
 
 static int check(const struct bgmq_http_options *o, struct bgmq_error *error)
@@ -48,12 +50,8 @@ static int check(const struct bgmq_http_options *o, struct bgmq_error *error)
     if (o->unix_socket && !*o->unix_socket)
         return bgmqi_http_config_error(error, BGMQ_EINVAL,
                                        "the path of the socket is empty");
-    if (o->token && !is_visible(o->token, TOKEN_MIN, TOKEN_MAX))
-        return bgmqi_http_config_error(error, BGMQ_EINVAL,
-                                       "the token is not %d..%d visible ASCII characters",
-                                       TOKEN_MIN, TOKEN_MAX);
     for (size_t i = 0; o->hosts && o->hosts[i]; i++)
-        if (!is_visible(o->hosts[i], 1, HOST_MAX))
+        if (!is_host(o->hosts[i]))
             return bgmqi_http_config_error(
                 error, BGMQ_EINVAL, "host %zu of the list is not a host name", i + 1);
     return BGMQ_OK;
@@ -75,19 +73,22 @@ static int copy_hosts(struct http_config *config, const char *const *hosts)
     return BGMQ_OK;
 }
 
-static int copy(struct http_config *config, const struct bgmq_http_options *o)
+static int copy(struct http_config *config, const struct bgmq_http_options *o,
+                struct bgmq_error *error)
 {
+    int r = bgmqi_http_token_load(&config->token, o, error);
+    if (r < 0)
+        return r;
+    config->token_len = config->token ? strlen(config->token) : 0;
     config->port = o->port;
     config->strict = o->strict != 0;
     if (o->unix_socket && !(config->unix_socket = strdup(o->unix_socket)))
-        return BGMQ_ENOMEM;
-    if (o->token) {
-        config->token = strdup(o->token);
-        if (!config->token)
-            return BGMQ_ENOMEM;
-        config->token_len = strlen(config->token);
-    }
-    return o->hosts ? copy_hosts(config, o->hosts) : BGMQ_OK;
+        r = BGMQ_ENOMEM;
+    if (r == 0 && o->hosts)
+        r = copy_hosts(config, o->hosts);
+    if (r == 0)
+        return BGMQ_OK;
+    return bgmqi_http_config_error(error, r, "%s", bgmq_strerror(r));
 }
 
 int bgmqi_http_config_init(struct http_config *config,
@@ -99,19 +100,15 @@ int bgmqi_http_config_init(struct http_config *config,
     int r = check(o, error);
     if (r < 0)
         return r;
-    r = copy(config, o);
-    if (r < 0) {
+    r = copy(config, o, error);
+    if (r < 0)
         bgmqi_http_config_fini(config);
-        return bgmqi_http_config_error(error, r, "%s", bgmq_strerror(r));
-    }
-    return BGMQ_OK;
+    return r;
 }
 
 void bgmqi_http_config_fini(struct http_config *config)
 {
-    if (config->token)
-        explicit_bzero(config->token, config->token_len);
-    free(config->token);
+    bgmqi_http_token_free(config->token);
     free(config->unix_socket);
     for (size_t i = 0; config->hosts && config->hosts[i]; i++)
         free(config->hosts[i]);

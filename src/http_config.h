@@ -14,8 +14,8 @@ struct http_config {
     int strict;
 };
 
-/* Copies OPTIONS, which may be NULL, to the zeroed CONFIG. EINVAL, ENOMEM: ERROR,
- * which may be NULL, says why. */
+/* Copies OPTIONS, which may be NULL, to the zeroed CONFIG. EINVAL, EHTTP (the token file),
+ * ENOMEM: ERROR, which may be NULL, says why. */
 int bgmqi_http_config_init(struct http_config *config,
                            const struct bgmq_http_options *options,
                            struct bgmq_error *error);

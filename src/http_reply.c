@@ -47,6 +47,11 @@ const struct http_route *bgmqi_http_reply_find(const char *path)
     return NULL;
 }
 
+const char *bgmqi_http_reply_path(const struct http_route *route)
+{
+    return route->path;
+}
+
 int bgmqi_http_reply_changes(const struct http_route *route)
 {
     return route->run != NULL;

@@ -10,6 +10,8 @@ struct http_route; /* one path */
 
 /* The route of exactly this raw path; NULL: none. */
 const struct http_route *bgmqi_http_reply_find(const char *path);
+/* Lends its path. */
+const char *bgmqi_http_reply_path(const struct http_route *route);
 /* 1 when the route changes something. */
 int bgmqi_http_reply_changes(const struct http_route *route);
 /* NULL when METHOD is one of the route's, else the value of Allow.  STRICT: GET changes

@@ -78,6 +78,23 @@ static int check_stale(const char *path, struct bgmq_error *error)
     return refused ? BGMQ_OK : fail_with(error, "cannot listen on", path, EADDRINUSE);
 }
 
+/* Fails when others could put a socket of theirs in place of ours, and so be told the token. */
+static int check_directory(const char *path, struct bgmq_error *error)
+{
+    char dir[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) + 1 : 0; /* PATH has room for more */
+    memcpy(dir, path, len);
+    memcpy(dir + len, ".", 2);
+    struct stat st;
+    if (stat(dir, &st) < 0)
+        return fail_with(error, "cannot listen on", path, errno);
+    int ours = st.st_uid == geteuid() || st.st_uid == 0;
+    if (ours && (!(st.st_mode & 022) || st.st_mode & S_ISVTX))
+        return BGMQ_OK;
+    return fail_with(error, "others may write to the directory of", path, EPERM);
+}
+
 /* Binds FD to PATH with mode 0600 from the first moment on: the kernel takes the mode
  * of a new socket file from the descriptor, less the umask. */
 static int bind_private(int fd, const char *path, struct stat *ret_st)
@@ -118,7 +135,9 @@ int bgmqi_http_socket_unix(struct http_socket *ret, const char *path,
     int n = snprintf(tmp, sizeof(tmp), "%s.%08x", path, salt);
     if (n < 0 || (size_t)n >= sizeof(tmp))
         return fail_with(error, "cannot listen on", path, ENAMETOOLONG);
-    int r = check_stale(path, error);
+    int r = check_directory(path, error);
+    if (r == 0)
+        r = check_stale(path, error);
     if (r < 0)
         return r;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

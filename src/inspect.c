@@ -6,6 +6,7 @@
 
 #include "handle.h"
 #include "inbox.h"
+#include "notice.h"
 #include "report.h"
 
 /* ---- one look at the service ------------------------------------------------------- */
@@ -80,7 +81,8 @@ static void look_at_counters(struct bgmq *mq, struct bgmq_counters *ret)
                               .breaker = atomic_load(&mq->breaker),
                               .draining = atomic_load(&mq->draining),
                               .solo = atomic_load(&mq->types.started) == GATE_SOLO,
-                              .inbox = bgmqi_inbox_taken(mq->inbox)};
+                              .inbox = bgmqi_inbox_taken(mq->inbox),
+                              .admin = bgmqi_notice_admin(mq)};
     if (mq->journal)
         bgmqi_journal_counts(mq->journal, &c.commits, &c.journal_waiting, &state);
     c.store_state = (int)state;

@@ -151,7 +151,7 @@ int bgmq_job_fail(struct bgmq_job *job, enum bgmq_verdict verdict, const char *c
     va_end(again);
     bgmqi_worker_note(job, code ? code : "Failed", text ? text : format);
     free(text);
-    return verdict;
+    return (int)verdict;
 }
 
 int bgmq_job_snooze(struct bgmq_job *job, int64_t delay_ms)

@@ -276,7 +276,7 @@ int bgmqi_journal_open(struct journal **ret, struct store *store,
     j->store = store;
     j->gather_most = BATCH_CAP;
     j->options = *options;
-    lock_init(&j->lock);
+    lock_init(&j->lock, RANK_JOURNAL);
     if (bgmqi_thread_start(&j->thread, "bgmq-journal", options->stack_size,
                            bgmqi_journal_writer, j) != 0) {
         lock_fini(&j->lock);

@@ -1,6 +1,6 @@
 /* journal_care.c - what the writer does for its store between batches, once a second: a look
- * whether the file is still there, what has become too old, and a word about readers that hold
- * the log.
+ * whether the file is still there and in good hands, what has become too old, and a word about
+ * readers that hold the log.
  *
  * The writer's thread, like journal_writer.c.  Nothing here may take long, as it makes publishers
  * wait: what is too old goes in chunks, one a turn. */
@@ -54,8 +54,10 @@ int bgmqi_journal_care(struct journal *j, int64_t now, struct bgmq_error *why)
     if (now >= j->look_ns) {
         j->look_ns = now + LOOK_NS;
         int err = j->store->ops->look(j->store, why);
-        if (err)
+        if (err < 0)
             return err;
+        if (err > 0)
+            bgmqi_log(j->options.log, BGMQ_LOG_WARNING, "%s", why->text);
     }
     const struct clock *c = j->options.clock ? j->options.clock : &bgmqi_clock_system;
     j->more_to_forget = j->store->ops->upkeep(j->store, clock_wall_ms(c)) == 1;

@@ -32,6 +32,8 @@ static void finish(struct journal *j, struct journal_entry *e, int err)
         else
             j->options.events.dropped(j->options.events.ctx, &e->op, err);
     }
+    if (err && e->op.progress)
+        bgmqi_progress_missed(e->op.progress);
     /* ELOST: there was no row to end, and never will be. */
     if (e->op.slot_held && (err == 0 || err == BGMQ_ELOST))
         flight_committed(e->op.slot_held, e->op.id);
@@ -417,6 +419,15 @@ static bool may_end(struct journal *j)
     return true;
 }
 
+/* Who reads may meet what ends the store; workers would ask it for more again and again. */
+static void look_after_reading(struct journal *j)
+{
+    struct bgmq_error why = {""};
+    if (atomic_load(&j->state) != JOURNAL_FAILED &&
+        j->store->ops->look(j->store, &why) != 0)
+        fail(j, 0, &why);
+}
+
 /* Nothing waits to be written. */
 static void care(struct journal *j, int64_t now)
 {
@@ -447,8 +458,11 @@ static void turn(struct journal *j)
         write_pending(j);
     else if (j->quit_ns)
         bgmqi_park_wait(&j->park, j->retry_ns - now);
+    bool reads = j->loads_due || j->tasks_due;
     run_loads(j);
     run_tasks(j);
+    if (reads)
+        look_after_reading(j);
     if (!j->pending)
         care(j, now);
 }

@@ -7,6 +7,10 @@
 
 enum { SPINS = 64 };
 
+#ifndef NDEBUG
+THREAD_LOCAL uint32_t bgmqi_lock_ranks;
+#endif
+
 static inline void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -1,22 +1,10 @@
-/* lock.h - locks that know in debug builds whether they are held.
+/* lock.h - locks that know in debug builds whether they are held, and in which order.
  *
- * The lock order, from the first taken to the last.  No thread takes a lock that stands
- * before one it holds, and none holds two of one kind, unless the line says so:
- *
- *   service.life       start, stop, close, resize: one at a time
- *   service.pending    one bgmq_retry_pending at a time
- *   service.idle       who waits for the last handler
- *   type.operating     one operation on the resting messages of a type at a time
- *   registry.lock      names -> types and custom queues
- *   type.lock          queues, counters, journal entries of one type; custom_queue.lock
- *   worker.lock        one worker's claimed and finished messages (under its type.lock)
- *   progress.lock      what a handler has kept of its work
- *   journal.lock       the queue of the journal
- *   agenda.lock        what the ticker has to look at, and when
- *   memory depot       (mem.c), taken by any allocation of a message
- *
- * No user code, no log callback, no SQL and no wait happens under any of them but
- * service.pending and type.operating, which wait for the journal. */
+ * Each lock has a rank (enum lock_rank).  A debug build aborts when a thread takes a lock that
+ * stands before one it holds, or two of one rank; and when it calls a handler, another function of
+ * the application's or SQLite with any held.  Not known here are the mutexes of owner.c and
+ * guest.c, around lists of what this process has open, and that of http_reaper.c: nothing is taken
+ * under them. */
 #ifndef BGMQI_LOCK_H
 #define BGMQI_LOCK_H
 
@@ -54,6 +42,64 @@
  * Padding and not alignment, because calloc() promises none. */
 #define CACHE_GAP(name) char name[64]
 
+/* The lock order, from the first taken to the last. */
+enum lock_rank {
+    RANK_LIFE,    /* service.life: start, stop, close, resize: one at a time */
+    RANK_PENDING, /* service.pending: one bgmq_retry_pending at a time */
+    RANK_KIT,     /* the test kit's: who waits for the last of its threads */
+    RANK_IDLE,    /* service.idle: who waits for the last handler */
+    RANK_OPERATING, /* type.operating: one operation on the resting messages of a type at a time */
+    RANK_REGISTRY, /* names -> types and custom queues */
+    RANK_QUEUE, /* type.lock: queues, counters, journal entries of a type; custom.lock */
+    RANK_DESK,  /* a worker's claimed and finished messages */
+    RANK_PROGRESS, /* what a handler has kept of its work */
+    RANK_HUB,      /* the connections of a service */
+    RANK_FLIGHT,   /* which rings of the flight file are taken */
+    RANK_JOURNAL,  /* the queue of the journal */
+    RANK_AGENDA,   /* what the ticker has to look at, and when */
+    RANK_DEPOT,    /* mem.c: any allocation of a message may take it */
+    RANK_FORK,     /* who uses SQLite, and who forks */
+    RANKS
+};
+/* Under these a thread may wait: they are held for as long as an operation takes. */
+enum { RANKS_PATIENT = 1 << RANK_PENDING | 1 << RANK_OPERATING };
+
+#ifndef NDEBUG
+extern THREAD_LOCAL uint32_t bgmqi_lock_ranks; /* a bit for each that the thread holds */
+#endif
+
+static inline void lock_rank_take(enum lock_rank rank)
+{
+#ifndef NDEBUG
+    assert(bgmqi_lock_ranks >> rank == 0);
+    bgmqi_lock_ranks |= UINT32_C(1) << rank;
+#endif
+    (void)rank;
+}
+
+static inline void lock_rank_drop(enum lock_rank rank)
+{
+#ifndef NDEBUG
+    bgmqi_lock_ranks &= ~(UINT32_C(1) << rank);
+#endif
+    (void)rank;
+}
+
+/* Abort a debug build when the caller holds a lock; the second: but those it may wait under. */
+static inline void lock_assert_none(void)
+{
+#ifndef NDEBUG
+    assert(bgmqi_lock_ranks == 0);
+#endif
+}
+
+static inline void lock_assert_may_wait(void)
+{
+#ifndef NDEBUG
+    assert((bgmqi_lock_ranks & ~(uint32_t)RANKS_PATIENT) == 0);
+#endif
+}
+
 /* A word: free, held, or held and waited for on a futex.  To take and to drop one that nobody
  * contends for are an atomic operation each, inline; a mutex of libc costs twice that, and messages
  * pass through several.  After Drepper, "Futexes Are Tricky" (2011), mutex 2, with a short spin in
@@ -63,6 +109,7 @@ struct LOCK_ATTR(capability("mutex")) lock {
 #ifndef NDEBUG
     _Atomic(pthread_t)
         owner; /* while HELD; to see what is taken twice or dropped by others */
+    uint8_t rank;
 #endif
 };
 enum { LOCK_FREE, LOCK_HELD, LOCK_AWAITED };
@@ -86,12 +133,14 @@ void bgmqi_lock_wake(struct lock *l);
 #define LOCK_TELL(what, ...) ((void)0)
 #endif
 
-static inline void lock_init(struct lock *l)
+static inline void lock_init(struct lock *l, enum lock_rank rank)
 {
     atomic_init(&l->word, LOCK_FREE);
 #ifndef NDEBUG
     atomic_init(&l->owner, (pthread_t)0);
+    l->rank = (uint8_t)rank;
 #endif
+    (void)rank;
     LOCK_TELL(create, l, __tsan_mutex_not_static);
 }
 
@@ -119,7 +168,10 @@ static inline void lock_take(struct lock *l) LOCK_ATTR(acquire_capability(*l))
     LOCK_ATTR(no_thread_safety_analysis)
 {
     uint32_t seen = LOCK_FREE;
+#ifndef NDEBUG
     assert(!lock_is_mine(l));
+    lock_rank_take((enum lock_rank)l->rank);
+#endif
     LOCK_TELL(pre_lock, l, 0);
     if (!atomic_compare_exchange_strong_explicit(
             &l->word, &seen, LOCK_HELD, memory_order_acquire, memory_order_relaxed))
@@ -136,6 +188,7 @@ static inline void lock_drop(struct lock *l) LOCK_ATTR(release_capability(*l))
 #ifndef NDEBUG
     assert(lock_is_mine(l));
     atomic_store_explicit(&l->owner, (pthread_t)0, memory_order_relaxed);
+    lock_rank_drop((enum lock_rank)l->rank);
 #endif
     LOCK_TELL(pre_unlock, l, 0);
     if (atomic_exchange_explicit(&l->word, LOCK_FREE, memory_order_release) ==

@@ -38,6 +38,7 @@ static void escape(const char *raw, char ret[LINE])
 
 void bgmqi_log(const struct log *log, enum bgmq_level level, const char *format, ...)
 {
+    lock_assert_none();
     if (inside)
         return;
     char raw[LINE], line[LINE];

@@ -195,7 +195,7 @@ static void after_fork_in_child(void)
 {
     for (size_t i = 0; i < CLASSES; i++) {
         depots[i] = (struct depot){.slabs = {.epoch = depots[i].slabs.epoch + 1}};
-        lock_init(&depots[i].lock);
+        lock_init(&depots[i].lock, RANK_DEPOT);
     }
 }
 
@@ -203,7 +203,7 @@ static void init(void)
 {
     pthread_atfork(NULL, NULL, after_fork_in_child);
     for (size_t i = 0; i < CLASSES; i++)
-        lock_init(&depots[i].lock);
+        lock_init(&depots[i].lock, RANK_DEPOT);
     PTHREAD_OK(pthread_key_create(&key, cache_free));
 }
 

@@ -279,7 +279,7 @@ struct progress *bgmqi_progress_new(struct budget *budget)
     if (!p)
         return NULL;
     atomic_init(&p->refs, 1);
-    lock_init(&p->lock);
+    lock_init(&p->lock, RANK_PROGRESS);
     p->budget = budget;
     return p;
 }
@@ -312,6 +312,13 @@ void bgmqi_progress_charge(struct progress *p, size_t taken)
     else
         bgmqi_mem_give(p->budget, have - want);
     p->charged = want;
+}
+
+void bgmqi_progress_missed(struct progress *p)
+{
+    lock_take(&p->lock);
+    p->queued = false;
+    lock_drop(&p->lock);
 }
 
 void *bgmqi_progress_bytes(const void *bytes, size_t len)

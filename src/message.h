@@ -292,6 +292,8 @@ struct progress *bgmqi_progress_copy(struct progress *p, bool replace, void *cur
 /* Charges what P holds by now, TAKEN bytes of which were taken from the budget before: what is
  * missing is taken in any case, what is left over goes back.  P's lock is held, or P is new. */
 void bgmqi_progress_charge(struct progress *p, size_t taken);
+/* The entry that was on its way did not arrive: the next save sends another.  Any thread. */
+void bgmqi_progress_missed(struct progress *p);
 /* A copy of LEN bytes with a NUL behind them; NULL: out of memory. */
 void *bgmqi_progress_bytes(const void *bytes, size_t len);
 

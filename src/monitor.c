@@ -6,7 +6,7 @@
 #include "clock.h"
 #include "park.h"
 
-void bgmqi_monitor_init(struct monitor *m)
+void bgmqi_monitor_init(struct monitor *m, enum lock_rank rank)
 {
     pthread_condattr_t attr;
     PTHREAD_OK(pthread_mutex_init(&m->mutex, NULL));
@@ -14,6 +14,7 @@ void bgmqi_monitor_init(struct monitor *m)
     PTHREAD_OK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
     PTHREAD_OK(pthread_cond_init(&m->changed, &attr));
     PTHREAD_OK(pthread_condattr_destroy(&attr));
+    m->rank = rank;
 }
 
 void bgmqi_monitor_fini(struct monitor *m)
@@ -25,6 +26,7 @@ void bgmqi_monitor_fini(struct monitor *m)
 LOCK_ATTR(no_thread_safety_analysis)
 void bgmqi_monitor_enter(struct monitor *m)
 {
+    lock_rank_take(m->rank);
     PTHREAD_OK(pthread_mutex_lock(&m->mutex));
 }
 
@@ -32,6 +34,7 @@ LOCK_ATTR(no_thread_safety_analysis)
 void bgmqi_monitor_leave(struct monitor *m)
 {
     PTHREAD_OK(pthread_mutex_unlock(&m->mutex));
+    lock_rank_drop(m->rank);
 }
 
 LOCK_ATTR(no_thread_safety_analysis)

@@ -11,9 +11,10 @@
 struct LOCK_ATTR(capability("mutex")) monitor {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
+    enum lock_rank rank;
 };
 
-void bgmqi_monitor_init(struct monitor *m);
+void bgmqi_monitor_init(struct monitor *m, enum lock_rank rank);
 void bgmqi_monitor_fini(struct monitor *m);
 void bgmqi_monitor_enter(struct monitor *m) LOCK_ATTR(acquire_capability(*m));
 void bgmqi_monitor_leave(struct monitor *m) LOCK_ATTR(release_capability(*m));

@@ -235,6 +235,7 @@ int bgmq_errors(struct bgmq *mq, uint64_t id, bgmq_error_fn *fn, void *ctx)
     err = err ? err : told.err;
     int calls = 0;
     bool go_on = !err;
+    lock_assert_none();
     for (struct told_error *e = told.first, *next; e; e = next) {
         next = e->next;
         struct bgmq_attempt_error shown = {e->attempt, e->at_ms, e->code, e->text};

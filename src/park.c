@@ -1,4 +1,4 @@
-/* park.c - parking on a futex (see park.h).  Any thread; touches no lock.
+/* park.c - parking on a futex (see park.h).  Any thread; takes no lock.
  *
  * Who rests does so by a futex that is not private, though nobody else has it.  A waker in the
  * kernel walks all who wait in its bucket of a hash table.  Since Linux 6.16 private futexes have
@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lock.h"
+
 enum { PARK_EMPTY, PARK_TOKEN, PARK_WAITING, PARK_RESTING };
 
 /* True: a token was there, and is taken. */
@@ -29,6 +31,7 @@ static bool settle_down(struct park *p, uint32_t as)
 
 bool bgmqi_park_wait(struct park *p, int64_t timeout_ns)
 {
+    lock_assert_may_wait();
     if (settle_down(p, PARK_WAITING))
         return true;
     if (timeout_ns > PARK_MAX_NS)
@@ -44,6 +47,7 @@ bool bgmqi_park_wait(struct park *p, int64_t timeout_ns)
 
 void bgmqi_park_rest(struct park *p)
 {
+    lock_assert_may_wait();
     if (settle_down(p, PARK_RESTING))
         return;
     while (atomic_load(&p->word) == PARK_RESTING)

@@ -59,7 +59,7 @@ struct registry *bgmqi_registry_new(struct type_env *env,
     r->defaults = *defaults;
     r->last = &r->all;
     r->last_ordered = &r->ordered;
-    lock_init(&r->lock);
+    lock_init(&r->lock, RANK_REGISTRY);
     bgmqi_map_init(&r->types);
     bgmqi_map_init(&r->customs);
     return r;

@@ -6,6 +6,8 @@
 
 #include <assert.h>
 
+#include "lock.h"
+
 static int64_t clamp(int64_t delay_ms)
 {
     if (delay_ms < 0)
@@ -38,6 +40,7 @@ int64_t bgmqi_retry_delay(const struct retry_policy *p, unsigned failed_attempts
         return clamp(p->base_ms);
     case BGMQ_BACKOFF_CALLBACK:
         assert(p->fn);
+        lock_assert_none();
         return clamp(p->fn(failed_attempts, p->ctx));
     case BGMQ_BACKOFF_TABLE: {
         unsigned at = failed_attempts > 0 ? failed_attempts - 1 : 0;

@@ -261,9 +261,9 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
     mq->kit = kit;
     mq->generation = bgmqi_handle_generation();
     mq->budget.max = mq->config.max_bytes;
-    lock_init(&mq->life);
-    lock_init(&mq->pending);
-    bgmqi_monitor_init(&mq->idle);
+    lock_init(&mq->life, RANK_LIFE);
+    lock_init(&mq->pending, RANK_PENDING);
+    bgmqi_monitor_init(&mq->idle, RANK_IDLE);
     mq->types.clock = clock;
     mq->types.log = &mq->config.log;
     mq->types.budget = &mq->budget;

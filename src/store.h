@@ -222,7 +222,7 @@ struct store_ops {
     /* Bytes of the log that are not in the file, or cannot be used anew, for a reader's sake. */
     uint64_t (*log_bytes)(struct store *s);
     /* Whether the file is still the one that was opened, and the store alive: 0, or its error with
-     * the reason in TEXT.  Cheap. */
+     * the reason in TEXT; 1: TEXT is a warning to be passed on, told once.  Cheap. */
     int (*look)(struct store *s, struct bgmq_error *text);
     /* Check-points when enough has been written, or when FORCE.  Never waits for others.  0; a
      * positive number: a reader of an old state holds the rest of the log back, at that place; or

@@ -32,14 +32,14 @@ enum column {
 
 static const char *text(sqlite3_stmt *q, enum column c)
 {
-    return (const char *)sqlite3_column_text(q, c);
+    return (const char *)sqlite3_column_text(q, (int)c);
 }
 
 /* The number in C; outside LOW .. HIGH: LOW, and *WHY. */
 static int64_t number(sqlite3_stmt *q, enum column c, int64_t low, int64_t high,
                       const char *message, const char **why)
 {
-    int64_t v = sqlite3_column_int64(q, c);
+    int64_t v = sqlite3_column_int64(q, (int)c);
     if (v >= low && v <= high)
         return v;
     *why = message;

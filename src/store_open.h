@@ -23,7 +23,19 @@ void bgmqi_store_open_leave(struct sqlite_store *s);
 /* False: the file, or its log, has been removed or replaced since.  Two calls of lstat. */
 bool bgmqi_store_open_is_same(const struct sqlite_store *s);
 
+/* True: the SQLite in use has the fault that a check-point by a connection that holds no write lock
+ * may lose what another commits meanwhile. */
+bool bgmqi_store_open_loses_data(void);
+/* True: it has the fault that a transaction whose cache has spilled, and which then takes something
+ * back (a savepoint, a statement that fails), is not found again after a crash, nor is any later
+ * one, whoever made it. */
+bool bgmqi_store_open_loses_spilled(void);
+
 /* Closes a connection and forgets it; NULL is allowed. */
 void bgmqi_store_open_close(sqlite3 **db);
+
+/* Ends the transaction that is open on DB, if one is.  Left open it would keep everybody from
+ * writing, so that while memory is short it waits and tries again. */
+void bgmqi_store_open_roll_back(sqlite3 *db);
 
 #endif

@@ -49,7 +49,7 @@ enum column {
 static int64_t within(sqlite3_stmt *q, enum column c, int64_t low, int64_t high,
                       bool *odd)
 {
-    int64_t v = sqlite3_column_int64(q, c);
+    int64_t v = sqlite3_column_int64(q, (int)c);
     int kind = sqlite3_column_type(q, (int)c);
     *odd |= v < low || v > high || kind != SQLITE_INTEGER;
     return v < low ? low : v > high ? high : v;
@@ -66,7 +66,7 @@ static int64_t within_if_any(sqlite3_stmt *q, enum column c, int64_t low, int64_
 /* NULL where the column is NULL.  Text with a NUL inside ends there. */
 static const char *text(sqlite3_stmt *q, enum column c)
 {
-    return (const char *)sqlite3_column_text(q, c);
+    return (const char *)sqlite3_column_text(q, (int)c);
 }
 
 /* ---- meta -------------------------------------------------------------------------- */

@@ -144,7 +144,9 @@ struct sqlite_store {
     int wal_pages;     /* in the log after the last commit */
     int checkpoint_at; /* pages that make the next one worth its while */
     bool log_used;     /* something may be in the log that is not in the file */
-    int log_held;      /* 1 + the place in it where a reader was met; 0: none was */
+    bool stranger;     /* somebody else check-points: the log began anew too early */
+    bool stranger_told;
+    int log_held; /* 1 + the place in it where a reader was met; 0: none was */
 
     /* room for one batch; see store_batch.h */
     struct batch_room *room;

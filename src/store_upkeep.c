@@ -89,6 +89,7 @@ static int count_pages(void *ctx, sqlite3 *db, const char *name, int pages)
 {
     (void)db, (void)name;
     struct sqlite_store *s = ctx;
+    s->stranger |= s->log_used && pages < s->wal_pages;
     s->wal_pages = pages;
     s->log_used = s->logged = true;
     return SQLITE_OK;
@@ -132,10 +133,20 @@ int bgmqi_store_upkeep_look(struct store *store, struct bgmq_error *text)
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (!s->dead && !bgmqi_store_open_is_same(s))
         bgmqi_store_sqlite_fail(s, SQLITE_READONLY_DBMOVED, STAGE_BEGIN, NULL);
-    if (!s->dead)
+    if (s->dead) {
+        bgmqi_err_set(text, 0, "%s", s->why_dead.text);
+        return s->dead_err;
+    }
+    if (!s->stranger || s->stranger_told || !bgmqi_store_open_loses_data())
         return 0;
-    bgmqi_err_set(text, 0, "%s", s->why_dead.text);
-    return s->dead_err;
+    s->stranger_told = true;
+    bgmqi_err_set(
+        text, 0,
+        "another connection check-points by itself, and SQLite %s may lose data "
+        "by that: set PRAGMA wal_autocheckpoint = 0 on it, or have "
+        "bgmq_sqlite_prepare do it: %s",
+        sqlite3_libversion(), s->path);
+    return 1;
 }
 
 /* Once all of the log is in the file, the next commit begins it anew, if no reader is in it. */

@@ -263,7 +263,7 @@ static struct testkit *kit_new(int64_t start_ms)
     struct testkit *k = calloc(1, sizeof(*k));
     if (!k)
         return NULL;
-    bgmqi_monitor_init(&k->idle);
+    bgmqi_monitor_init(&k->idle, RANK_KIT);
     k->kit = (struct kit){on_published, on_run, on_end, on_free};
     k->clock = (struct clock){
         .wall_ms = wall_ms, .mono_ns = mono_ns, .rough_ms = wall_ms, .ctx = k};

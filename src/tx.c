@@ -8,43 +8,65 @@
 #include <stdlib.h>
 
 #include "publish.h"
+#include "store_open.h"
 #include "tx_sql.h"
 
-/* Releases in which a check-point by another connection may lose what is in the log: to 3.51.2,
- * but for the two lines that were mended. */
-static bool loses_data(int version)
-{
-    return version < 3051003 && !(version >= 3050007 && version < 3051000) &&
-           !(version >= 3044006 && version < 3045000);
-}
+/* Pages of a cache that no transaction fills. */
+#define NEVER_SPILLS 1073741823
 
-/* Pages after which DB check-points by itself; 0: never, or a wal_hook of the application's own is
- * in that place.  In *RC a code of SQLite. */
-static int own_checkpoints(sqlite3 *db, int *rc)
+/* What SQL, a PRAGMA, says of DB: pages; 0 also after an error, with a code of SQLite in *RC. */
+static int pages_of(sqlite3 *db, const char *sql, int *rc)
 {
     sqlite3_stmt *q = NULL;
-    *rc = sqlite3_prepare_v2(db, "PRAGMA main.wal_autocheckpoint", -1, &q, NULL);
+    *rc = sqlite3_prepare_v2(db, sql, -1, &q, NULL);
     int pages =
         *rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int(q, 0) : 0;
     sqlite3_finalize(q);
     return pages;
 }
 
-/* Sees to it, once, that C's connection loses nothing by check-points of its own. */
+/* 1: DB check-pointed by itself, and does not any more.  (A wal_hook of the application's own is in
+ * the same place, and stays.) */
+static unsigned stop_checkpoints(sqlite3 *db, int *rc)
+{
+    if (!bgmqi_store_open_loses_data() ||
+        pages_of(db, "PRAGMA main.wal_autocheckpoint", rc) == 0)
+        return 0;
+    *rc = sqlite3_wal_autocheckpoint(db, 0);
+    return 1;
+}
+
+/* 2: DB's cache spilled when it was full, and does not any more.  A size is obeyed at once; OFF
+ * would be noted only, in a transaction. */
+static unsigned stop_spilling(sqlite3 *db, int *rc)
+{
+    if (*rc != SQLITE_OK || !bgmqi_store_open_loses_spilled())
+        return 0;
+    int pages = pages_of(db, "PRAGMA main.cache_spill", rc);
+    if (pages == 0 || pages >= NEVER_SPILLS)
+        return 0;
+    *rc = sqlite3_exec(db, "PRAGMA main.cache_spill = 1073741823", NULL, NULL, NULL);
+    return 2;
+}
+
+/* Sees to it, once, that nobody loses anything by what C's connection does by itself. */
 static int quieten(struct bgmq *mq, struct tx_conn *c, enum bgmq_level level)
 {
+    static const char *const what[] = {
+        "", "automatic check-points", "overflows of the cache",
+        "automatic check-points and overflows of the cache"};
     int rc = SQLITE_OK;
-    if (c->quiet || !loses_data(sqlite3_libversion_number()))
+    if (c->quiet)
         return 0;
-    if (own_checkpoints(c->db, &rc) > 0) {
-        rc = sqlite3_wal_autocheckpoint(c->db, 0);
-        if (rc == SQLITE_OK)
-            bgmqi_log(&mq->config.log, level,
-                      "automatic check-points of a connection of the application are off "
-                      "now: SQLite %s may lose data by them",
-                      sqlite3_libversion());
-    }
+    unsigned did = stop_checkpoints(c->db, &rc);
+    did |= stop_spilling(c->db, &rc);
     c->quiet = rc == SQLITE_OK;
+    if (did && c->quiet)
+        bgmqi_log(&mq->config.log, level,
+                  "%s of a connection of the application are off now: SQLite %s may lose "
+                  "data by them%s",
+                  what[did], sqlite3_libversion(),
+                  level == BGMQ_LOG_WARNING ? "; bgmq_sqlite_prepare comes first" : "");
     return bgmqi_tx_sql_err(rc);
 }
 

@@ -36,7 +36,7 @@ int bgmqi_tx_hub_new(struct tx_hub **ret, struct bgmq *mq, const char *path)
     h->device = st.st_dev;
     h->inode = st.st_ino;
     atomic_init(&h->refs, 1);
-    lock_init(&h->lock);
+    lock_init(&h->lock, RANK_HUB);
     h->mq = mq;
     *ret = h;
     return 0;

@@ -11,6 +11,7 @@
 
 #include "park.h"
 #include "reply.h"
+#include "store_open.h"
 #include "tx_sql.h"
 
 #define MS INT64_C(1000000)
@@ -332,12 +333,6 @@ int bgmq_job_fail_tx(struct bgmq_job *job, struct sqlite3 *db, enum bgmq_verdict
 
 /* ---- all of it --------------------------------------------------------------------- */
 
-static void roll_back(sqlite3 *db)
-{
-    if (!sqlite3_get_autocommit(db))
-        sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-}
-
 static int note_error(struct bgmq_job *job, int err, const char *doing)
 {
     char text[128];
@@ -376,7 +371,7 @@ static int begin(struct bgmq_job *job, sqlite3 *db)
     if (!err)
         err = bgmqi_tx_sql_err(bgmqi_tx_signal_join(c));
     if (err) {
-        roll_back(db);
+        bgmqi_store_open_roll_back(db);
         return note_error(job, err, "the connection");
     }
     struct tx_end *e = job->tx;
@@ -398,7 +393,7 @@ static int finish(struct bgmq_job *job, sqlite3 *db)
     }
     if (!err)
         return BGMQ_DONE;
-    roll_back(db);
+    bgmqi_store_open_roll_back(db);
     return note_error(job, err, doing);
 }
 
@@ -418,13 +413,13 @@ int bgmq_job_transaction(struct bgmq_job *job, struct sqlite3 *db, bgmq_tx_fn *f
         return verdict;
     verdict = fn(job, db, ctx);
     if (!job->tx->marked) {
-        roll_back(db);
+        bgmqi_store_open_roll_back(db);
         return bgmq_job_fail(job, BGMQ_RETRY, "Transaction",
                              "the handler ended the transaction it was given");
     }
     if (verdict == BGMQ_DONE)
         return finish(job, db);
-    roll_back(db);
+    bgmqi_store_open_roll_back(db);
     return verdict;
 }
 
@@ -436,7 +431,7 @@ static enum bgmq_verdict end_for_it(struct bgmq_job *job)
     static const char text[] = "the handler left its transaction open";
     bgmqi_log(job->env->log, BGMQ_LOG_ERROR, "%s: message %llu: %s; it is rolled back",
               bgmqi_type_name(job->type), (unsigned long long)job->message->id, text);
-    roll_back(job->tx->db);
+    bgmqi_store_open_roll_back(job->tx->db);
     bgmqi_worker_note(job, "Transaction", text);
     return BGMQ_RETRY;
 }

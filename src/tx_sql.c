@@ -17,6 +17,7 @@ struct sql {
 static struct sql sql_of(sqlite3 *db, const char *text)
 {
     struct sql s = {.rc = SQLITE_OK};
+    lock_assert_none();
     s.rc = sqlite3_prepare_v2(db, text, -1, &s.q, NULL);
     return s;
 }

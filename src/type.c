@@ -38,8 +38,8 @@ struct type *bgmqi_type_new(const char *name, uint32_t number, struct type_env *
     t->number = number;
     t->env = env;
     t->config = *config;
-    lock_init(&t->lock);
-    lock_init(&t->operating);
+    lock_init(&t->lock, RANK_QUEUE);
+    lock_init(&t->operating, RANK_OPERATING);
     t->priorityq.less = priority_less;
     t->delayed.less = due_less;
     t->memory.from = env->budget;

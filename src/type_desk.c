@@ -22,7 +22,7 @@ struct desk *bgmqi_desk_new(struct type *t)
     if (!d && !(d = calloc(1, sizeof(*d))))
         return NULL;
     if (!d->type)
-        lock_init(&d->lock);
+        lock_init(&d->lock, RANK_DESK);
     d->type = t;
     d->ring = bgmqi_flight_take(t->env->flight);
     bgmqi_type_lock(t);
@@ -245,13 +245,19 @@ static void set_deadline(struct desk *d, const struct message *m)
     d->stuck_ns = d->deadline_ns + c->stuck_ms * INT64_C(1000000);
 }
 
+/* The number of attempts is kept in a record: it stays at the most that this can hold. */
+static uint16_t one_more(uint16_t attempts)
+{
+    return attempts < UINT16_MAX ? (uint16_t)(attempts + 1) : attempts;
+}
+
 /* What most attempts have nothing of, apart so that those need no room for it. */
 __attribute__((noinline)) static void begin_specially(struct desk *d, struct message *m)
 {
     d->fate = (uint8_t)fate_of(d->type, m);
     set_deadline(d, m);
     if (m->row != ROW_NONE && d->fate == FATE_RUN)
-        d->slot = flight_begin(d->ring, m->id, m->attempt + (m->attempt < UINT16_MAX));
+        d->slot = flight_begin(d->ring, m->id, one_more(m->attempt));
 }
 
 /* M starts at D, whose lock is held. */
@@ -273,7 +279,7 @@ static void begin(struct desk *d, struct message *m)
         d->stats.priority_received++;
     else
         d->stats.normal_received++;
-    m->attempt += m->attempt < UINT16_MAX;
+    m->attempt = one_more(m->attempt);
     m->run++;
     d->attempt = m->attempt;
 }

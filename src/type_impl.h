@@ -90,6 +90,7 @@ struct type {
     bool waking;         /* a woken worker has not come to the lock yet */
     bool batching;       /* some desk may hold claimed messages that did not start */
     unsigned workers;
+    unsigned unsettled; /* attempts given up whose message has not gone on yet */
     struct journal_load load;
     bool strays;    /* rows beyond inq's frontier are in memory: type_pick.c took them */
     uint64_t hauls; /* loads that brought rows into memory */

@@ -342,6 +342,7 @@ int64_t bgmqi_type_overdue(struct type *t, int64_t now_ns, struct given_up *ret,
         if (!look(d, now_ns, &ret[n], &next))
             continue;
         n++;
+        t->unsettled++;
         if (!d->quit)
             t->workers--;
         d->quit = true;
@@ -362,6 +363,7 @@ void bgmqi_type_settle_given_up(struct type *t, const struct given_up *g,
         flight_ended(end.slot);
     struct journal_entry *e = prepare(t, g->m, s, FATE_RUN, &end);
     bgmqi_type_lock(t);
+    t->unsettled--;
     count_in(&t->past, s);
     t->past.last_ms = clock_wall_ms(t->env->clock);
     send(t, g->m, s, e);

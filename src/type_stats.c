@@ -22,6 +22,7 @@ void bgmqi_type_collection(struct type *t, struct bgmq_collection *ret)
     bgmqi_type_lock(t);
     bgmqi_type_collect(t);
     c.inq = lane_count(t, LANE_INQ);
+    c.running = t->unsettled;
     for (struct desk *d = t->desks; d; d = d->next) {
         lock_take(&d->lock);
         c.inq += d->n - d->first; /* claimed, and still waiting */

@@ -86,6 +86,7 @@ static enum bgmq_verdict run(struct bgmq_job *job, const struct type_config *c)
     bgmq_handler_fn *after =
         c->response_filter ? c->response_filter : job->env->response_filter;
     enum bgmq_verdict verdict = BGMQ_DONE;
+    lock_assert_none();
     if (before)
         verdict = verdict_of(job, before(job, c->handler_ctx));
     if (verdict == BGMQ_DONE)
@@ -113,6 +114,7 @@ static enum settle decide(struct bgmq_job *job, const struct type_config *c,
 {
     if (!c->on_error)
         return by_the_rules(job, verdict);
+    lock_assert_none();
     switch (c->on_error(job, c->handler_ctx)) {
     case BGMQ_RETRY:
         return SETTLE_RETRY;

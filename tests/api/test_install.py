@@ -62,6 +62,8 @@ def by_pkg_config(t, top, env, source):
         consumer.greets(t, 'pkg-config: runs', top / 'shared', env=where)
     t.check('pkg-config: the library alone, its own needs stay private',
             not [f for f in shared if f.startswith('-l') and f != '-lbgmq'], shared)
+    t.check('pkg-config: no flags but where it is',
+            not [f for f in shared if not f.startswith(('-I', '-L', '-l'))], shared)
     good, said = consumer.run('pkg-config', '--print-requires-private', 'bgmq', env=env)
     needs = said.split(':\n', 1)[1].split()
     t.check('pkg-config: tells what a static link needs',

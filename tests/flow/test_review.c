@@ -10,6 +10,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A thread that holds a lock; the test's own does things that nobody may do who holds one. */
+struct holder {
+    struct lock *lock;
+    struct gate held, enough;
+    pthread_t thread;
+};
+
+static void *hold_it(void *arg)
+{
+    struct holder *h = arg;
+    lock_take(h->lock);
+    gate_open(&h->held);
+    gate_wait(&h->enough);
+    lock_drop(h->lock);
+    return NULL;
+}
+
+static void hold(struct holder *h, struct lock *lock)
+{
+    h->lock = lock;
+    gate_init(&h->held);
+    gate_init(&h->enough);
+    h->thread = harness_thread(hold_it, h);
+    gate_wait(&h->held);
+}
+
+static void let_go(struct holder *h)
+{
+    gate_open(&h->enough);
+    harness_join(h->thread);
+    gate_fini(&h->held);
+    gate_fini(&h->enough);
+}
+
 /* ---- who waits in bgmq_get --------------------------------------------------------- */
 
 static void *get(void *mq)
@@ -255,7 +289,8 @@ START_TEST(who_has_given_up_its_key_is_not_replaced)
     while (flow_counters(mq).journal_waiting);
     struct replacement p = {.mq = mq};
     struct type *t = bgmqi_registry_find(mq->registry, "T");
-    bgmqi_type_operate(t);
+    struct holder operation;
+    hold(&operation, &t->operating);
     uint64_t commits = flow_counters(mq).commits;
     pthread_t thread = harness_thread(replace, &p);
     WAIT_UNTIL(flow_counters(mq).commits > commits); /* it knows the holder */
@@ -265,7 +300,7 @@ START_TEST(who_has_given_up_its_key_is_not_replaced)
     OK(bgmq_flush(mq));
     uint64_t second = flow_publish_with(mq, "T", "second", keyed);
     ck_assert_uint_ne(second, first);
-    bgmqi_type_operated(t);
+    let_go(&operation);
     harness_join(thread);
     struct bgmq_info info;
     OK(bgmq_find(mq, "T", first, &info));
@@ -448,13 +483,14 @@ START_TEST(attempt_is_not_given_up_before_it_has_what_was_kept)
     struct type *t = bgmqi_registry_find(mq->registry, "T");
     flow_publish(mq, "T", "x");
     WAIT_UNTIL(flow_collection(mq, "T").delayed == 1);
-    lock_take(&k.kept->lock); /* so that the second comes no further */
+    struct holder second;
+    hold(&second, &k.kept->lock); /* so that the second comes no further */
     fake_clock_advance(&fake, 1);
     let_it_look(mq, &fake, 0);
     WAIT_UNTIL(bgmqi_type_running(t) == 1);
     let_it_look(mq, &fake, 200);
     ck_assert_uint_eq(flow_collection(mq, "T").timeouts, 0);
-    lock_drop(&k.kept->lock);
+    let_go(&second);
     WAIT_UNTIL(flow_collection(mq, "T").timeouts == 1);
     WAIT_UNTIL(flow_stats(mq, "T").processed == 1);
     ck_assert(atomic_load(&k.third));

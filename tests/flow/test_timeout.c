@@ -25,6 +25,7 @@ struct slow {
     int verdict;
 };
 static struct slow slow;
+static bgmq_log_fn *log_of_slow = harness_log_keep;
 
 static int slow_handler(struct bgmq_job *job, void *ctx)
 {
@@ -58,7 +59,7 @@ static struct bgmq *open_slow(int durable, struct bgmq_type_options options)
     slow.verdict = BGMQ_DONE;
     OK(bgmqi_service_open(&mq,
                           &SERVICE(.database = durable ? flow_database() : NULL,
-                                   .log = harness_log_keep, .log_ctx = &kept),
+                                   .log = log_of_slow, .log_ctx = &kept),
                           &fake.clock, NULL));
     OK(bgmq_register(mq, "T", slow_handler, NULL, &options));
     OK(bgmq_register(mq, "Look", look, NULL, NULL));
@@ -227,6 +228,43 @@ START_TEST(stuck_handler_is_replaced_and_its_message_runs_again)
     close_slow(mq);
     if (_i)
         ck_assert_int_eq(flow_rows(), 0);
+}
+END_TEST
+
+static struct gate told_of, heard;
+
+static void hearing_log(void *ctx, enum bgmq_level level, const char *line)
+{
+    harness_log_keep(ctx, level, line);
+    if (!strstr(line, "did not complete"))
+        return;
+    gate_open(&told_of);
+    gate_wait(&heard);
+}
+
+/* A drain would otherwise end between an attempt that was given up and what becomes of it. */
+START_TEST(given_up_it_runs_until_it_is_settled)
+{
+    gate_init(&told_of);
+    gate_init(&heard);
+    log_of_slow = hearing_log;
+    struct bgmq *mq = open_slow(
+        _i, TYPE(.timeout_ms = 100, .stuck_ms = 50, .backoff = BGMQ_BACKOFF_NONE));
+    flow_publish(mq, "T", "a");
+    counter_wait(&slow.begun, 1);
+    fake_clock_advance(&fake, 150);
+    flow_publish_with(mq, "Look", "x", MESSAGE(.run_at_ms = fake_clock_wall(&fake) + 1));
+    gate_wait(&told_of);
+    ck_assert_uint_eq(flow_collection(mq, "T").running, 1);
+    ck_assert_int_eq(bgmq_drain(mq, 0), BGMQ_EBUSY);
+    gate_open(&heard);
+    gate_open(&slow.go);
+    OK(bgmq_drain(mq, 10000));
+    ck_assert_uint_eq(flow_stats(mq, "T").processed, 1);
+    ck_assert_uint_eq(flow_collection(mq, "T").running, 0);
+    close_slow(mq);
+    gate_fini(&told_of);
+    gate_fini(&heard);
 }
 END_TEST
 
@@ -468,6 +506,7 @@ static Suite *suite(void)
     flow_add_both(asked, retry_after_the_time_is_over_is_a_failed_attempt);
     TCase *up = flow_case(s, "given_up");
     flow_add_both(up, stuck_handler_is_replaced_and_its_message_runs_again);
+    flow_add_both(up, given_up_it_runs_until_it_is_settled);
     flow_add_both(up, last_attempt_given_up_is_dead_and_answered);
     flow_add_both(up, message_has_a_time_of_its_own);
     tcase_add_test(up, no_more_stuck_ones_are_replaced_than_there_are_threads);

@@ -2,24 +2,39 @@
  * memory the file of the system's VFS. */
 #include "shim_vfs.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { FAULTS = 4 };
 
 struct shim {
     sqlite3_file base;
     enum shim_file kind;
+    int last_errno; /* of the last failure made here */
     sqlite3_file *real;
 };
 
 static sqlite3_vfs vfs;
 static sqlite3_vfs *real_vfs;
-static struct shim_fault armed;
-static _Atomic long hits, fired;
-static _Atomic int last_errno; /* of the last failure made here */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* protected by lock */
+static struct armed {
+    struct shim_fault fault;
+    long hits;
+} armed[FAULTS];
+static int n_armed;
+static pthread_cond_t disarmed = PTHREAD_COND_INITIALIZER;
+static long arming; /* changes whenever faults are armed or disarmed */
+
+static _Atomic long fired;
+static _Atomic int unsynced;
 static _Atomic long counts[SHIM_CALLS][4];
 static struct {
     unsigned calls, files;
@@ -66,36 +81,73 @@ static int index_of(unsigned bit)
     return i;
 }
 
-/* SQLITE_OK when the call is to be made. */
-static int decide(enum shim_call call, enum shim_file file)
+/* The fault that hits this call, in *RET; the lock is held. */
+static int find_fault(enum shim_call call, enum shim_file file, struct shim_fault *ret)
 {
+    int found = 0;
+    for (int i = 0; i < n_armed; i++) {
+        const struct shim_fault *f = &armed[i].fault;
+        if (!(f->calls & call) || !(f->files & file))
+            continue;
+        long past = ++armed[i].hits - f->nth;
+        if (past < 0 || (f->times && past >= f->times) ||
+            (f->every > 1 && past % f->every != 0) || found)
+            continue;
+        *ret = *f;
+        found = 1;
+    }
+    return found;
+}
+
+/* The lock is held. */
+static void linger(unsigned delay_ms)
+{
+    struct timespec until;
+    long now = arming;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += delay_ms / 1000;
+    until.tv_nsec += delay_ms % 1000 * 1000000L;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    while (arming == now && pthread_cond_timedwait(&disarmed, &lock, &until) == 0)
+        ;
+}
+
+/* SQLITE_OK when the call is to be made; FILE may be NULL. */
+static int decide(enum shim_call call, enum shim_file kind, struct shim *file)
+{
+    struct shim_fault f;
     if (hook_runs)
         return SQLITE_OK;
-    counts[index_of(call)][index_of(file)]++;
-    if (hook.fn && (hook.calls & call) && (hook.files & file)) {
+    counts[index_of(call)][index_of(kind)]++;
+    if (hook.fn && (hook.calls & call) && (hook.files & kind)) {
         hook_runs = 1;
         hook.fn(hook.ctx);
         hook_runs = 0;
     }
-    if (!(armed.calls & call) || !(armed.files & file))
+    pthread_mutex_lock(&lock);
+    int hit = find_fault(call, kind, &f);
+    fired += hit;
+    if (hit && f.kind == SHIM_SLOW)
+        linger(f.delay_ms);
+    pthread_mutex_unlock(&lock);
+    if (!hit || f.kind == SHIM_SLOW)
         return SQLITE_OK;
-    long hit = ++hits;
-    if (hit < armed.nth || (armed.times && hit >= armed.nth + armed.times))
-        return SQLITE_OK;
-    fired++;
-    switch (armed.kind) {
+    errno = f.kind == SHIM_NOSPACE ? f.errno_ : EIO;
+    if (file && f.kind != SHIM_FULL && f.kind != SHIM_SHORT)
+        file->last_errno = errno;
+    switch (f.kind) {
     case SHIM_KILL:
         /* The call itself: a checker's _exit() takes a thread that ended beside us for a leak. */
         syscall(SYS_exit_group, 0);
         return SQLITE_IOERR;
     case SHIM_FULL:
         return SQLITE_FULL;
-    case SHIM_NOSPACE:
-        errno = armed.errno_;
-        last_errno = armed.errno_;
-        return failure(call);
+    case SHIM_SHORT:
+        return SQLITE_IOERR_SHORT_READ;
     default:
-        last_errno = errno = EIO;
         return failure(call);
     }
 }
@@ -106,26 +158,32 @@ static int decide(enum shim_call call, enum shim_file file)
 #define REAL(f) (SHIM(f)->real)
 #define DECIDE(call)                                                                     \
     do {                                                                                 \
-        int decided_ = decide((call), SHIM(f)->kind);                                    \
+        int decided_ = decide((call), SHIM(f)->kind, SHIM(f));                           \
         if (decided_ != SQLITE_OK)                                                       \
             return decided_;                                                             \
     } while (0)
 
 static int x_close(sqlite3_file *f)
 {
-    decide(SHIM_CLOSE, SHIM(f)->kind); /* a close may end the process, but cannot fail */
+    decide(SHIM_CLOSE, SHIM(f)->kind,
+           NULL); /* a close may end the process, but cannot fail */
     return REAL(f)->pMethods ? REAL(f)->pMethods->xClose(REAL(f)) : SQLITE_OK;
 }
 
 static int x_read(sqlite3_file *f, void *to, int n, sqlite3_int64 at)
 {
-    DECIDE(SHIM_READ);
+    int decided = decide(SHIM_READ, SHIM(f)->kind, SHIM(f));
+    if (decided == SQLITE_IOERR_SHORT_READ)
+        memset(to, 0, (size_t)n); /* as SQLite wants it */
+    if (decided != SQLITE_OK)
+        return decided;
     return REAL(f)->pMethods->xRead(REAL(f), to, n, at);
 }
 
 static int x_write(sqlite3_file *f, const void *from, int n, sqlite3_int64 at)
 {
     DECIDE(SHIM_WRITE);
+    SHIM(f)->last_errno = 0;
     return REAL(f)->pMethods->xWrite(REAL(f), from, n, at);
 }
 
@@ -138,6 +196,8 @@ static int x_truncate(sqlite3_file *f, sqlite3_int64 size)
 static int x_sync(sqlite3_file *f, int flags)
 {
     DECIDE(SHIM_SYNC);
+    if (unsynced)
+        return SQLITE_OK;
     return REAL(f)->pMethods->xSync(REAL(f), flags);
 }
 
@@ -165,8 +225,8 @@ static int x_reserved(sqlite3_file *f, int *yes)
 
 static int x_control(sqlite3_file *f, int op, void *arg)
 {
-    if (op == SQLITE_FCNTL_LAST_ERRNO && last_errno) {
-        *(int *)arg = last_errno;
+    if (op == SQLITE_FCNTL_LAST_ERRNO && SHIM(f)->last_errno) {
+        *(int *)arg = SHIM(f)->last_errno;
         return SQLITE_OK;
     }
     return REAL(f)->pMethods->xFileControl(REAL(f), op, arg);
@@ -262,6 +322,7 @@ static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, 
     struct shim *s = SHIM(f);
     s->base.pMethods = NULL;
     s->kind = kind_of(flags);
+    s->last_errno = 0;
     s->real = (sqlite3_file *)(void *)(s + 1);
     s->real->pMethods = NULL;
     DECIDE(SHIM_OPEN);
@@ -273,7 +334,7 @@ static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, 
 
 static int v_delete(sqlite3_vfs *v, const char *name, int sync)
 {
-    int rc = decide(SHIM_DELETE, kind_of_name(name));
+    int rc = decide(SHIM_DELETE, kind_of_name(name), NULL);
     return rc == SQLITE_OK ? real_vfs->xDelete(real_vfs, name, sync) : rc;
 }
 
@@ -294,6 +355,7 @@ void shim_vfs_install(void)
     vfs.xGetLastError = v_last_error;
     sqlite3_vfs_register(&vfs, 1);
     shim_vfs_disarm();
+    shim_vfs_unsynced(0);
     shim_vfs_reset();
     shim_vfs_hook(0, 0, NULL, NULL);
 }
@@ -304,17 +366,40 @@ void shim_vfs_remove(void)
     sqlite3_vfs_register(real_vfs, 1);
 }
 
+/* The lock is held.  Calls that linger go on. */
+static void change(int n)
+{
+    n_armed = n;
+    arming++;
+    pthread_cond_broadcast(&disarmed);
+}
+
+void shim_vfs_arm_also(const struct shim_fault *fault)
+{
+    pthread_mutex_lock(&lock);
+    assert(n_armed < FAULTS);
+    armed[n_armed] = (struct armed){.fault = *fault};
+    change(n_armed + 1);
+    pthread_mutex_unlock(&lock);
+}
+
 void shim_vfs_arm(const struct shim_fault *fault)
 {
-    armed = *fault;
-    hits = 0;
+    shim_vfs_disarm();
     fired = 0;
-    last_errno = 0;
+    shim_vfs_arm_also(fault);
 }
 
 void shim_vfs_disarm(void)
 {
-    armed = (struct shim_fault){0};
+    pthread_mutex_lock(&lock);
+    change(0);
+    pthread_mutex_unlock(&lock);
+}
+
+void shim_vfs_unsynced(int on)
+{
+    unsynced = on;
 }
 
 long shim_vfs_fired(void)
@@ -345,4 +430,70 @@ void shim_vfs_hook(unsigned calls, unsigned files, void (*fn)(void *ctx), void *
     hook.files = files;
     hook.fn = fn;
     hook.ctx = ctx;
+}
+
+/* ---- system calls ---------------------------------------------------------------------- */
+
+/* A storm is per thread: each call of one thread is interrupted as often. */
+static _Atomic unsigned storm;
+static _Atomic long interrupted;
+static _Thread_local unsigned left, cut;
+
+/* True when the call fails with EINTR now. */
+static int interrupts(void)
+{
+    if (left == 0) {
+        left = storm;
+        return 0;
+    }
+    left--;
+    interrupted++;
+    errno = EINTR;
+    return 1;
+}
+
+/* Every second call does half of what was asked. */
+static size_t part_of(size_t n)
+{
+    if (n < 2 || cut++ % 2)
+        return n;
+    interrupted++;
+    return n / 2;
+}
+
+static ssize_t broken_pread(int fd, void *to, size_t n, off_t at)
+{
+    return interrupts() ? -1 : pread(fd, to, part_of(n), at);
+}
+
+static ssize_t broken_pwrite(int fd, const void *from, size_t n, off_t at)
+{
+    return interrupts() ? -1 : pwrite(fd, from, part_of(n), at);
+}
+
+static int broken_truncate(int fd, off_t size)
+{
+    return interrupts() ? -1 : ftruncate(fd, size);
+}
+
+static void replace(sqlite3_vfs *v, const char *name, sqlite3_syscall_ptr with)
+{
+    if (v->xGetSystemCall(v, name))
+        v->xSetSystemCall(v, name, with);
+}
+
+void shim_vfs_interrupt(unsigned times)
+{
+    sqlite3_vfs *v = sqlite3_vfs_find("unix");
+    storm = times;
+    replace(v, "pread", times ? (sqlite3_syscall_ptr)broken_pread : NULL);
+    replace(v, "pread64", times ? (sqlite3_syscall_ptr)broken_pread : NULL);
+    replace(v, "pwrite", times ? (sqlite3_syscall_ptr)broken_pwrite : NULL);
+    replace(v, "pwrite64", times ? (sqlite3_syscall_ptr)broken_pwrite : NULL);
+    replace(v, "ftruncate", times ? (sqlite3_syscall_ptr)broken_truncate : NULL);
+}
+
+long shim_vfs_interrupted(void)
+{
+    return interrupted;
 }

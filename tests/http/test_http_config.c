@@ -21,10 +21,13 @@ static const struct {
     {{.port = 80, .unix_socket = "s"}, "one of them"},
     {{.unix_socket = ""}, "empty"},
     {{.token = ""}, "token"},
-    {{.token = "123456789012345"}, "token"},
-    {{.token = "1234567890123456 "}, "token"},
-    {{.token = "12345678901234\n56"}, "token"},
-    {{.token = "12345678901234\xc3\xa4"}, "token"},
+    {{.token = "12345678901234567890x"}, "token"},
+    {{.token = "0123456789abcdefABCDEF987654321"}, "token"},
+    {{.token = "123456789012345678901234 x"}, "token"},
+    {{.token = "123456789012345678901234\nx"}, "token"},
+    {{.token = "123456789012345678901234\xc3\xa4"}, "token"},
+    {{.token = "123456789012345678901234x", .token_file = "f"}, "one of them"},
+    {{.token_file = "f", .token_env = "E"}, "one of them"},
     {{.hosts = bad_hosts[0]}, "host 2"},
     {{.hosts = bad_hosts[1]}, "host 1"},
     {{.hosts = bad_hosts[2]}, "host 1"},
@@ -55,7 +58,7 @@ END_TEST
 
 START_TEST(options_are_copied)
 {
-    char token[] = "1234567890123456", path[] = "some/path", host[] = "a.example";
+    char token[] = "12345678901234567890-x", path[] = "some/path", host[] = "a.example";
     const char *hosts[] = {host, NULL};
     struct http_config config = {0};
     struct bgmq_http_options options = {
@@ -65,8 +68,8 @@ START_TEST(options_are_copied)
     memset(path, 'x', sizeof path);
     memset(host, 'x', sizeof host);
     hosts[0] = NULL;
-    ck_assert_str_eq(config.token, "1234567890123456");
-    ck_assert_uint_eq(config.token_len, 16);
+    ck_assert_str_eq(config.token, "12345678901234567890-x");
+    ck_assert_uint_eq(config.token_len, 22);
     ck_assert_str_eq(config.unix_socket, "some/path");
     ck_assert_str_eq(config.hosts[0], "a.example");
     ck_assert_ptr_null(config.hosts[1]);

@@ -7,6 +7,7 @@
 #include <bgmq.h>
 #include <check.h>
 #include <dirent.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HOST "Host: localhost\r\n"
@@ -290,6 +292,68 @@ START_TEST(failed_start_leaves_nothing)
 }
 END_TEST
 
+/* ---- without descriptors ---- */
+
+/* Takes every descriptor there is below LIMIT; returns how many. */
+static int steal(int stolen[], int limit)
+{
+    int n = 0;
+    struct rlimit was;
+    getrlimit(RLIMIT_NOFILE, &was);
+    was.rlim_cur = (rlim_t)limit;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &was), 0);
+    while (n < limit && (stolen[n] = dup(STDERR_FILENO)) >= 0)
+        n++;
+    return n;
+}
+
+static void enter(int fd, unsigned port)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons((uint16_t)port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof addr), 0);
+}
+
+static void expect_status(int fd)
+{
+    static struct reply reply;
+    client_read(fd, &reply);
+    ck_assert_int_eq(reply.status, 200);
+    close(fd);
+}
+
+/* P6.  The first comes in by the descriptor that is kept for it, the second has to wait, and
+ * nobody is busy meanwhile (M11). */
+START_TEST(without_descriptors_it_waits_at_ease_and_goes_on)
+{
+    enum { LIMIT = 128 };
+    static const char request[] = "GET /mq/status HTTP/1.1\r\n" HOST "\r\n";
+    struct admin a;
+    int stolen[LIMIT], clients[2];
+    admin_start(&a, NULL, NULL);
+    ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    for (int i = 0; i < 2; i++)
+        clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int n = steal(stolen, LIMIT);
+    ck_assert_int_gt(n, 10);
+    enter(clients[0], a.port);
+    enter(clients[1], a.port);
+    client_text(clients[1], request);
+    struct pollfd p = {.fd = clients[1], .events = POLLIN};
+    clock_t before = clock();
+    ck_assert_int_eq(poll(&p, 1, 1500), 0); /* a busy thread takes as much */
+    ck_assert_int_lt(clock() - before, CLOCKS_PER_SEC / 4);
+    client_text(clients[0], request);
+    expect_status(clients[0]);
+    for (int i = 0; i < n; i++)
+        close(stolen[i]);
+    expect_status(clients[1]);
+    ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    admin_stop(&a);
+}
+END_TEST
+
 static _Atomic int signals;
 
 static void on_signal(int sig)
@@ -338,6 +402,7 @@ static Suite *suite(void)
     tcase_add_test(tc, stop_does_not_wait_for_open_connections);
     tcase_add_test(tc, start_and_stop_leave_nothing);
     tcase_add_test(tc, failed_start_leaves_nothing);
+    tcase_add_test(tc, without_descriptors_it_waits_at_ease_and_goes_on);
     tcase_add_test(tc, signals_stay_with_the_application);
     return s;
 }

@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TOKEN "0123456789abcdef"
+#define TOKEN "0123456789abcdef0123456789abcdef"
 #define HOST  "Host: localhost\r\n"
 
 /* An application with a daemon of its own. */

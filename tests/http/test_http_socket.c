@@ -240,6 +240,31 @@ START_TEST(socket_of_another_user_is_not_replaced)
 }
 END_TEST
 
+/* Who may write there may put a socket of his in place of ours, and be told the token. */
+START_TEST(directory_that_others_may_write_to_is_refused)
+{
+    static const mode_t bad[] = {0770, 0707, 0777, 0722}, good[] = {0700, 0755, 01777};
+    const char *dir = harness_path("d");
+    char path[512];
+    snprintf(path, sizeof path, "%s/s", dir);
+    ck_assert_int_eq(mkdir(dir, 0700), 0);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        ck_assert_int_eq(chmod(dir, bad[i]), 0);
+        refused(path, "others may write");
+    }
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct admin a;
+        ck_assert_int_eq(chmod(dir, good[i]), 0);
+        start_unix(&a, path);
+        admin_stop(&a);
+    }
+    if (geteuid() == 0) {
+        ck_assert_int_eq(chown(dir, 65534, 65534), 0);
+        refused(path, "others may write");
+    }
+}
+END_TEST
+
 START_TEST(path_that_cannot_be_used_is_said)
 {
     char path[256];
@@ -376,6 +401,7 @@ static Suite *suite(void)
     tcase_add_test(tc, living_unix_socket_is_not_replaced);
     tcase_add_test(tc, other_files_are_not_replaced);
     tcase_add_test(tc, socket_of_another_user_is_not_replaced);
+    tcase_add_test(tc, directory_that_others_may_write_to_is_refused);
     tcase_add_test(tc, path_that_cannot_be_used_is_said);
     tc = harness_case(s, "peer");
     tcase_add_test(tc, loopback_is_local);

@@ -292,8 +292,7 @@ void notes_operated(const struct notes_operation *o, enum note_end end)
     o->n->cancelled |= end == DEAD;
     if (sure && end != ALIVE)
         o->n->end = end;
-    if (sure)
-        o->n->unsure = false;
+    o->n->unsure = !sure;
 }
 
 void notes_hurry(int change)

@@ -141,7 +141,7 @@ START_TEST(no_word_is_lost)
     pthread_t tellers[TELLERS];
     long done = 0;
     for (int i = 0; i < THINGS; i++)
-        lock_init(&locks[i]);
+        lock_init(&locks[i], RANK_JOURNAL);
     for (int i = 0; i < TELLERS; i++)
         tellers[i] = harness_thread(tell, NULL);
     for (int i = 0; i < WORDS; i++)

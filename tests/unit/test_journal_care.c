@@ -87,12 +87,34 @@ START_TEST(it_sleeps_again_when_nothing_was_added)
 }
 END_TEST
 
+static void lose_the_file(void *ctx, struct store *s)
+{
+    (void)s;
+    atomic_store(&((struct rig *)ctx)->store.gone, 1);
+}
+
+/* S16: who reads has met it; nobody has to wait for the next look at rest. */
+START_TEST(store_that_fails_while_it_is_read_is_failed_at_once)
+{
+    rig_open_lazy(&rig);
+    rig_add(&rig, 1, BGMQ_COMMIT);
+    rig_flush(&rig);
+    ck_assert_int_eq(bgmqi_journal_run(rig.journal, lose_the_file, &rig, INT64_MAX / 2),
+                     0);
+    ck_assert_int_eq(bgmqi_journal_run(rig.journal, do_nothing, NULL, INT64_MAX / 2),
+                     BGMQ_ESTORE);
+    ck_assert_int_eq(rig_state(&rig), JOURNAL_FAILED);
+    rig_close(&rig);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("journal_care");
     TCase *tc = harness_case(s, "care");
     tcase_add_test(tc, what_is_too_old_goes_by_itself_chunk_by_chunk);
     tcase_add_test(tc, file_that_is_gone_is_noticed_at_rest);
+    tcase_add_test(tc, store_that_fails_while_it_is_read_is_failed_at_once);
     tcase_add_test(tc, it_sleeps_again_when_nothing_was_added);
     tcase_add_test(tc, reader_that_holds_the_log_is_reported_once);
     return s;

@@ -258,6 +258,26 @@ START_TEST(batches_are_whole_again_after_a_refusal)
 }
 END_TEST
 
+/* Else no save of that attempt would ever be written again. */
+START_TEST(progress_that_was_refused_may_be_sent_again)
+{
+    struct budget budget = {.max = 1000};
+    rig_open_lazy(r);
+    struct progress *p = bgmqi_progress_new(&budget);
+    p->queued = true;
+    fake_blame(&r->store, 1);
+    struct journal_entry *e = rig_entry(1, BGMQ_BEHIND);
+    e->op.kind = STORE_PROGRESS;
+    e->op.progress = bgmqi_progress_ref(p);
+    bgmqi_journal_add(r->journal, e, e);
+    rig_flush(r);
+    ck_assert_int_eq(harness_log_count(&r->log, BGMQ_LOG_ERROR), 1);
+    ck_assert(!p->queued);
+    rig_close(r);
+    bgmqi_progress_unref(p);
+}
+END_TEST
+
 START_TEST(refused_alone)
 {
     rig_open_lazy(r);
@@ -392,6 +412,7 @@ static Suite *suite(void)
     TCase *refused = harness_case(s, "refused");
     tcase_add_test(refused, only_the_guilty_group_is_refused);
     tcase_add_test(refused, batches_are_whole_again_after_a_refusal);
+    tcase_add_test(refused, progress_that_was_refused_may_be_sent_again);
     tcase_add_test(refused, refused_alone);
     TCase *failed = harness_case(s, "failed");
     tcase_set_timeout(failed, 60);
