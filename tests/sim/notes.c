@@ -226,6 +226,7 @@ uint64_t notes_start(struct note *n, uint64_t id, unsigned attempt)
     n->end = ALIVE;
     n->unsure = false;
     n->running = true;
+    n->by_hand = attempt == 0;
     n->began_ns = sim_mono_ns();
     return ++n->starts;
 }
@@ -350,7 +351,7 @@ static bool waits_in_inbox(const struct note *n)
 
 static void go_on(struct note *n, const struct disk_row *r)
 {
-    bool ran = n->running;
+    bool ran = n->running && !n->by_hand;
     n->end = r->lane == LANE_DLQ && !r->job ? DEAD : ALIVE;
     n->unsure = false;
     n->due_ms = !r->job && r->lane == LANE_DELAYED ? r->key : 0;

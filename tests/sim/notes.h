@@ -39,7 +39,7 @@ struct note {
     unsigned peak; /* since this jump of the wall clock DUE_MS is its time */
     uint64_t first_step, due_from,
         due_to; /* it was reckoned between these steps; 0: or later */
-    bool running;
+    bool running, by_hand;
     int64_t began_ns; /* the last start */
     uint64_t starts;
     unsigned attempt, least, most; /* the last one; and what the next may be */
