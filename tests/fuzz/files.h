@@ -35,7 +35,8 @@ static char files_folder[64], files_path[96], files_log[96];
 
 static void files_forget(void)
 {
-    static const char *const ends[] = {"", "-wal", "-shm", "-flight", "-lock", "-journal"};
+    static const char *const ends[] = {"",        "-wal",  "-shm",
+                                       "-flight", "-lock", "-journal"};
     for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
         char path[112];
         snprintf(path, sizeof(path), "%s%s", files_path, ends[i]);
@@ -102,6 +103,8 @@ static struct bgmq *files_open(int *ret_err)
     if (ret_err)
         *ret_err = err;
     CHECK(err <= 0);
+    if (getenv("FUZZ_SAY"))
+        fprintf(stderr, "open: %s\n", error.text);
     if (err == 0)
         return mq;
     CHECK(error.text[0] && memchr(error.text, 0, sizeof(error.text)));
@@ -149,9 +152,10 @@ static bool rows_of(sqlite3 *db, const char *sql, struct rows *ret)
 static bool is_whole(sqlite3 *db)
 {
     sqlite3_stmt *q = NULL;
-    bool yes = sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &q, NULL) == SQLITE_OK &&
-               sqlite3_step(q) == SQLITE_ROW &&
-               strcmp((const char *)sqlite3_column_text(q, 0), "ok") == 0;
+    bool yes =
+        sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &q, NULL) == SQLITE_OK &&
+        sqlite3_step(q) == SQLITE_ROW &&
+        strcmp((const char *)sqlite3_column_text(q, 0), "ok") == 0;
     sqlite3_finalize(q);
     return yes;
 }

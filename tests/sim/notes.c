@@ -135,6 +135,7 @@ void notes_published(struct note *n, int err, const struct bgmq_receipt *r)
     if (n->id && n->id != r->id)
         sim_fail("%u has two ids", notes_number(n));
     n->publish = ACCEPTED;
+    n->accepted = notes_now();
     n->id = r->id;
     n->level = r->level;
     if (r->replaced)
@@ -153,8 +154,8 @@ void notes_contest(const struct note *n, int change)
 void notes_flushed(uint64_t before)
 {
     for (unsigned i = 0; i < notes_n; i++)
-        notes[i].flushed |= notes[i].publish == ACCEPTED && notes[i].began < before &&
-                            notes[i].level >= BGMQ_BEHIND && notes[i].id;
+        notes[i].flushed |= notes[i].accepted && notes[i].accepted < before &&
+                            notes[i].level >= BGMQ_BEHIND;
 }
 
 void notes_jump(void)

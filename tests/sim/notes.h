@@ -26,9 +26,9 @@ struct note {
     enum bgmq_durability level;
     bool flushed; /* a flush after its acceptance has succeeded */
     bool guest;
-    unsigned key;   /* 0: none */
-    int contested;  /* so many are about to take its place, or perhaps have */
-    uint64_t began; /* order of events */
+    unsigned key;             /* 0: none */
+    int contested;            /* so many are about to take its place, or perhaps have */
+    uint64_t began, accepted; /* order of events; 0: not yet */
     int64_t expires_ms;
 
     /* its life */

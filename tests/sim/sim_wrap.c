@@ -15,6 +15,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 /* ---- memory ------------------------------------------------------------------------- */
@@ -102,6 +103,20 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
     ret->tv_sec = (time_t)((ms - rest_ms) / 1000);
     ret->tv_nsec = (long)(rest_ms * SIM_MS + sim_mono_ns() % SIM_MS);
     return 0;
+}
+
+/* ---- chance ------------------------------------------------------------------------- */
+
+ssize_t __real_getrandom(void *to, size_t size, unsigned flags);
+ssize_t __wrap_getrandom(void *to, size_t size, unsigned flags);
+
+ssize_t __wrap_getrandom(void *to, size_t size, unsigned flags)
+{
+    if (!sim_current())
+        return __real_getrandom(to, size, flags);
+    for (size_t i = 0; i < size; i++)
+        ((unsigned char *)to)[i] = (unsigned char)sim_below(256);
+    return (ssize_t)size;
 }
 
 /* ---- threads ------------------------------------------------------------------------ */

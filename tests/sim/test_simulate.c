@@ -2,7 +2,8 @@
  * used, killed and opened again while its disk fails, its clock is set and its wakes are lost;
  * then the weather turns calm, and everything that was accepted has to end.
  *
- * T3 of the fault programme.  BGMQ_SEED runs one seed, BGMQ_TRACE tells what happens in it. */
+ * T3 of the fault programme.  BGMQ_SEED runs one seed (BGMQ_SEEDS: so many from there on), and
+ * BGMQ_TRACE tells what happens in it. */
 #include "life.h"
 
 #include <signal.h>
@@ -72,7 +73,7 @@ static void begin_life(struct plan plan, unsigned process)
 static void run_life(struct life *l, uint64_t steps, bool standby,
                      const struct plan *next)
 {
-    uint64_t last = sim_steps + steps;
+    uint64_t last = steps < UINT64_MAX ? sim_steps + steps : UINT64_MAX;
     bool begun = next == NULL;
     while (!l->over && sim_step()) {
         if (standby && l->opened && !begun) {
@@ -162,17 +163,20 @@ static void watch_signals(void)
 START_TEST(whatever_goes_wrong_what_was_accepted_ends_once)
 {
     uint64_t chosen = harness_seed(0), seeds = 0;
-    uint64_t most = getenv("BGMQ_SEED") ? 1
-                    : harness_full()    ? FULL_SEEDS
-                    : HARNESS_ASAN      ? CHECKED_SEEDS
-                                        : QUICK_SEEDS;
+    const char *some = getenv("BGMQ_SEEDS");
+    uint64_t most = some                  ? strtoul(some, NULL, 10)
+                    : getenv("BGMQ_SEED") ? 1
+                    : harness_full()      ? FULL_SEEDS
+                    : HARNESS_ASAN        ? CHECKED_SEEDS
+                                          : QUICK_SEEDS;
     int64_t begun = harness_now();
     if (HARNESS_TSAN)
         HARNESS_SKIP("one thread: there is nothing to see");
     watch_signals();
     disk_left = notes_next_life;
     sim_memory_on();
-    while (seeds < most || (harness_full() && most > 1 && sim_steps < FULL_STEPS)) {
+    while (seeds < most ||
+           (harness_full() && most == FULL_SEEDS && sim_steps < FULL_STEPS)) {
         present = chosen + seeds++;
         alarm(SECONDS_A_SEED * harness_scale());
         run_seed(present);
