@@ -86,7 +86,7 @@ static bool holds_key(const struct note *n)
 /* Whoever had the key before this publish began, and has it still. */
 static void expect_key(const struct note *n)
 {
-    for (unsigned i = 0; n->key && i < notes_n; i++) {
+    for (unsigned i = 0; holds_key(n) && i < notes_n; i++) {
         const struct note *o = &notes[i];
         if (o != n && o->key == n->key && o->type == n->type && o->began < n->began &&
             o->level && holds_key(o))
@@ -182,14 +182,15 @@ static void expect_due(const struct note *n, unsigned attempt)
     int64_t latest = sim_wall_ms();
     for (unsigned i = n->peak; i < n_peaks; i++)
         latest = peaks[i] > latest ? peaks[i] : latest;
-    bool vague = has_jumped(n->due_from, n->due_to ? n->due_to : sim_steps);
+    uint64_t from = n->due_from > SOON ? n->due_from - SOON : 0;
+    bool vague = has_jumped(from, n->due_to ? n->due_to : sim_steps);
     if (n->due_ms && n->due_ms > latest && !vague && !n->meddled && !hurries)
         sim_fail("early: %u is due in %lld ms", notes_number(n),
                  (long long)(n->due_ms - latest));
     if (attempt && n->expires_ms && n->publish == ACCEPTED &&
         sim_wall_ms() > n->expires_ms + SLACK_MS && !n->revived &&
         !has_jumped(n->first_step, n->first_step) &&
-        !has_jumped(sim_steps - SOON, sim_steps))
+        !has_jumped(sim_steps > SOON ? sim_steps - SOON : 0, sim_steps))
         sim_fail("%u has expired %lld ms ago", notes_number(n),
                  (long long)(sim_wall_ms() - n->expires_ms));
 }
@@ -222,6 +223,7 @@ uint64_t notes_start(struct note *n, uint64_t id, unsigned attempt)
     n->id = id;
     if (attempt) {
         n->attempt = attempt;
+        n->highest = n->highest > attempt ? n->highest : attempt;
         n->least = n->most = attempt + 1; /* should it be given up */
     }
     n->end = ALIVE;
@@ -363,7 +365,13 @@ static void go_on(struct note *n, const struct disk_row *r)
         n->most = n->most > n->attempt + 1 ? n->most : n->attempt + 1;
     }
     /* It may have been about to start when the process died. */
+    n->most = n->most > n->highest ? n->most : n->highest + 1;
     n->most += notes_life.died;
+    n->highest = 0;
+    if (notes_life.refused)
+        n->least = 1; /* it was counted, and that was not written */
+    if (n->publish == TRYING && n->expires_ms)
+        n->expires_ms = INT64_MAX / 2; /* not known, but not before that */
     n->crashes += notes_life.died;
     n->id = r->id;
     n->publish = ACCEPTED; /* whatever its publisher was told */

@@ -43,6 +43,7 @@ struct note {
     int64_t began_ns; /* the last start */
     uint64_t starts;
     unsigned attempt, least, most; /* the last one; and what the next may be */
+    unsigned highest;              /* attempt of this life */
     unsigned crashes, effects;
     bool revived, cancelled, exhausted;
     int meddled; /* so many change when it is due */
