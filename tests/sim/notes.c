@@ -79,8 +79,8 @@ struct note *notes_by_id(uint64_t id)
 static bool holds_key(const struct note *n)
 {
     return n->publish == ACCEPTED && n->key && n->end == ALIVE && !n->unsure &&
-           !n->gone && !n->revived && !n->expires_ms && !n->crashes && !n->cancelled &&
-           !notes_life.give_up_ms[n->type];
+           !n->gone && !n->revived && !n->contested && !n->expires_ms && !n->crashes &&
+           !n->cancelled && !notes_life.give_up_ms[n->type];
 }
 
 /* Whoever had the key before this publish began, and has it still. */
