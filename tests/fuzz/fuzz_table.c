@@ -91,9 +91,10 @@ static void bind(sqlite3_stmt *q, uint8_t kind, const uint8_t *bytes)
     }
 }
 
-static const char *const tables[] = {
-    "bgmq_job",     "bgmq_job",  "bgmq_job",   "bgmq_type",  "bgmq_unique",
-    "bgmq_history", "bgmq_meta", "bgmq_error", "bgmq_inbox", "bgmq_progress"};
+static const char *const tables[] = {"bgmq_job",     "bgmq_job",     "bgmq_backlog",
+                                     "bgmq_backlog", "bgmq_type",    "bgmq_unique",
+                                     "bgmq_history", "bgmq_meta",    "bgmq_error",
+                                     "bgmq_inbox",   "bgmq_progress"};
 
 /* The name of column NTH of TABLE. */
 static bool column_of(sqlite3 *db, const char *table, uint8_t nth, char ret[64])
@@ -120,7 +121,7 @@ static void change(sqlite3 *db, const uint8_t *how)
     char column[64], sql[192];
     sqlite3_stmt *q = NULL;
     int row = 1 + how[1] % MESSAGES;
-    bool job = strcmp(table, "bgmq_job") == 0;
+    bool job = strcmp(table, "bgmq_job") == 0 || strcmp(table, "bgmq_backlog") == 0;
     if (!column_of(db, table, how[2], column))
         return;
     if (job && strcmp(column, "id") == 0)
@@ -134,6 +135,8 @@ static void change(sqlite3 *db, const uint8_t *how)
     sqlite3_finalize(q);
     if (sqlite3_changes(db) == 0)
         return;
+    if (getenv("FUZZ_SAY"))
+        fprintf(stderr, "%s: %s of %d, kind %d\n", table, column, row, how[3] % 8);
     hit[row] |= job;
     hit_all |= strcmp(table, "bgmq_type") == 0 || strcmp(table, "bgmq_meta") == 0;
 }
@@ -179,18 +182,22 @@ static int handle(struct bgmq_job *job, void *ctx)
     return BGMQ_DONE;
 }
 
-/* True when N is where its row says that it waits. */
+/* It has run, unless its row was changed; then it may be dead, and says why. */
 static void expect(struct bgmq *mq, int n)
 {
     struct bgmq_info info;
     int err = bgmq_find(mq, names[n % 2], (uint64_t)n, &info);
     CHECK(runs[n] <= 1);
+    if (getenv("FUZZ_SAY") && !runs[n])
+        fprintf(stderr, "%d has not run: %s, state %d, %s: %s\n", n, bgmq_errname(err),
+                err ? 0 : info.state, err ? "" : info.error_code,
+                err ? "" : info.error_text);
     if (runs[n])
         CHECK(err == BGMQ_ENOENT || info.state == BGMQ_STATE_DONE);
-    else if (!hit[n] && !hit_all)
-        fprintf(stderr, "message %d has not run: %d, state %d\n", n, err,
-                err ? 0 : info.state),
-            abort();
+    else
+        CHECK(hit[n] || hit_all);
+    if (!err && info.state == BGMQ_STATE_DEAD)
+        CHECK(info.error_code[0]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

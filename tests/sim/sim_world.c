@@ -188,6 +188,20 @@ static void life(void)
     hand_over();
 }
 
+/* Its context is to begin with life(), on a stack of its own. */
+static void prepare(struct sim_fiber *f)
+{
+    if (!f->stack)
+        f->stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (f->stack == MAP_FAILED || getcontext(&f->context) != 0)
+        sim_fail("no stack for a fiber");
+    f->context.uc_stack.ss_sp = f->stack;
+    f->context.uc_stack.ss_size = STACK;
+    f->context.uc_link = NULL;
+    makecontext(&f->context, life, 0);
+}
+
 struct sim_fiber *sim_start(unsigned process, void *(*fn)(void *), void *arg)
 {
     struct sim_fiber *f = fibers;
@@ -195,11 +209,7 @@ struct sim_fiber *sim_start(unsigned process, void *(*fn)(void *), void *arg)
         f++;
     if (f == fibers + FIBERS)
         return NULL;
-    if (!f->stack)
-        f->stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (f->stack == MAP_FAILED || getcontext(&f->context) != 0)
-        sim_fail("no stack for a fiber");
+    prepare(f);
     f->process = process;
     f->fn = fn;
     f->arg = arg;
@@ -207,10 +217,6 @@ struct sim_fiber *sim_start(unsigned process, void *(*fn)(void *), void *arg)
     f->fake = NULL;
     f->state = READY;
     memcpy(f->locals, first_locals, locals_size);
-    f->context.uc_stack.ss_sp = f->stack;
-    f->context.uc_stack.ss_size = STACK;
-    f->context.uc_link = NULL;
-    makecontext(&f->context, life, 0);
     return f;
 }
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { QUICK_SEEDS = 2500, CHECKED_SEEDS = 150, FULL_SEEDS = 20000, SECONDS_A_SEED = 30 };
+enum { QUICK_SEEDS = 2500, CHECKED_SEEDS = 500, FULL_SEEDS = 20000, SECONDS_A_SEED = 30 };
 #define FULL_STEPS UINT64_C(20000000)
 
 /* ---- what goes wrong ---------------------------------------------------------------- */
