@@ -150,6 +150,7 @@ static int idle(struct bgmq_job *job, void *ctx)
     return BGMQ_DONE;
 }
 
+/* H15. */
 START_TEST(h15_json_is_plain_ascii)
 {
     struct reply r;
@@ -191,6 +192,7 @@ static void run_handler(struct block *b)
     gate_wait(&b->running);
 }
 
+/* H16. */
 START_TEST(stop_while_a_handler_runs_is_202)
 {
     struct block b;
@@ -228,6 +230,7 @@ static void *stop_grace(void *arg)
     return NULL;
 }
 
+/* H16. */
 START_TEST(nothing_waits_for_a_stop_of_the_application)
 {
     struct block b;
@@ -261,6 +264,7 @@ static void *toggle(void *arg)
     return NULL;
 }
 
+/* H16. */
 START_TEST(h16_stop_and_start_from_8_clients)
 {
     struct barrier b;

@@ -69,6 +69,7 @@ START_TEST(port_is_free_again_at_once)
 }
 END_TEST
 
+/* M2. */
 START_TEST(only_loopback_is_listened_on)
 {
     struct http_socket s;
