@@ -303,7 +303,7 @@ static int pass_on(struct bgmq_job *job, void *ctx)
     (void)ctx;
     counter_add(&done, 1);
     bgmq_publish(admin.mq, "Work", "x", 1, NULL, NULL);
-    return BGMQ_OK;
+    return BGMQ_DONE;
 }
 
 /* Messages that end within MS milliseconds. */
