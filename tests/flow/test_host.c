@@ -58,6 +58,7 @@ static void expect_signals_blocked(long tid, void *ctx)
     ++*(int *)ctx;
 }
 
+/* P12: what a write raises (SIGPIPE, SIGXFSZ) stays blocked in the thread that wrote. */
 START_TEST(threads_of_the_service_receive_no_signals)
 {
     if (FLOW_CHECKED)
