@@ -1,8 +1,8 @@
 /* test_ioerr.c - T6: a tour through the library (tour.h) in which every n-th call into the file
  * system fails, n = 1, 2, 3 ... until none does, each once and for good.
  *
- * The calls are those of SQLite's VFS, by kinds, and those that the library makes itself.  The quick
- * form takes some of the points only; BGMQ_SEED=N takes point N of each kind. */
+ * The calls are those of SQLite's VFS, by kinds, and those that the library makes itself.  The
+ * quick form takes some of the points only; BGMQ_SEED=N takes point N of each kind. */
 #include "tour.h"
 
 #include "../harness/shim_vfs.h"
