@@ -271,7 +271,8 @@ int bgmqi_http_reaper_new(struct http_reaper **ret, size_t size, unsigned deadli
         r->slots[i].fd = -1;
     err = BGMQ_EHTTP;
     r->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (r->timer < 0)
+    keep_spare(r);
+    if (r->timer < 0 || r->spare < 0)
         goto fail;
     keep_spare(r);
     err = start_thread(r);
