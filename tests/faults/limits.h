@@ -1,5 +1,5 @@
-/* limits.h - a small service for the tests that take something away from its process, and the limits
- * of that process. */
+/* limits.h - a small service for the tests that take something away from its process, and the
+ * limits of that process. */
 #ifndef BGMQ_TEST_LIMITS_H
 #define BGMQ_TEST_LIMITS_H
 

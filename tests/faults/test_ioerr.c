@@ -54,7 +54,7 @@ static long first_point(int persistent)
 /* 0: none. */
 static long next_point(long n)
 {
-    int apart = harness_scale() > 1 ? 9 : 5;
+    int apart = harness_scale() > 1 ? 15 : 5;
     return harness_seed(0) ? 0 : harness_full() ? n + 1 : n * apart;
 }
 
