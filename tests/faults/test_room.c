@@ -1,6 +1,6 @@
 /* test_room.c - T18: no room: files that may not grow, a disk that is full, a quota that is used
- * up.  Publishers are refused, what runs ends and its end is kept, and all goes on by itself when there
- * is room again.
+ * up.  Publishers are refused, what runs ends and its end is kept, and all goes on by itself when
+ * there is room again.
  *
  * Each test is a process of its own, so that limits end with it. */
 #include "limits.h"
