@@ -21,14 +21,16 @@ long loop_setting(const char *variable, long otherwise)
     return text && *text ? strtol(text, NULL, 10) : otherwise;
 }
 
-void loop_begin(struct loop *l, const char *word, long kills)
+void loop_begin(struct loop *l, const char *word, const struct loop_kills *kills)
 {
+    long n = harness_full() ? kills->full : kills->quick;
+    n = harness_scale() > 1 ? kills->slow : n;
     const char *dir = getenv("BGMQ_CRASH_DIR");
     dir = dir && *dir ? dir : harness_tmpdir();
     *l = (struct loop){
         .word = word,
-        .seed = (uint64_t)loop_setting("BGMQ_SEED", (long)(time(NULL) % 1000000)),
-        .kills = loop_setting("BGMQ_KILLS", kills),
+        .seed = harness_seed((uint64_t)time(NULL) % 1000000),
+        .kills = loop_setting("BGMQ_KILLS", n),
     };
     snprintf(l->db, sizeof(l->db), "%s/kill.db", dir);
     snprintf(l->history, sizeof(l->history), "%s/history", dir);
@@ -108,12 +110,13 @@ int process_reap(struct process p)
     return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-void loop_expect_death(struct loop *l, struct process p, int by)
+void loop_expect_death(struct loop *l, struct process p, int status)
 {
     kill(p.pid, SIGKILL);
-    int status = process_reap(p);
-    ck_assert_msg(status == -by || status == -SIGKILL,
-                  "round %ld ended by itself with %d (seed %llu)", l->round, status,
+    int got = process_reap(p);
+    l->deaths++;
+    ck_assert_msg(got == status || got == -SIGKILL,
+                  "round %ld ended by itself with %d; " LOOP_REPLAY, l->round, got,
                   (unsigned long long)l->seed);
 }
 
@@ -121,8 +124,9 @@ void loop_kill_now(struct loop *l, struct process p)
 {
     kill(p.pid, SIGKILL);
     int status = process_reap(p);
+    l->deaths += status != 0;
     ck_assert_msg(status == 0 || status == -SIGKILL,
-                  "round %ld ended by itself with %d (seed %llu)", l->round, status,
+                  "round %ld ended by itself with %d; " LOOP_REPLAY, l->round, status,
                   (unsigned long long)l->seed);
 }
 
@@ -133,7 +137,7 @@ void loop_wait_ready(struct loop *l, struct process p)
         return;
     kill(p.pid, SIGKILL);
     int status = process_reap(p);
-    ck_abort_msg("round %ld did not begin: %s, %d (seed %llu)", l->round,
+    ck_abort_msg("round %ld did not begin: %s, %d; " LOOP_REPLAY, l->round,
                  heard ? "silent" : "dead", status, (unsigned long long)l->seed);
 }
 
@@ -143,7 +147,7 @@ void loop_expect_end(struct loop *l, struct process p, int ms)
     if (heard)
         kill(p.pid, SIGKILL);
     int status = process_reap(p);
-    ck_assert_msg(status == 0, "round %ld did not end well: %d (seed %llu)", l->round,
+    ck_assert_msg(status == 0, "round %ld did not end well: %d; " LOOP_REPLAY, l->round,
                   status, (unsigned long long)l->seed);
 }
 
@@ -154,7 +158,7 @@ void loop_kill_early(struct loop *l, const char *what)
     l->early++;
     struct process p = loop_start(l, what, 0);
     process_hear(p, (int)(loop_random(l) % 12));
-    loop_expect_death(l, p, SIGKILL);
+    loop_expect_death(l, p, -SIGKILL);
 }
 
 void loop_kill_at_random(struct loop *l, const char *what)
@@ -162,7 +166,7 @@ void loop_kill_at_random(struct loop *l, const char *what)
     struct process p = loop_start(l, what, 0);
     loop_wait_ready(l, p);
     process_hear(p, (1 + (int)(loop_random(l) % 60)) * (harness_scale() > 1 ? 3 : 1));
-    loop_expect_death(l, p, SIGKILL);
+    loop_expect_death(l, p, -SIGKILL);
 }
 
 void loop_kill_unless_ended(struct loop *l, const char *what)
@@ -173,12 +177,46 @@ void loop_kill_unless_ended(struct loop *l, const char *what)
     loop_kill_now(l, p);
 }
 
-void loop_abort_in_handler(struct loop *l, const char *what)
+/* ---- ends in a handler ---------------------------------------------------------- */
+
+enum { BY_ABORT, BY_ACCESS, BY_EXIT, WAYS, EXIT_STATUS = 77, STARTS = 60 };
+
+void loop_end_if_due(long extra, long n)
 {
-    l->aborts++;
-    struct process p = loop_start(l, what, 1 + (long)(loop_random(l) % 60));
-    while (process_hear(p, loop_patience()) == 1) {
-        /* It has begun; the replayed may have started, and aborted, even before. */
+    if (extra / WAYS != n)
+        return;
+    switch (extra % WAYS) {
+    case BY_ACCESS:
+        signal(SIGSEGV, SIG_DFL); /* a sanitizer would make a report of it */
+        *(volatile long *)(uintptr_t)64 = n;
+        break;
+    case BY_EXIT:
+        _exit(EXIT_STATUS);
+    default:
+        abort();
     }
-    loop_expect_death(l, p, SIGABRT);
+}
+
+static void end_in_handler(struct loop *l, const char *what, int way, int status)
+{
+    long start = 1 + (long)(loop_random(l) % STARTS);
+    struct process p = loop_start(l, what, start * WAYS + way);
+    while (process_hear(p, loop_patience()) == 1) {
+        /* It has begun; the replayed may have started, and ended it, even before. */
+    }
+    loop_expect_death(l, p, status);
+}
+
+void loop_crash_in_handler(struct loop *l, const char *what)
+{
+    int by_access = loop_random(l) % 2 == 0;
+    l->crashes++;
+    end_in_handler(l, what, by_access ? BY_ACCESS : BY_ABORT,
+                   by_access ? -SIGSEGV : -SIGABRT);
+}
+
+void loop_exit_in_handler(struct loop *l, const char *what)
+{
+    l->exits++;
+    end_in_handler(l, what, BY_EXIT, EXIT_STATUS);
 }

@@ -184,7 +184,7 @@ int mixer_main(int argc, char **argv)
         .db = argv[0],
         .round = strtol(argv[2], NULL, 10),
         .seed = strtoull(argv[3], NULL, 10),
-        .abort_at = strtol(argv[4], NULL, 10),
+        .end = strtol(argv[4], NULL, 10),
         .what = argv[5],
         .lock = PTHREAD_MUTEX_INITIALIZER,
     };

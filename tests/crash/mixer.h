@@ -2,8 +2,8 @@
 #ifndef BGMQ_TEST_MIXER_H
 #define BGMQ_TEST_MIXER_H
 
-/* The arguments after "--mixer": database, history, round, seed, number of the start whose handler
- * aborts (0: none), what to do.  Returns the exit status. */
+/* The arguments after "--mixer": database, history, round, seed, which start ends it and how
+ * (loop_end_if_due), what to do.  Returns the exit status. */
 int mixer_main(int argc, char **argv);
 
 /* A guest; the number says how many messages it publishes. */

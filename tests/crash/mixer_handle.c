@@ -1,5 +1,6 @@
 /* mixer_handle.c - the handlers of the mixer, on the library's workers: each tells what it is
  * about to do before it does it. */
+#include "loop.h"
 #include "mixer_impl.h"
 
 #include <inttypes.h>
@@ -49,8 +50,7 @@ void mixer_begin(struct mixer *x, struct bgmq_job *job, char key[KEY_SIZE])
                   bgmq_job_attempt(job), wall_ms());
     if (!good)
         history_write(x->history, "B %s %" PRIu64, key, id);
-    if (atomic_fetch_add(&x->starts, 1) + 1 == x->abort_at)
-        abort();
+    loop_end_if_due(x->end, atomic_fetch_add(&x->starts, 1) + 1);
     if (id % 16 == 0)
         poll(NULL, 0, 3); /* work that takes its time, to be killed in the middle of it */
 }

@@ -23,7 +23,7 @@ struct mixer {
     int history;
     long round;
     uint64_t seed;
-    long abort_at;  /* this start aborts; 0: none */
+    long end;       /* says which start ends the process, and how: loop_end_if_due */
     long publishes; /* of each publisher */
     _Atomic long starts;
     _Atomic uint64_t random; /* for the handlers */

@@ -3,6 +3,8 @@
  * it knows nothing of the library. */
 #include "oracle_impl.h"
 
+#include "../harness/harness.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,7 +41,7 @@ static int is_follower(const struct entry *e)
 /* It ends in a transaction of the application, with one effect. */
 static int has_effect(const struct entry *e)
 {
-    return e->key[0] == 't' || is_follower(e);
+    return e->key[0] == 't' || e->key[0] == 'o' || is_follower(e);
 }
 
 void oracle_blame(struct oracle *o, long *count, const char *what, const char *key)
@@ -412,7 +414,7 @@ static void judge_effects(struct oracle *o, const struct entry *e)
                      e->key);
     if (e->committed && !e->effects)
         oracle_blame(o, &o->v->effects, "committed, yet without effect", e->key);
-    if (is_follower(e))
+    if (e->key[0] != 't')
         return;
     char key[KEY_SIZE + 2];
     snprintf(key, sizeof(key), "n-%s", e->key);
@@ -424,7 +426,7 @@ static void judge_effects(struct oracle *o, const struct entry *e)
 /* It and a row of the application are published in one transaction. */
 static int is_booked(const struct entry *e)
 {
-    return strchr("txg", e->key[0]) != NULL;
+    return strchr("txgo", e->key[0]) != NULL;
 }
 
 /* Somebody has made an end of it, or its time is over. */
@@ -499,4 +501,13 @@ int oracle_judge(const char *path, struct verdict *ret)
     free(o.replaced.nodes);
     free(o.uniques.nodes);
     return guilty(ret);
+}
+
+void oracle_figures(const struct verdict *v, long kills)
+{
+    harness_figure("kills", kills);
+    harness_figure("messages", v->attempted);
+    harness_figure("lost", v->lost);
+    harness_figure("phantom", v->phantom);
+    harness_figure("effects", v->effects);
 }

@@ -43,7 +43,8 @@
  * is run first, "c17" is answered with a response, whose key is "R-" and that of the request.
  * "b3.1.17.0", "b3.1.17.1" ... are published in one commit.  "t3.1.17" ends in a transaction of
  * the application with one effect, and with a message "n-t3.1.17" that has one effect too.  "t",
- * "x3.1.17" and "g3.17" are booked in the transaction that publishes them. */
+ * "x3.1.17" and "g3.17" are booked in the transaction that publishes them; so is "o3.1.17", which
+ * has one effect as well. */
 #ifndef BGMQ_TEST_ORACLE_H
 #define BGMQ_TEST_ORACLE_H
 
@@ -83,5 +84,7 @@ struct verdict {
 
 /* Reads the history at PATH and judges it.  Returns 0 when the first group is all zero. */
 int oracle_judge(const char *path, struct verdict *ret);
+/* Tells the report of what was judged after so many KILLS. */
+void oracle_figures(const struct verdict *v, long kills);
 
 #endif

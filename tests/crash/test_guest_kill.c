@@ -1,13 +1,16 @@
 /* test_guest_kill.c - guests and the owner are killed at random, again and again, on one database;
  * in the end every message that a guest was told is committed has been handled.
  *
- * The program runs itself to be a guest or the owner.  What they do they write down in files beside
- * the database, a line at a time: a guest before and after each publish, the owner in its handler.
- * The seed is printed; BGMQ_SEED=N BGMQ_KILLS=N run it again. */
+ * The program runs itself to be a guest or the owner.  What they do goes to a history, which the
+ * oracle judges. */
 #include "../harness/harness.h"
+#include "cargo.h"
+#include "loop.h"
+#include "oracle.h"
 
 #include <bgmq_sqlite.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,55 +19,62 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { GUESTS = 3, EACH = 1 << 14, ROUNDS = 40, ROUNDS_MAX = 4000 };
+enum { GUESTS = 3, EACH = 1 << 14 };
+static const struct loop_kills kills = {.quick = 40, .slow = 20, .full = 200};
 
 /* ---- the other processes ---------------------------------------------------------- */
 
-static int append_to(const char *database, const char *end)
+static int history_of(const char *database)
 {
     char path[600];
-    snprintf(path, sizeof(path), "%s.%s", database, end);
+    snprintf(path, sizeof(path), "%s.history", database);
     return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
-/* Publishes "NAME 0", "NAME 1" ... until it is killed. */
+/* Publishes "NAME.0", "NAME.1" ... until it is killed. */
 static int be_a_guest(const char *database, const char *name)
 {
-    int tried = append_to(database, "tried"), told = append_to(database, "told");
+    int history = history_of(database);
     struct bgmq_guest *g;
     struct bgmq_error error = {""};
-    if (tried < 0 || told < 0 || bgmq_guest_open(&g, database, &error)) {
+    if (history < 0 || bgmq_guest_open(&g, database, &error)) {
         fprintf(stderr, "guest: %s\n", error.text);
         return 1;
     }
     for (int i = 0; i < EACH; i++) {
-        char line[40];
-        int len = snprintf(line, sizeof(line), "%s %d\n", name, i);
-        if (write(tried, line, (size_t)len) != len)
-            return 2;
-        int err = bgmq_guest_publish(g, "T", line, (size_t)len, NULL, NULL);
+        char key[KEY_SIZE];
+        struct bgmq_receipt receipt;
+        int len = snprintf(key, sizeof(key), "l%s.%d", name, i);
+        history_write(history, "T %s guest 0", key);
+        int err = bgmq_guest_publish(g, "T", key, (size_t)len, NULL, &receipt);
         if (err && err != BGMQ_EBUSY) {
             fprintf(stderr, "guest: publish: %s\n", bgmq_errname(err));
             return 3;
         }
-        if (!err && write(told, line, (size_t)len) != len)
-            return 4;
+        if (err)
+            history_write(history, "E %s %s", key, bgmq_errname(err));
+        else
+            history_write(history, "A %s %" PRIu64, key, receipt.id);
     }
     return 0;
 }
 
 static int write_down(struct bgmq_job *job, void *ctx)
 {
-    size_t len;
-    const void *body = bgmq_job_body(job, &len);
-    return write(*(int *)ctx, body, len) == (ssize_t)len ? BGMQ_DONE : BGMQ_PERMANENT;
+    const char *key = bgmq_job_body(job, NULL);
+    uint64_t id = bgmq_job_id(job);
+    history_write(*(int *)ctx, "S %s %" PRIu64 " %u %" PRId64, key, id,
+                  bgmq_job_attempt(job), wall_ms());
+    history_write(*(int *)ctx, "D %s %" PRIu64, key, id);
+    return BGMQ_DONE;
 }
 
-static struct bgmq *own(const char *database, int *handled)
+static struct bgmq *own(const char *database, const char *round, int *history)
 {
     struct bgmq *mq = NULL;
     struct bgmq_error error = {""};
-    *handled = append_to(database, "handled");
+    *history = history_of(database);
+    history_write(*history, "O %s", round);
     /* Deaths are what this is about: none of them makes anything suspicious. */
     struct bgmq_options options = {.database = database,
                                    .guests = 1,
@@ -72,7 +82,7 @@ static struct bgmq *own(const char *database, int *handled)
                                    .max_crashes = 255,
                                    .boot_breaker = 1000};
     if (bgmq_open(&mq, &options, &error) ||
-        bgmq_register(mq, "T", write_down, handled,
+        bgmq_register(mq, "T", write_down, history,
                       &(struct bgmq_type_options){
                           .threads = 2, .max_attempts = 1000, .window = 50}) ||
         bgmq_start(mq)) {
@@ -82,68 +92,16 @@ static struct bgmq *own(const char *database, int *handled)
     return mq;
 }
 
-static int be_the_owner(const char *database)
+static int be_the_owner(const char *database, const char *round)
 {
-    int handled;
-    if (!own(database, &handled))
+    int history;
+    if (!own(database, round, &history))
         return 1;
     for (;;)
         pause();
 }
 
-/* ---- the oracle -------------------------------------------------------------------- */
-
-/* What a file says of message I of guest G, in a bit each. */
-static unsigned char (*seen)[EACH];
-enum { TRIED = 1, TOLD = 2, HANDLED = 4 };
-
-static long read_lines(const char *database, const char *end, unsigned char bit, size_t n)
-{
-    char path[600];
-    snprintf(path, sizeof(path), "%s.%s", database, end);
-    FILE *f = fopen(path, "r");
-    ck_assert_ptr_nonnull(f);
-    long lines = 0;
-    size_t guest, number;
-    /* A line cut short by a kill would be of a write that a file system does in two: none is. */
-    while (fscanf(f, "%zu %zu\n", &guest, &number) == 2) {
-        ck_assert(guest < n && number < EACH);
-        seen[guest][number] |= bit;
-        lines++;
-    }
-    ck_assert(feof(f));
-    fclose(f);
-    return lines;
-}
-
-static void check(const char *database, size_t n)
-{
-    seen = calloc(n, sizeof(*seen));
-    ck_assert_ptr_nonnull(seen);
-    long tried = read_lines(database, "tried", TRIED, n);
-    long told = read_lines(database, "told", TOLD, n);
-    long handled = read_lines(database, "handled", HANDLED, n);
-    printf("# %ld tried, %ld told, %ld handled\n", tried, told, handled);
-    ck_assert_int_gt(told, 0);
-    for (size_t g = 0; g < n; g++)
-        for (size_t i = 0; i < EACH; i++) {
-            ck_assert_msg(!(seen[g][i] & TOLD) || seen[g][i] & HANDLED,
-                          "message %zu of guest %zu is lost", i, g);
-            ck_assert_msg(!(seen[g][i] & HANDLED) || seen[g][i] & TRIED,
-                          "message %zu of guest %zu is nobody's", i, g);
-        }
-    free(seen);
-}
-
 /* ---- the rounds -------------------------------------------------------------------- */
-
-static unsigned random_state;
-
-static unsigned draw(unsigned n)
-{
-    random_state = random_state * 1664525u + 1013904223u;
-    return (random_state >> 16) % n;
-}
 
 static pid_t start(const char *what, const char *database, const char *name)
 {
@@ -165,12 +123,6 @@ static void kill_it(pid_t pid)
                   (unsigned)status);
 }
 
-static long from_environment(const char *name, long otherwise)
-{
-    const char *text = getenv(name);
-    return text ? strtol(text, NULL, 10) : otherwise;
-}
-
 static size_t unfinished(const char *database)
 {
     struct bgmq_guest *g;
@@ -186,48 +138,64 @@ static size_t unfinished(const char *database)
     return waiting + delayed + inbox;
 }
 
-START_TEST(what_a_guest_was_told_is_handled)
+static pid_t start_owner(struct loop *l)
 {
-    const char *database = harness_path("kill.db");
-    long rounds = from_environment("BGMQ_KILLS", ROUNDS);
-    ck_assert(rounds > 0 && rounds < ROUNDS_MAX);
-    random_state =
-        (unsigned)from_environment("BGMQ_SEED", (long)(harness_now() & 0xffff));
-    printf("# BGMQ_SEED=%u BGMQ_KILLS=%ld\n", random_state, rounds);
-    int handled;
-    struct bgmq *mq = own(database, &handled); /* makes it */
-    ck_assert_ptr_nonnull(mq);
-    bgmq_free(mq);
-    close(handled);
-    size_t guests = 0;
-    pid_t owner = start("--own", database, NULL), pids[GUESTS];
-    for (int i = 0; i < GUESTS; i++) {
-        char name[16];
-        snprintf(name, sizeof(name), "%zu", guests++);
-        pids[i] = start("--guest", database, name);
-    }
-    for (long i = 0; i < rounds; i++) {
-        poll(NULL, 0, 1 + (int)draw(60)); /* when to kill, and nothing else */
-        unsigned who = draw(GUESTS + 1);
-        if (who == GUESTS) {
-            kill_it(owner);
-            owner = start("--own", database, NULL);
-            continue;
-        }
-        char name[16];
-        snprintf(name, sizeof(name), "%zu", guests++);
-        kill_it(pids[who]);
-        pids[who] = start("--guest", database, name);
+    char round[24];
+    snprintf(round, sizeof(round), "%ld", ++l->round);
+    return start("--own", l->db, round);
+}
+
+static pid_t start_guest(const struct loop *l, long number)
+{
+    char name[24];
+    snprintf(name, sizeof(name), "%ld", number);
+    return start("--guest", l->db, name);
+}
+
+static void kill_all(struct loop *l)
+{
+    long guests = 0;
+    pid_t owner = start_owner(l), pids[GUESTS];
+    for (int i = 0; i < GUESTS; i++)
+        pids[i] = start_guest(l, guests++);
+    for (long i = 0; i < l->kills; i++) {
+        poll(NULL, 0,
+             1 + (int)(loop_random(l) % 60)); /* when to kill, and nothing else */
+        uint64_t who = loop_random(l) % (GUESTS + 1);
+        kill_it(who == GUESTS ? owner : pids[who]);
+        if (who == GUESTS)
+            owner = start_owner(l);
+        else
+            pids[who] = start_guest(l, guests++);
     }
     for (int i = 0; i < GUESTS; i++)
         kill_it(pids[i]);
     kill_it(owner);
-    mq = own(database, &handled);
+}
+
+START_TEST(what_a_guest_was_told_is_handled)
+{
+    struct loop l;
+    struct verdict v;
+    int history;
+    loop_begin(&l, "--guest", &kills);
+    struct bgmq *mq = own(l.db, "0", &history); /* makes it */
     ck_assert_ptr_nonnull(mq);
-    WAIT_UNTIL(unfinished(database) == 0);
     bgmq_free(mq);
-    close(handled);
-    check(database, guests);
+    close(history);
+    kill_all(&l);
+    mq = own(l.db, "1000000", &history);
+    ck_assert_ptr_nonnull(mq);
+    WAIT_UNTIL(unfinished(l.db) == 0);
+    bgmq_free(mq);
+    close(history);
+    snprintf(l.history, sizeof(l.history), "%.500s.history", l.db);
+    int guilty = oracle_judge(l.history, &v);
+    printf("# %ld tried, %ld told, %ld handled, %ld twice\n", v.attempted, v.acked,
+           v.done, v.twice);
+    oracle_figures(&v, l.kills);
+    ck_assert_msg(!guilty, "%s; " LOOP_REPLAY, v.text, (unsigned long long)l.seed);
+    ck_assert_int_gt(v.acked, 0);
 }
 END_TEST
 
@@ -235,7 +203,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("guest_kill");
     TCase *tc = harness_case(s, "kills");
-    tcase_set_timeout(tc, 120);
+    tcase_set_timeout(tc, harness_full() ? 1200 : 120);
     tcase_add_test(tc, what_a_guest_was_told_is_handled);
     return s;
 }
@@ -244,7 +212,7 @@ int main(int argc, char **argv)
 {
     if (argc == 4 && !strcmp(argv[1], "--guest"))
         return be_a_guest(argv[2], argv[3]);
-    if (argc == 3 && !strcmp(argv[1], "--own"))
-        return be_the_owner(argv[2]);
+    if (argc == 4 && !strcmp(argv[1], "--own"))
+        return be_the_owner(argv[2], argv[3]);
     return harness_run(suite());
 }

@@ -10,14 +10,12 @@
 #include "loop.h"
 #include "mixer.h"
 #include "oracle.h"
+#include "tables.h"
 
-#include <fcntl.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { KILLS = 500, KILLS_WHEN_SLOW = 40 };
+static const struct loop_kills kills = {.quick = 100, .slow = 40, .full = 500};
 
 static void end_well(struct loop *l, const char *what)
 {
@@ -30,17 +28,19 @@ static void one_owner(struct loop *l)
 {
     uint64_t kind = loop_random(l) % 40;
     if (kind < 4)
-        loop_abort_in_handler(l, MIXER_WORK);
+        loop_crash_in_handler(l, MIXER_WORK);
     else if (kind < 8)
+        loop_exit_in_handler(l, MIXER_WORK);
+    else if (kind < 11)
         loop_kill_early(l, MIXER_WORK);
-    else if (kind < 10) {
+    else if (kind < 13) {
         loop_kill_early(l, MIXER_WORK);
         loop_kill_early(l, MIXER_WORK);
-    } else if (kind < 12)
+    } else if (kind < 15)
         loop_kill_unless_ended(l, MIXER_STOP);
-    else if (kind < 14)
+    else if (kind < 17)
         end_well(l, MIXER_STOP);
-    else if (kind < 15)
+    else if (kind < 18)
         end_well(l, MIXER_DRAIN);
     else
         loop_kill_at_random(l, MIXER_WORK);
@@ -63,45 +63,33 @@ static void one_round(struct loop *l)
 
 /* ---- the end -------------------------------------------------------------------- */
 
-static void expect_answer(sqlite3 *db, const char *sql, const char *want)
-{
-    sqlite3_stmt *query;
-    ck_assert_msg(sqlite3_prepare_v2(db, sql, -1, &query, NULL) == SQLITE_OK, "%s: %s",
-                  sql, sqlite3_errmsg(db));
-    ck_assert_int_eq(sqlite3_step(query), SQLITE_ROW);
-    const char *answer = (const char *)sqlite3_column_text(query, 0);
-    ck_assert_msg(answer && !strcmp(answer, want), "%s: %s", sql, answer);
-    sqlite3_finalize(query);
-}
-
 static void expect_empty_and_whole(const struct loop *l)
 {
-    sqlite3 *db;
-    ck_assert_int_eq(sqlite3_open_v2(l->db, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
-    expect_answer(db, "PRAGMA integrity_check", "ok");
-    expect_answer(db, "SELECT count(*) FROM bgmq_job", "0");
-    expect_answer(db, "SELECT count(*) FROM bgmq_backlog", "0");
-    expect_answer(db, "SELECT count(*) FROM bgmq_inbox", "0");
-    expect_answer(db, "SELECT count(*) FROM bgmq_unique WHERE scope <> 3", "0");
-    expect_answer(db, "SELECT count(*) FROM bgmq_progress", "0");
-    expect_answer(db,
+    sqlite3 *db = tables_open(l->db);
+    tables_expect(db, "PRAGMA integrity_check", "ok");
+    tables_expect(db, "SELECT count(*) FROM bgmq_job", "0");
+    tables_expect(db, "SELECT count(*) FROM bgmq_backlog", "0");
+    tables_expect(db, "SELECT count(*) FROM bgmq_inbox", "0");
+    tables_expect(db, "SELECT count(*) FROM bgmq_unique WHERE scope <> 3", "0");
+    tables_expect(db, "SELECT count(*) FROM bgmq_progress", "0");
+    tables_expect(db,
                   "SELECT count(*) FROM (SELECT 1 FROM failed GROUP BY id, run"
                   " HAVING count(*) > 1)",
                   "0");
-    expect_answer(db,
+    tables_expect(db,
                   "SELECT count(*) FROM effect WHERE id NOT IN (SELECT id FROM"
                   " bgmq_history WHERE outcome = 'done')",
                   "0");
-    expect_answer(db,
+    tables_expect(db,
                   "SELECT count(*) FROM bgmq_history h JOIN bgmq_type t ON t.id = h.type"
                   " WHERE t.name IN ('Tx', 'Sink') AND outcome = 'done'"
                   " AND h.id NOT IN (SELECT id FROM effect)",
                   "0");
-    expect_answer(db,
+    tables_expect(db,
                   "SELECT count(*) FROM (SELECT 1 FROM bgmq_history"
                   " WHERE outcome <> 'dead' GROUP BY id HAVING count(*) > 1)",
                   "0");
-    expect_answer(db,
+    tables_expect(db,
                   "SELECT count(*) FROM bgmq_error WHERE id NOT IN"
                   " (SELECT id FROM bgmq_history)",
                   "0");
@@ -109,28 +97,15 @@ static void expect_empty_and_whole(const struct loop *l)
 }
 
 /* What the tables say goes to the end of the history. */
-static void tell(const struct loop *l, sqlite3 *db, const char *sql, char letter)
-{
-    sqlite3_stmt *query;
-    int history = open(l->history, O_WRONLY | O_APPEND | O_CLOEXEC);
-    ck_assert_int_ge(history, 0);
-    ck_assert_int_eq(sqlite3_prepare_v2(db, sql, -1, &query, NULL), SQLITE_OK);
-    while (sqlite3_step(query) == SQLITE_ROW)
-        history_write(history, "%c %s", letter,
-                      (const char *)sqlite3_column_text(query, 0));
-    ck_assert_int_eq(sqlite3_finalize(query), SQLITE_OK);
-    close(history);
-}
-
 static void tell_tables(const struct loop *l)
 {
-    sqlite3 *db;
-    ck_assert_int_eq(sqlite3_open_v2(l->db, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
-    tell(l, db, "SELECT name FROM booked", 'c');
-    tell(l, db, "SELECT name FROM effect", 'G');
-    tell(l, db,
-         "SELECT id || ' ' || finished FROM bgmq_history WHERE outcome = 'discarded'",
-         'h');
+    sqlite3 *db = tables_open(l->db);
+    tables_tell(db, "SELECT name FROM booked", 'c', l->history);
+    tables_tell(db, "SELECT name FROM effect", 'G', l->history);
+    tables_tell(db,
+                "SELECT id || ' ' || finished FROM bgmq_history"
+                " WHERE outcome = 'discarded'",
+                'h', l->history);
     sqlite3_close(db);
 }
 
@@ -140,15 +115,15 @@ static void expect_innocent(struct loop *l)
     int guilty = oracle_judge(l->history, &v);
     fprintf(
         stderr,
-        "# %ld rounds (%ld aborts, %ld early), seed %llu: %ld published, %ld "
+        "# %ld rounds (%ld crashes, %ld exits, %ld early), seed %llu: %ld published, %ld "
         "acknowledged, %ld starts, %ld done, %ld dead, %ld twice\n"
         "# %ld replaced, %ld with a key, %ld walks, %ld given back; dead: %ld expired, "
         "%ld by crashes, %ld cancelled; %ld deleted, %ld ends forgotten\n",
-        l->round, l->aborts, l->early, (unsigned long long)l->seed, v.attempted, v.acked,
-        v.started, v.done, v.dead, v.twice, v.replaced, v.kept_keys, v.walks,
-        v.given_back, v.expired, v.crashed, v.cancelled, v.deleted, v.forgotten);
-    ck_assert_msg(!guilty, "%s; replay: BGMQ_KILLS=%ld BGMQ_SEED=%llu", v.text, l->kills,
-                  (unsigned long long)l->seed);
+        l->round, l->crashes, l->exits, l->early, (unsigned long long)l->seed,
+        v.attempted, v.acked, v.started, v.done, v.dead, v.twice, v.replaced, v.kept_keys,
+        v.walks, v.given_back, v.expired, v.crashed, v.cancelled, v.deleted, v.forgotten);
+    oracle_figures(&v, l->deaths);
+    ck_assert_msg(!guilty, "%s; " LOOP_REPLAY, v.text, (unsigned long long)l->seed);
     ck_assert_msg(v.failed_publishes == 0, "%ld publishes failed, the first: %s",
                   v.failed_publishes, v.refusal);
     ck_assert_msg(v.acked > l->kills, "hardly anything happened: %ld messages", v.acked);
@@ -157,7 +132,7 @@ static void expect_innocent(struct loop *l)
 START_TEST(nothing_is_lost_doubled_or_invented_whatever_goes_on_when_it_is_killed)
 {
     struct loop l;
-    loop_begin(&l, "--mixer", harness_scale() > 1 ? KILLS_WHEN_SLOW : KILLS);
+    loop_begin(&l, "--mixer", &kills);
     while (l.round < l.kills)
         one_round(&l);
     end_well(&l, MIXER_END);
@@ -171,7 +146,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("mix");
     TCase *tc = harness_case(s, "mixed work and kill -9");
-    tcase_set_timeout(tc, 280);
+    tcase_set_timeout(tc, harness_full() ? 1200 : 280);
     tcase_add_test(
         tc, nothing_is_lost_doubled_or_invented_whatever_goes_on_when_it_is_killed);
     return s;

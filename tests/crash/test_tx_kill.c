@@ -2,19 +2,23 @@
  * transaction, and its handlers note their effect in another.  Whatever moment it is killed at, in
  * the end each order that was booked has taken effect once, and no other has. */
 #include "../harness/harness.h"
+#include "cargo.h"
 #include "loop.h"
+#include "oracle.h"
+#include "tables.h"
 
 #include <bgmq_sqlite.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { KILLS = 100, KILLS_WHEN_SLOW = 20, HANDLERS = 3 };
+enum { HANDLERS = 3, TOGETHER = 4 };
+static const struct loop_kills kills = {.quick = 60, .slow = 20, .full = 300};
 
 #define WORD  "--clerk"
 #define WORK  "work"
@@ -26,6 +30,7 @@ enum { KILLS = 100, KILLS_WHEN_SLOW = 20, HANDLERS = 3 };
 static _Thread_local sqlite3 *mine;
 static _Thread_local uint64_t random_state;
 static const char *path;
+static int history;
 static struct bgmq *mq;
 
 static void must(int ok, const char *what)
@@ -71,47 +76,73 @@ static int note_effect(struct bgmq_job *job, sqlite3 *db, void *ctx)
     return roll(4) ? BGMQ_DONE : BGMQ_RETRY;
 }
 
+static void tell(struct bgmq_job *job, char letter)
+{
+    history_write(history, "%c %s %" PRIu64, letter,
+                  (const char *)bgmq_job_body(job, NULL), bgmq_job_id(job));
+}
+
 static int handle(struct bgmq_job *job, void *ctx)
 {
     connect_once(bgmq_job_id(job));
+    history_write(history, "S %s %" PRIu64 " %u %" PRId64,
+                  (const char *)bgmq_job_body(job, NULL), bgmq_job_id(job),
+                  bgmq_job_attempt(job), wall_ms());
     switch (roll(6)) {
     case 0:
         sql("BEGIN IMMEDIATE");
         insert("effect", bgmq_job_body(job, NULL));
         must(bgmq_job_complete_tx(job, mine) == 0, "complete");
         sql("ROLLBACK");
+        tell(job, 'F');
         return BGMQ_RETRY;
     case 1:
         sql("BEGIN IMMEDIATE");
         insert("failed", bgmq_job_body(job, NULL));
         must(bgmq_job_fail_tx(job, mine, BGMQ_RETRY, "Failed", "by chance") == 0, "fail");
+        tell(job, 'F'); /* another worker may have it as soon as this is committed */
         sql("COMMIT");
         return BGMQ_DONE;
-    default:
-        return bgmq_job_transaction(job, mine, note_effect, NULL);
+    default: {
+        int verdict = bgmq_job_transaction(job, mine, note_effect, NULL);
+        tell(job, verdict == BGMQ_DONE ? 'Z' : 'F');
+        return verdict;
+    }
     }
 }
 
-static void publish(const char *key)
+static uint64_t publish(const char *key)
 {
     struct bgmq_message_options o = {.priority = roll(3) ? 0 : 1 + (int)roll(3),
                                      .delay_ms = roll(3) ? 0 : roll(20)};
-    int err = bgmq_publish_tx(mq, mine, "Order", key, strlen(key), &o, NULL);
+    struct bgmq_receipt receipt;
+    history_write(history, "T %s tx %" PRId64, key,
+                  o.delay_ms ? wall_ms() + o.delay_ms : 0);
+    int err = bgmq_publish_tx(mq, mine, "Order", key, strlen(key), &o, &receipt);
     must(err == 0, bgmq_errname(err));
+    return receipt.id;
 }
 
 static int work(const char *round)
 {
     must(write(LOOP_READY_FD, "!", 1) == 1, "write");
     for (long n = 0;; n++) {
-        char key[64];
+        char keys[TOGETHER][KEY_SIZE];
+        uint64_t ids[TOGETHER];
+        unsigned most = 1 + roll(TOGETHER);
+        int commits = roll(5) != 0;
         sql("BEGIN IMMEDIATE");
-        for (unsigned i = 0, most = 1 + roll(4); i < most; i++) {
-            snprintf(key, sizeof(key), "%s-%ld-%u", round, n, i);
-            insert("booked", key);
-            publish(key);
+        for (unsigned i = 0; i < most; i++) {
+            snprintf(keys[i], KEY_SIZE, "o%s.%ld.%u", round, n, i);
+            insert("booked", keys[i]);
+            ids[i] = publish(keys[i]);
         }
-        sql(roll(5) ? "COMMIT" : "ROLLBACK");
+        if (!commits)
+            for (unsigned i = 0; i < most; i++)
+                history_write(history, "N %s", keys[i]);
+        sql(commits ? "COMMIT" : "ROLLBACK");
+        for (unsigned i = 0; commits && i < most; i++)
+            history_write(history, "A %s %" PRIu64, keys[i], ids[i]);
         struct bgmq_collection c;
         while (bgmq_type_collection(mq, "Order", &c) == 0 && c.inq > 300)
             poll(NULL, 0, 1);
@@ -144,6 +175,9 @@ static int clerk(int argc, char **argv)
         return 2;
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     path = argv[0];
+    history = open(argv[1], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    must(history >= 0, "history");
+    history_write(history, "O %s", argv[2]);
     struct bgmq_options options = {.database = path,
                                    .share_database = 1,
                                    .durability = BGMQ_BEHIND,
@@ -163,24 +197,38 @@ static int clerk(int argc, char **argv)
 
 /* ---- the test ---------------------------------------------------------------------- */
 
-static long number(const char *file, const char *text)
+static void expect_innocent(const struct loop *l)
 {
-    sqlite3 *db;
-    sqlite3_stmt *q;
-    ck_assert_int_eq(sqlite3_open_v2(file, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
-    ck_assert_msg(sqlite3_prepare_v2(db, text, -1, &q, NULL) == SQLITE_OK, "%s: %s", text,
-                  sqlite3_errmsg(db));
-    ck_assert_int_eq(sqlite3_step(q), SQLITE_ROW);
-    long value = (long)sqlite3_column_int64(q, 0);
-    sqlite3_finalize(q);
+    struct verdict v;
+    sqlite3 *db = tables_open(l->db);
+    tables_tell(db, "SELECT key FROM booked", 'c', l->history);
+    tables_tell(db, "SELECT key FROM effect", 'G', l->history);
+    fprintf(stderr,
+            "# %ld kills, seed %" PRIu64 ": %ld booked, %ld effects, %ld failures\n",
+            l->kills, l->seed, tables_number(db, "SELECT count(*) FROM booked"),
+            tables_number(db, "SELECT count(*) FROM effect"),
+            tables_number(db, "SELECT count(*) FROM failed"));
+    int guilty = oracle_judge(l->history, &v);
+    oracle_figures(&v, l->deaths);
+    ck_assert_msg(!guilty, "%s; " LOOP_REPLAY, v.text, (unsigned long long)l->seed);
+    ck_assert_int_gt(v.acked, l->kills);
+    tables_expect(db,
+                  "SELECT (SELECT count(*) FROM bgmq_job)"
+                  " + (SELECT count(*) FROM bgmq_backlog)",
+                  "0");
+    /* By themselves, whatever the history says. */
+    tables_expect(
+        db, "SELECT count(*) FROM booked WHERE key NOT IN (SELECT key FROM effect)", "0");
+    tables_expect(
+        db, "SELECT count(*) FROM effect WHERE key NOT IN (SELECT key FROM booked)", "0");
+    tables_expect(db, "SELECT count(*) - count(DISTINCT key) FROM effect", "0");
     sqlite3_close(db);
-    return value;
 }
 
 START_TEST(each_booked_order_takes_effect_once)
 {
     struct loop l;
-    loop_begin(&l, WORD, harness_scale() > 1 ? KILLS_WHEN_SLOW : KILLS);
+    loop_begin(&l, WORD, &kills);
     for (long i = 0; i < l.kills; i++)
         if (loop_random(&l) % 8 == 0)
             loop_kill_early(&l, WORK);
@@ -189,23 +237,7 @@ START_TEST(each_booked_order_takes_effect_once)
     struct process p = loop_start(&l, DRAIN, 0);
     loop_wait_ready(&l, p);
     loop_expect_end(&l, p, 6 * loop_patience());
-    long booked = number(l.db, "SELECT count(*) FROM booked");
-    fprintf(stderr,
-            "# %ld kills, seed %" PRIu64 ": %ld booked, %ld effects, %ld failures\n",
-            l.kills, l.seed, booked, number(l.db, "SELECT count(*) FROM effect"),
-            number(l.db, "SELECT count(*) FROM failed"));
-    ck_assert_int_gt(booked, l.kills);
-    ck_assert_int_eq(number(l.db, "SELECT count(*) FROM booked WHERE"
-                                  " key NOT IN (SELECT key FROM effect)"),
-                     0);
-    ck_assert_int_eq(number(l.db, "SELECT count(*) FROM effect WHERE"
-                                  " key NOT IN (SELECT key FROM booked)"),
-                     0);
-    ck_assert_int_eq(number(l.db, "SELECT count(*) - count(DISTINCT key) FROM effect"),
-                     0);
-    ck_assert_int_eq(number(l.db, "SELECT (SELECT count(*) FROM bgmq_job)"
-                                  " + (SELECT count(*) FROM bgmq_backlog)"),
-                     0);
+    expect_innocent(&l);
 }
 END_TEST
 
@@ -213,7 +245,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("tx_kill");
     TCase *tc = harness_case(s, "kill -9");
-    tcase_set_timeout(tc, 280);
+    tcase_set_timeout(tc, harness_full() ? 1200 : 280);
     tcase_add_test(tc, each_booked_order_takes_effect_once);
     return s;
 }

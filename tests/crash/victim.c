@@ -18,14 +18,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { PUBLISHES = 400, BATCH = 3 };
+enum { PUBLISHES = 400, BATCH_MAX = 60 };
 
 struct victim {
     struct bgmq *mq;
     int history;
     long round;
     uint64_t seed;
-    long abort_at; /* this start aborts; 0: none */
+    long end; /* says which start ends the process, and how: loop_end_if_due */
     _Atomic long starts;
 };
 
@@ -61,8 +61,7 @@ static int handle(struct bgmq_job *job, void *ctx)
                   bgmq_job_attempt(job), wall_ms());
     if (!good)
         history_write(v->history, "B %s %" PRIu64, key, id);
-    if (atomic_fetch_add(&v->starts, 1) + 1 == v->abort_at)
-        abort();
+    loop_end_if_due(v->end, atomic_fetch_add(&v->starts, 1) + 1);
     if (id % 16 == 0)
         poll(NULL, 0, 3); /* work that takes its time, to be killed in the middle of it */
     if (!strcmp(bgmq_job_type(job), "Flaky") && bgmq_job_attempt(job) == 1) {
@@ -92,11 +91,12 @@ static void tell(struct publisher *p, const char *key, int err, uint64_t id)
 
 static void publish_batch(struct publisher *p)
 {
-    char keys[BATCH][KEY_SIZE], bodies[BATCH][CARGO_MAX];
-    struct bgmq_item items[BATCH];
-    struct bgmq_receipt receipts[BATCH];
+    static _Thread_local char keys[BATCH_MAX][KEY_SIZE], bodies[BATCH_MAX][CARGO_MAX];
+    struct bgmq_item items[BATCH_MAX];
+    struct bgmq_receipt receipts[BATCH_MAX];
+    int n = 2 + (int)(next_random(&p->random) >> 9) % (BATCH_MAX - 1);
     struct bgmq_message_options options = {.durability = level_of(p)};
-    for (int i = 0; i < BATCH; i++) {
+    for (int i = 0; i < n; i++) {
         snprintf(keys[i], KEY_SIZE, "b%ld.%d.%ld.%d", p->v->round, p->number, p->n, i);
         items[i] = (struct bgmq_item){.type = "Plain",
                                       .body = bodies[i],
@@ -104,8 +104,8 @@ static void publish_batch(struct publisher *p)
                                       .options = &options};
         history_write(p->v->history, "T %s batch 0", keys[i]);
     }
-    int err = bgmq_publish_many(p->v->mq, items, BATCH, receipts);
-    for (int i = 0; i < BATCH; i++)
+    int err = bgmq_publish_many(p->v->mq, items, (size_t)n, receipts);
+    for (int i = 0; i < n; i++)
         tell(p, keys[i], err, err ? 0 : receipts[i].id);
 }
 
@@ -135,7 +135,7 @@ static void *publish_all(void *arg)
 {
     struct publisher *p = arg;
     for (p->n = 0; p->n < PUBLISHES; p->n++) {
-        if (next_random(&p->random) % 10 == 0)
+        if (next_random(&p->random) % 5 == 0)
             publish_batch(p);
         else
             publish_one(p);
@@ -236,7 +236,7 @@ int victim_main(int argc, char **argv)
     struct victim v = {
         .round = strtol(argv[2], NULL, 10),
         .seed = strtoull(argv[3], NULL, 10),
-        .abort_at = strtol(argv[4], NULL, 10),
+        .end = strtol(argv[4], NULL, 10),
     };
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     v.history = open(argv[1], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
