@@ -183,12 +183,13 @@ enum { BY_ABORT, BY_ACCESS, BY_EXIT, WAYS, EXIT_STATUS = 77, STARTS = 60 };
 
 void loop_end_if_due(long extra, long n)
 {
+    volatile long *volatile nowhere = (volatile long *)(uintptr_t)64;
     if (extra / WAYS != n)
         return;
     switch (extra % WAYS) {
     case BY_ACCESS:
         signal(SIGSEGV, SIG_DFL); /* a sanitizer would make a report of it */
-        *(volatile long *)(uintptr_t)64 = n;
+        *nowhere = n;
         break;
     case BY_EXIT:
         _exit(EXIT_STATUS);

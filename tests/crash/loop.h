@@ -20,7 +20,7 @@ struct loop {
     char db[512], history[512];
     uint64_t seed, random;
     long kills, round;
-    long deaths; /* processes that did not end by themselves and well */
+    long deaths;                /* processes that did not end by themselves and well */
     long crashes, exits, early; /* how many of the kills were of which kind */
 };
 
@@ -68,8 +68,8 @@ void loop_kill_early(struct loop *l, const char *what);
 void loop_kill_at_random(struct loop *l, const char *what);
 /* The same of one that ends by itself: well, if it is not killed before. */
 void loop_kill_unless_ended(struct loop *l, const char *what);
-/* A handler ends its process, by an abort or a bad access, or by _exit; which one it is follows from
- * the plan. */
+/* A handler ends its process, by an abort or a bad access, or by _exit; which one it is follows
+ * from the plan. */
 void loop_crash_in_handler(struct loop *l, const char *what);
 void loop_exit_in_handler(struct loop *l, const char *what);
 /* In the process: start number N begins.  Ends the process when EXTRA, its argument, wants so. */
