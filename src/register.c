@@ -63,8 +63,8 @@ int bgmq_set_threads(struct bgmq *mq, const char *name, unsigned threads)
         return err;
     if (threads < 1 || threads > 1024 || !bgmqi_registry_names(name))
         return BGMQ_EINVAL;
-    err = BGMQ_ENOENT;
     lock_take(&mq->life);
+    err = mq->shut ? BGMQ_ECLOSED : BGMQ_ENOENT;
     for (struct crew *c = mq->crews; c; c = c->next)
         if (strcmp(bgmqi_type_name(c->type), name) == 0) {
             err = bgmqi_pool_resize(c->pool, threads);
