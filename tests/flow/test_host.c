@@ -58,6 +58,7 @@ static void expect_signals_blocked(long tid, void *ctx)
     ++*(int *)ctx;
 }
 
+/* P11. */
 START_TEST(threads_of_the_service_receive_no_signals)
 {
     if (FLOW_CHECKED)
