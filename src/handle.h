@@ -77,14 +77,15 @@ struct bgmq {
     struct lock life;
     /* protected by life */
     struct crew *crews;
-    bool shut;         /* threads are gone, the database is released */
-    uint64_t epoch;    /* +1 at each start */
-    bool start_asked;  /* bgmq_start was called */
-    int64_t cancel_ns; /* when a requested stop sets the cancel flags; 0: not to */
+    bool shut;              /* threads are gone, the database is released */
+    _Atomic uint64_t epoch; /* +1 at each start; read without, too */
+    bool start_asked;       /* bgmq_start was called */
+    int64_t cancel_ns;      /* when a requested stop sets the cancel flags; 0: not to */
 
     struct lock pending; /* one bgmq_retry_pending at a time */
 
-    struct monitor idle; /* changes when a handler ended while stopped, or shut_done */
+    struct monitor
+        idle; /* changes with epoch, shut_done, and when a handler ended while stopped */
     /* protected by idle */
     bool shut_done;
 };

@@ -26,10 +26,12 @@ void bgmqi_journal_gather_begin(struct journal *j, int64_t now)
         j->gather_skip--;
         return;
     }
-    if (all < 2)
+    int64_t most_ns = j->commit_ns / 2 < MOST_NS ? j->commit_ns / 2 : MOST_NS;
+    /* Without a wait that ends of itself the next who comes has to wake the writer. */
+    if (all < 2 || most_ns == 0)
         return; /* the writer sleeps in any case */
     j->gather = all < j->gather_most ? all : j->gather_most;
-    j->gather_until_ns = now + (j->commit_ns / 2 < MOST_NS ? j->commit_ns / 2 : MOST_NS);
+    j->gather_until_ns = now + most_ns;
 }
 
 int64_t bgmqi_journal_gather_ns(const struct journal *j, int64_t now)

@@ -470,6 +470,7 @@ static void turn(struct journal *j)
 void *bgmqi_journal_writer(void *arg)
 {
     struct journal *j = arg;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     do {
         take_arrived(j);
         bgmqi_fork_enter();

@@ -71,13 +71,21 @@ static int open_file(struct owner *o, char *lock_path)
     return o->fd;
 }
 
+static int not_opened(const char *lock_path, struct bgmq_error *error)
+{
+    const char *why =
+        errno == ELOOP ? "it is a symbolic link, none is followed" : strerror(errno);
+    return bgmqi_err_set(error, BGMQ_EOPEN, "%s, the lock beside the database: %s",
+                         lock_path, why);
+}
+
 /* The mutex is held. */
 static int take(struct owner *o, char *lock_path, struct bgmq_error *error)
 {
     struct stat st = {.st_nlink = 0};
     while (st.st_nlink == 0) { /* once, unless its maker takes it away just now */
         if (open_file(o, lock_path) < 0)
-            return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", lock_path, strerror(errno));
+            return not_opened(lock_path, error);
         struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
         int err = fcntl(o->fd, F_SETLK, &all) != 0 ? refused(o, lock_path, error) : 0;
         if (!err && fstat(o->fd, &st) != 0)

@@ -62,6 +62,14 @@ static bool breaks(struct bgmq *mq)
     return breaks;
 }
 
+/* Wakes those who wait for the last handler. */
+static void tell_idle(struct bgmq *mq)
+{
+    bgmqi_monitor_enter(&mq->idle);
+    bgmqi_monitor_change(&mq->idle);
+    bgmqi_monitor_leave(&mq->idle);
+}
+
 int bgmq_start(struct bgmq *mq)
 {
     int err = bgmqi_handle_enter(mq);
@@ -77,7 +85,7 @@ int bgmq_start(struct bgmq *mq)
     lock_take(&mq->life);
     bool was = atomic_load(&mq->types.started) != GATE_SHUT;
     if (!was) {
-        mq->epoch++;
+        atomic_fetch_add(&mq->epoch, 1);
         mq->cancel_ns = 0;
         atomic_store(&mq->types.started,
                      atomic_load(&mq->types.suspects) ? GATE_SOLO : GATE_OPEN);
@@ -85,6 +93,7 @@ int bgmq_start(struct bgmq *mq)
     lock_drop(&mq->life);
     if (was)
         return 0;
+    tell_idle(mq); /* a stop that still waits is over */
     if (mq->journal && bgmqi_journal_failed(mq->journal)) {
         atomic_store(&mq->types.started, GATE_SHUT); /* it failed meanwhile */
         err = BGMQ_ESTORE;
@@ -114,7 +123,7 @@ size_t bgmqi_service_running(struct bgmq *mq)
 static uint64_t halt(struct bgmq *mq, unsigned cancel_ms)
 {
     lock_take(&mq->life);
-    uint64_t epoch = mq->epoch;
+    uint64_t epoch = atomic_load(&mq->epoch);
     bool was = atomic_exchange(&mq->types.started, GATE_SHUT) != GATE_SHUT;
     if (was)
         mq->cancel_ns = clock_mono_ns(mq->clock) + (int64_t)cancel_ms * MS;
@@ -128,10 +137,7 @@ static uint64_t halt(struct bgmq *mq, unsigned cancel_ms)
 
 static bool restarted(struct bgmq *mq, uint64_t epoch)
 {
-    lock_take(&mq->life);
-    bool yes = mq->epoch != epoch;
-    lock_drop(&mq->life);
-    return yes;
+    return atomic_load(&mq->epoch) != epoch;
 }
 
 /* Waits up to NS for the last handler, or for somebody to start again; true: it is over. */
@@ -141,10 +147,7 @@ static bool drained(struct bgmq *mq, uint64_t epoch, int64_t ns)
     bool over = false;
     bgmqi_monitor_enter(&mq->idle);
     for (;;) {
-        bgmqi_monitor_leave(&mq->idle);
-        bool again = restarted(mq, epoch);
-        bgmqi_monitor_enter(&mq->idle);
-        over = again || bgmqi_service_running(mq) == 0;
+        over = restarted(mq, epoch) || bgmqi_service_running(mq) == 0;
         int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
         if (over || left <= 0)
             break;

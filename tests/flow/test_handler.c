@@ -162,7 +162,7 @@ START_TEST(unpack_reads_the_body)
 }
 END_TEST
 
-/* A3: the body is bytes until somebody asks for JSON. */
+/* A3, J4: the body is bytes until somebody asks for JSON. */
 START_TEST(bad_json_is_refused_with_its_position)
 {
     static const char *const bad[] = {

@@ -52,6 +52,16 @@ START_TEST(all_who_were_released_are_waited_for_half_a_commit)
 }
 END_TEST
 
+/* Found by the schedule of tests/schedule/scenes_journal.c: no commit has succeeded, so nothing says
+ * how long to wait, and a writer that expected two went to sleep for a second. */
+START_TEST(nobody_is_waited_for_before_the_first_commit)
+{
+    j->commit_ns = 0;
+    ck_assert_int_eq(begin(10, 0), 0);
+    ck_assert_uint_eq(j->gather, 0); /* the next who comes wakes the writer */
+}
+END_TEST
+
 START_TEST(one_publisher_is_not_waited_for)
 {
     ck_assert_int_eq(begin(1, 0), 0);
@@ -124,6 +134,7 @@ static Suite *suite(void)
     TCase *c = harness_case(s, "gather");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, all_who_were_released_are_waited_for_half_a_commit);
+    tcase_add_test(c, nobody_is_waited_for_before_the_first_commit);
     tcase_add_test(c, one_publisher_is_not_waited_for);
     tcase_add_test(c, vain_waits_become_rare);
     tcase_add_test(c, those_who_come_again_are_waited_for_again);
