@@ -31,7 +31,7 @@ struct flight_file {
     _Atomic uint32_t magic, layout;
     _Atomic uint64_t number;
     struct flight_bell bell;
-    char unused[40];
+    char unused[36];
     struct flight_slot slots[SLOTS];
 };
 #define SIZE sizeof(struct flight_file)

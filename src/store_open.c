@@ -188,6 +188,8 @@ static int wait_for_lock(void *ctx, int tries)
 {
     struct sqlite_store *s = ctx;
     int64_t now = clock_mono_ns(&bgmqi_clock_system);
+    if (s->wanted)
+        atomic_fetch_add_explicit(s->wanted, 1, memory_order_relaxed);
     if (tries == 0)
         s->give_up_ns = now + (int64_t)s->patience_ms * 1000000;
     if (now >= s->give_up_ns)

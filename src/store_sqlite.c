@@ -220,6 +220,11 @@ static int open_all(struct sqlite_store *s, const struct store_options *options,
     return 0;
 }
 
+void bgmqi_store_sqlite_want(struct store *store, _Atomic uint32_t *wanted)
+{
+    ((struct sqlite_store *)store)->wanted = wanted;
+}
+
 int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *options,
                             struct bgmq_error *error)
 {

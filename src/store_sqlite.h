@@ -138,6 +138,7 @@ struct sqlite_store {
     unsigned patience_ms;
     int64_t give_up_ns;
     uint32_t jitter;
+    _Atomic uint32_t *wanted; /* +1 each time the lock is found taken; may be NULL */
 
     /* check-points */
     uint32_t page_size;

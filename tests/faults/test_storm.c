@@ -527,6 +527,7 @@ END_TEST
 
 /* Holds the writer's thread at a call of the file system. */
 struct hold {
+    _Atomic int armed;
     struct gate gate;
     struct counter held;
 };
@@ -534,7 +535,7 @@ struct hold {
 static void hold(void *ctx)
 {
     struct hold *h = ctx;
-    if (gate_is_open(&h->gate))
+    if (!atomic_load(&h->armed) || gate_is_open(&h->gate))
         return;
     counter_add(&h->held, 1);
     gate_wait(&h->gate);
@@ -561,10 +562,12 @@ START_TEST(stop_and_close_during_a_flush_and_a_check_point)
                                    .durability = BGMQ_BEHIND};
     gate_init(&h.gate);
     counter_init(&h.held);
+    atomic_init(&h.armed, 0);
     shim_vfs_install();
+    shim_vfs_hook(_i ? SHIM_WRITE : SHIM_SYNC, _i ? SHIM_DB : SHIM_WAL, hold, &h);
     ck_assert_int_eq(bgmq_open(&mq, &options, NULL), 0);
     ck_assert_int_eq(bgmq_start(mq), 0);
-    shim_vfs_hook(_i ? SHIM_WRITE : SHIM_SYNC, _i ? SHIM_DB : SHIM_WAL, hold, &h);
+    atomic_store(&h.armed, 1);
     for (int i = 0; i < 5; i++) /* more pages than the log has before a check-point */
         ck_assert_int_eq(bgmq_publish(mq, "T", body, sizeof(body), NULL, NULL), 0);
     pthread_t flusher = harness_thread(flush_thread, mq);
