@@ -268,8 +268,8 @@ struct bgmq_receipt {
  * checks the file, becomes its owner, and finds every unfinished message again.  Blocks while
  * it does.  ERROR may be NULL; on failure it says which path and why.
  * With STANDBY_MS it waits so long for another owner to go: that is a stand-by.
- * EOPEN, EUNSAFE, ENOTDB, ENOTOURS, EVERSION, ESCHEMA, EOWNED (another process), EEXIST (open in
- * this process already), ETHREAD, ENOMEM. */
+ * EOPEN, EUNSAFE, ENOTDB, ENOTOURS, EVERSION, ESCHEMA, ECORRUPT, EOWNED (another process), EEXIST
+ * (open in this process already), ETHREAD, ENOMEM. */
 BGMQ_API int bgmq_open(struct bgmq **ret, const struct bgmq_options *options,
                        struct bgmq_error *error);
 

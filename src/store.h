@@ -242,6 +242,8 @@ struct store_options {
     uint64_t max_pages; /* 0: 16 GiB worth */
     uint64_t history_keep;
     int64_t history_max_age_ms; /* 0: for ever */
+    uint64_t check_at_once; /* a file that was not closed, and is as great, is checked for
+                               damage beside the service, not before it; 0: 1 GiB */
     uint64_t log_hard_bytes; /* beyond it, what inserts is refused as FULL; 0: 512 MiB */
 };
 

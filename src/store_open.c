@@ -27,6 +27,7 @@
 #include "clock.h"
 #include "err.h"
 #include "park.h"
+#include "store_check.h"
 #include "store_schema.h"
 
 enum {
@@ -34,6 +35,7 @@ enum {
     PATH_FULL_MAX = 500, /* SQLite adds "-journal" and stops at 512 */
     WAL_LIMIT = 64 << 20,
     CACHE_KIB = 16384,
+    CHECK_AT_ONCE = 1 << 30,
     PAGES_MOST = 0x3ffffffe, /* SQLite's own bound, less a little */
     BODY_MOST = 64 << 20     /* the bound of bgmq_options.max_body */
 };
@@ -313,9 +315,9 @@ static int refuse(int state, const struct store_options *options, const char *pa
                          path);
 }
 
-/* W, its checks, and the tables. */
+/* W, its checks, and the tables.  *LATER: it has to be checked for damage. */
 static int open_writer(struct sqlite_store *s, const struct store_options *options,
-                       struct bgmq_error *error)
+                       bool *later, struct bgmq_error *error)
 {
     struct file_identity log;
     look_at(s->path, "-wal", &log);
@@ -329,6 +331,12 @@ static int open_writer(struct sqlite_store *s, const struct store_options *optio
         return bgmqi_store_schema_error(s->w, rc, s->path, "setting it up", error);
     int state = bgmqi_store_schema_look(s->w, s->path, error);
     int err = refuse(state, options, s->path, error);
+    if (err)
+        return err;
+    if (state == SCHEMA_OURS || state == SCHEMA_MARKED_OURS)
+        err = bgmqi_store_check_now(
+            s, options->check_at_once ? options->check_at_once : CHECK_AT_ONCE, later,
+            error);
     if (err)
         return err;
     if (sqlite3_db_readonly(s->w, "main") == 1)
@@ -353,13 +361,16 @@ static int open_checkpointer(struct sqlite_store *s, const struct store_options 
 int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *options,
                           struct bgmq_error *error)
 {
+    bool later = false;
     int err = find_path(s, options->path, error);
     if (err == 0)
         err = check_path(s->path, error);
     if (err == 0)
-        err = open_writer(s, options, error);
+        err = open_writer(s, options, &later, error);
     if (err == 0)
         err = open_checkpointer(s, options, error);
+    if (err == 0 && later)
+        err = bgmqi_store_check_beside(s, error);
     if (err)
         return err;
     look_at(s->path, "", &s->file);

@@ -11,6 +11,7 @@
 
 #include "err.h"
 #include "store_batch.h"
+#include "store_check.h"
 #include "store_open.h"
 
 enum { HISTORY_KEEP = 100000, LOG_HARD = 512 << 20 };
@@ -78,10 +79,6 @@ bool bgmqi_store_sqlite_no_room(sqlite3 *db, int rc, bool log)
     return e == ENOSPC || e == EDQUOT || e == EFBIG;
 }
 
-/* What is left to do about a damaged file; nothing of it happens by itself. */
-#define RECIPE                                                                           \
-    "; stop, copy the file and its -wal, then: sqlite3 COPY .recover | sqlite3 NEW"
-
 static int classify(int rc, enum stage stage)
 {
     if (rc == SQLITE_IOERR_NOMEM)
@@ -116,7 +113,12 @@ static void die(struct sqlite_store *s, const char *doing, int rc, const char *w
     s->dead = true;
     s->dead_err = damaged ? BGMQ_ECORRUPT : BGMQ_ESTORE;
     bgmqi_err_set(&s->why_dead, 0, "%s: %s: %s (%d)%s", s->path, doing, why, rc,
-                  damaged ? RECIPE : "");
+                  damaged ? STORE_RECIPE : "");
+}
+
+void bgmqi_store_sqlite_damaged(struct sqlite_store *s, const char *why)
+{
+    die(s, "checking it", SQLITE_CORRUPT, why);
 }
 
 int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
@@ -180,6 +182,7 @@ int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc)
 
 static void store_free(struct sqlite_store *s)
 {
+    bgmqi_store_check_end(s);
     for (int q = 0; q < STATEMENTS; q++) {
         sqlite3_finalize(s->q[q]);
         free(s->bound[q]);

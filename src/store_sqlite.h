@@ -2,6 +2,7 @@
  * and the one way in which transactions begin, end and fail.
  *
  *   store_open.c    the file and the connections: checks, recipe
+ *   store_check.c   whether a file that was not closed is sound
  *   store_schema.c  the tables: whose they are, creation, migration
  *   store_tables.c  what the tables are, and whether they still are
  *   store_statement.c the statements
@@ -95,6 +96,10 @@ enum statement {
     STATEMENTS
 };
 
+/* What is left to do about a damaged file; nothing of it happens by itself. */
+#define STORE_RECIPE                                                                     \
+    "; stop, copy the file and its -wal, then: sqlite3 COPY .recover | sqlite3 NEW"
+
 /* How long W waits for a lock that somebody else holds. */
 enum {
     OPEN_PATIENCE_MS = 10000, /* at open and at the end, which are not tried again */
@@ -142,10 +147,11 @@ struct sqlite_store {
 
     /* check-points */
     uint32_t page_size;
-    int wal_pages;     /* in the log after the last commit */
-    int checkpoint_at; /* pages that make the next one worth its while */
-    bool log_used;     /* something may be in the log that is not in the file */
-    bool stranger;     /* somebody else check-points: the log began anew too early */
+    int wal_pages;             /* in the log after the last commit */
+    int checkpoint_at;         /* pages that make the next one worth its while */
+    bool log_used;             /* something may be in the log that is not in the file */
+    struct store_check *check; /* of a file too great to be checked before; or NULL */
+    bool stranger; /* somebody else check-points: the log began anew too early */
     bool stranger_told;
     int log_held; /* 1 + the place in it where a reader was met; 0: none was */
 
@@ -188,6 +194,8 @@ int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure);
 /* A check-point by C ended with RC, not OK: the error to return.  After a failed sync the
  * next one may succeed without the data, so that is the end. */
 int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc);
+/* The file is damaged, WHY says where: S is dead. */
+void bgmqi_store_sqlite_damaged(struct sqlite_store *s, const char *why);
 /* A read on W ended with RC, not OK: the error to return. */
 int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc);
 
