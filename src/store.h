@@ -13,6 +13,7 @@
 #ifndef BGMQI_STORE_H
 #define BGMQI_STORE_H
 
+#include "log.h"
 #include "message.h"
 
 enum lane { LANE_INQ, LANE_PRIORITYQ, LANE_DELAYED, LANE_DLQ, LANES };
@@ -242,6 +243,7 @@ struct store_options {
     uint64_t max_pages; /* 0: 16 GiB worth */
     uint64_t history_keep;
     int64_t history_max_age_ms; /* 0: for ever */
+    const struct log *log;      /* for warnings at open; may be NULL */
     uint64_t check_at_once; /* a file that was not closed, and is as great, is checked for
                                damage beside the service, not before it; 0: 1 GiB */
     uint64_t log_hard_bytes; /* beyond it, what inserts is refused as FULL; 0: 512 MiB */

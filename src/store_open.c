@@ -29,6 +29,7 @@
 #include "park.h"
 #include "store_check.h"
 #include "store_schema.h"
+#include "store_site.h"
 
 enum {
     PATH_GIVEN_MAX = 480,
@@ -129,19 +130,22 @@ static int make_file(const char *path, struct bgmq_error *error)
     return 0;
 }
 
-static int check_path(const char *path, struct bgmq_error *error)
+static int check_path(const char *path, const struct log *log, struct bgmq_error *error)
 {
     struct stat st;
+    int err = bgmqi_store_site_check(path, log, error);
+    if (err)
+        return err;
     if (lstat(path, &st) != 0) {
         if (errno != ENOENT)
             return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
-        int err = make_file(path, error);
+        err = make_file(path, error);
         if (err)
             return err;
         if (lstat(path, &st) != 0)
             return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
     }
-    int err = check_file(path, &st, error);
+    err = check_file(path, &st, error);
     if (err)
         return err;
     /* Root may write what is marked read-only; whoever marked it meant something. */
@@ -364,7 +368,7 @@ int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *op
     bool later = false;
     int err = find_path(s, options->path, error);
     if (err == 0)
-        err = check_path(s->path, error);
+        err = check_path(s->path, options->log, error);
     if (err == 0)
         err = open_writer(s, options, &later, error);
     if (err == 0)
