@@ -129,6 +129,15 @@ struct bgmq_health {
 /* Looks at memory only: cheap enough for every second. */
 BGMQ_API int bgmq_health(struct bgmq *mq, struct bgmq_health *ret);
 
+/* ---- a copy ------------------------------------------------------------------------ */
+
+/* Copies the whole database, with all that was accepted before the call, as it is at one instant,
+ * into the new file PATH, of mode 0600, and syncs it: a database to be opened like any other.  A
+ * plain copy of a file in use may be damaged.  Publishing and handlers go on; the log grows while
+ * it copies.  Blocks as long.  ERROR may be NULL.  EEXIST: PATH is there, and stays as it is.
+ * EOPEN; EFULL: the disk is; EBUSY, ECORRUPT, ESTORE; EINVAL: also no database. */
+BGMQ_API int bgmq_backup(struct bgmq *mq, const char *path, struct bgmq_error *error);
+
 #ifdef __cplusplus
 }
 #endif

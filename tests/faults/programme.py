@@ -43,7 +43,7 @@ PARTS = (
     Part(1, 'contract', 'every function with what it refuses; stores conform to one contract',
          (Command('faults/contract'),)),
     Part(2, 'hazards', 'what the linked SQLite does to others, and that it cannot do it to us',
-         (Command('faults/hazards'),)),
+         (Command('faults/hazards'), Command('faults/settings'))),
     Part(3, 'simulate', 'the core in virtual time: faults by a seed, then calm, and an oracle',
          (Command('faults/simulate'),),
          {'seeds': '>= 20000', 'steps': '>= 20000000'}),
