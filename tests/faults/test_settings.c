@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "handle.h"
@@ -285,6 +286,45 @@ START_TEST(link_that_comes_after_the_look_is_not_followed)
 }
 END_TEST
 
+/* What the child of the next test does: publishes, and then has its index of the log cut short. */
+static void publish_without_an_index(int told)
+{
+    struct bgmq *mq = NULL;
+    if (bgmq_open(&mq, &(struct bgmq_options){.database = path()}, NULL) != 0 ||
+        bgmq_publish(mq, "T", "promised", 8, NULL, NULL) != 0 ||
+        truncate(harness_path("set.db-shm"), 0) != 0)
+        _exit(1);
+    int err = bgmq_publish(mq, "T", "more", 4, NULL, NULL);
+    _exit(write(told, &err, sizeof(err)) == sizeof(err) ? 0 : 2);
+}
+
+/* S12.  That cannot be survived, so the folder has to be kept from others; but nothing that was
+ * promised is lost by it. */
+START_TEST(index_that_is_cut_short_ends_the_process_and_loses_nothing)
+{
+    int told[2], err = -1, status = 0;
+    struct bgmq_collection c;
+    path(); /* made here, not in the child */
+    ck_assert_int_eq(pipe(told), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        harness_part();
+        publish_without_an_index(told[1]);
+    }
+    close(told[1]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    int answered = read(told[0], &err, sizeof(err)) == sizeof(err);
+    close(told[0]);
+    printf("# note: the process %s\n",
+           WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "lives on");
+    struct bgmq *mq = serve(0);
+    OK(bgmq_type_collection(mq, "T", &c));
+    ck_assert_uint_ge(c.inq, answered && err == 0 ? 2 : 1);
+    end(mq);
+}
+END_TEST
+
 /* W11, W12: what the linked SQLite is, for the report. */
 START_TEST(the_linked_sqlite_is_none_that_was_withdrawn)
 {
@@ -313,6 +353,7 @@ static Suite *suite(void)
     c = harness_case(s, "files");
     tcase_add_loop_test(c, files_that_others_may_write_are_refused, 0, 3);
     tcase_add_test(c, link_that_comes_after_the_look_is_not_followed);
+    tcase_add_test(c, index_that_is_cut_short_ends_the_process_and_loses_nothing);
     tcase_add_test(c, the_linked_sqlite_is_none_that_was_withdrawn);
     return s;
 }
