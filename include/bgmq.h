@@ -168,6 +168,7 @@ struct bgmq_options {
      * the file that is not SQLite's, in this process, drops SQLite's locks. */
     const char *database;
     int share_database; /* the file may hold tables of your own, which are left alone [0] */
+    int erase; /* 1: what is deleted from the file is overwritten; see bgmq_purge [0] */
     /* Of types that name none [DISK with a database, else MEMORY]. */
     enum bgmq_durability durability;
     unsigned flush_interval_ms;  /* longest a BEHIND change waits for its commit [10] */

@@ -129,6 +129,12 @@ struct bgmq_health {
 /* Looks at memory only: cheap enough for every second. */
 BGMQ_API int bgmq_health(struct bgmq *mq, struct bgmq_health *ret);
 
+/* Has the log of the database begin anew: after it neither file holds a byte of what was discarded
+ * or has ended before the call, if the option erase was set all the while.  The history keeps what
+ * it is told to keep.  EINVAL: no database, or no erase; EBUSY: somebody reads the database, or
+ * writes it, now; EFULL; ESTORE. */
+BGMQ_API int bgmq_purge(struct bgmq *mq);
+
 /* ---- a copy ------------------------------------------------------------------------ */
 
 /* Copies the whole database, with all that was accepted before the call, as it is at one instant,

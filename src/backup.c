@@ -1,4 +1,5 @@
-/* backup.c - bgmq_backup.  The caller's thread copies; the journal's says what. */
+/* backup.c - bgmq_backup, bgmq_purge.  The caller's thread copies; the journal's says what, and
+ * purges. */
 #include <stdlib.h>
 
 #include "err.h"
@@ -28,4 +29,22 @@ int bgmq_backup(struct bgmq *mq, const char *path, struct bgmq_error *error)
     if (err && error && !error->text[0])
         bgmqi_err_set(error, err, "%s", bgmq_strerror(err));
     return err;
+}
+
+static void purge(void *ctx, struct store *store)
+{
+    *(int *)ctx = store->ops->purge(store);
+}
+
+int bgmq_purge(struct bgmq *mq)
+{
+    int result = BGMQ_ESTORE;
+    int err = bgmqi_handle_enter(mq);
+    if (err)
+        return err;
+    if (!mq->journal || !mq->config.erase)
+        return BGMQ_EINVAL;
+    err = bgmqi_journal_run(mq->journal, purge, &result,
+                            mq->config.publish_timeout_ms * INT64_C(1000000));
+    return err ? err : result;
 }

@@ -63,6 +63,7 @@ int bgmqi_options_service(struct service_config *ret, const struct bgmq_options 
         .max_bytes = or_size(o->max_bytes, 64 << 20),
         .stack_size = or_size(o->stack_size, 1 << 20),
         .history_keep = or_default(o->history_keep, 100000),
+        .erase = o->erase,
         .history_max_age_ms = o->history_max_age_ms,
         .standby_ms = o->standby_ms,
         .max_crashes = or_default(o->max_crashes, 3),

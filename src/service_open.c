@@ -185,6 +185,7 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
 {
     struct store_options so = {.path = mq->config.database,
                                .log = &mq->config.log,
+                               .erase = mq->config.erase,
                                .share = mq->config.share_database,
                                .max_body = mq->config.max_body,
                                .history_keep = mq->config.history_keep,

@@ -222,6 +222,8 @@ struct store_ops {
     int (*upkeep)(struct store *s, int64_t now_ms);
     /* Bytes of the log that are not in the file, or cannot be used anew, for a reader's sake. */
     uint64_t (*log_bytes)(struct store *s);
+    /* Takes what is gone out of the log, too.  EBUSY: somebody reads it; errors of apply. */
+    int (*purge)(struct store *s);
     /* Whether the file is still the one that was opened, and the store alive: 0, or its error with
      * the reason in TEXT; 1: TEXT is a warning to be passed on, told once.  Cheap. */
     int (*look)(struct store *s, struct bgmq_error *text);
@@ -238,6 +240,7 @@ struct store {
 
 struct store_options {
     const char *path;
+    int erase; /* what is deleted is overwritten */
     int share; /* the file may hold tables that are not ours */
     size_t max_body;
     uint64_t max_pages; /* 0: 16 GiB worth */

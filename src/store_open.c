@@ -34,7 +34,6 @@
 enum {
     PATH_GIVEN_MAX = 480,
     PATH_FULL_MAX = 500, /* SQLite adds "-journal" and stops at 512 */
-    WAL_LIMIT = 64 << 20,
     CACHE_KIB = 16384,
     CHECK_AT_ONCE = 1 << 30,
     PAGES_MOST = 0x3ffffffe, /* SQLite's own bound, less a little */
@@ -296,12 +295,15 @@ static int set_up(sqlite3 *db, const struct store_options *options, uint32_t *re
     uint64_t pages = options->max_pages;
     if (pages == 0 || pages > PAGES_MOST)
         pages = options->share ? PAGES_MOST : (uint64_t)(BYTES_MOST / page_size);
-    char sql[160];
+    /* What SQLite was built with stays in a file that is shared, unless we are told. */
+    const char *erase = options->erase   ? "PRAGMA main.secure_delete = ON"
+                        : options->share ? ""
+                                         : "PRAGMA main.secure_delete = OFF";
+    char sql[200];
     snprintf(sql, sizeof(sql),
-             "PRAGMA main.max_page_count = %llu; PRAGMA main.journal_size_limit = %d;"
-             " PRAGMA main.cache_size = -%d; %s",
-             (unsigned long long)pages, WAL_LIMIT, CACHE_KIB,
-             options->share ? "" : "PRAGMA main.secure_delete = OFF");
+             "PRAGMA main.max_page_count = %llu; PRAGMA main.cache_size = -%d;"
+             " PRAGMA main.journal_size_limit = " STORE_LOG_LIMIT "; %s",
+             (unsigned long long)pages, CACHE_KIB, erase);
     return rc == SQLITE_OK ? sqlite3_exec(db, sql, NULL, NULL, NULL) : rc;
 }
 

@@ -13,6 +13,7 @@
  *   store_keys.c    unique keys
  *   store_kept.c    progress, and the errors of attempts
  *   store_prune.c   what has become too old
+ *   store_purge.c   a log without what is gone
  *   store_upkeep.c  ids, check-points
  *   store_row.c     rows as they are read
  *   store_load.c    load, types
@@ -99,6 +100,9 @@ enum statement {
 /* What is left to do about a damaged file; nothing of it happens by itself. */
 #define STORE_RECIPE                                                                     \
     "; stop, copy the file and its -wal, then: sqlite3 COPY .recover | sqlite3 NEW"
+
+/* Bytes to which a log that was greater is cut when it begins anew. */
+#define STORE_LOG_LIMIT "67108864"
 
 /* How long W waits for a lock that somebody else holds. */
 enum {
@@ -228,6 +232,7 @@ int bgmqi_store_search_errors(struct store *store, uint64_t id, store_error_fn *
 int bgmqi_store_inbox_rows(struct store *store, uint64_t after, size_t limit,
                            store_inbox_fn *fn, void *ctx);
 int bgmqi_store_prune_upkeep(struct store *store, int64_t now_ms);
+int bgmqi_store_purge(struct store *store);
 /* Begins to count the pages of the log. */
 void bgmqi_store_upkeep_begin(struct sqlite_store *s);
 

@@ -227,6 +227,50 @@ START_TEST(text_of_others_is_never_a_statement)
 }
 END_TEST
 
+/* ---- secrets ------------------------------------------------------------------------- */
+
+static int fail(struct bgmq_job *job, void *ctx)
+{
+    (void)ctx;
+    return bgmq_job_fail(job, BGMQ_PERMANENT, "Code", "why");
+}
+
+/* A body may hold a secret: no log and no status has it, whatever becomes of the message. */
+START_TEST(bodies_are_in_no_log_and_no_status)
+{
+    static const char secret[] = "correct horse battery staple";
+    struct harness_log log;
+    struct bgmq *mq = NULL;
+    struct bgmq_collection c;
+    char *texts[5] = {NULL};
+    harness_log_init(&log);
+    OK(bgmq_open(&mq,
+                 &(struct bgmq_options){.database = path(),
+                                        .log = harness_log_keep,
+                                        .log_ctx = &log,
+                                        .metrics_interval_ms = 1},
+                 NULL));
+    OK(bgmq_register(mq, "T", fail, NULL,
+                     &(struct bgmq_type_options){.history = BGMQ_HISTORY_ALL}));
+    OK(bgmq_publish(mq, "T", secret, sizeof(secret), NULL, NULL));
+    OK(bgmq_publish(mq, "Parked", secret, sizeof(secret), NULL, NULL));
+    OK(bgmq_start(mq));
+    WAIT_UNTIL(bgmq_type_collection(mq, "T", &c) == 0 && c.dlq == 1);
+    OK(bgmq_status_text(mq, &texts[0]));
+    OK(bgmq_status_json(mq, &texts[1]));
+    OK(bgmq_stats_text(mq, &texts[2]));
+    OK(bgmq_stats_json(mq, &texts[3]));
+    OK(bgmq_description_text(mq, "T", &texts[4]));
+    for (int i = 0; i < 5; i++) {
+        ck_assert_ptr_null(strstr(texts[i], "horse"));
+        free(texts[i]);
+    }
+    end(mq);
+    ck_assert(!harness_log_has(&log, "horse"));
+    harness_log_fini(&log);
+}
+END_TEST
+
 /* ---- files --------------------------------------------------------------------------- */
 
 /* W9, S12.  Nobody else may write what SQLite trusts without a look. */
@@ -350,6 +394,7 @@ static Suite *suite(void)
     tcase_add_test(c, our_database_has_a_bound);
     tcase_add_test(c, our_statements_keep_clear_of_what_is_broken);
     tcase_add_test(c, text_of_others_is_never_a_statement);
+    tcase_add_test(c, bodies_are_in_no_log_and_no_status);
     c = harness_case(s, "files");
     tcase_add_loop_test(c, files_that_others_may_write_are_refused, 0, 3);
     tcase_add_test(c, link_that_comes_after_the_look_is_not_followed);

@@ -176,6 +176,83 @@ START_TEST(copy_has_nothing_of_what_is_gone)
 }
 END_TEST
 
+/* ---- purge --------------------------------------------------------------------------- */
+
+/* Whether the file of the test, or its log, has TEXT. */
+static int is_there(const char *text)
+{
+    int found = 0;
+    for (int i = 0; i < 2; i++) {
+        char name[600], *bytes;
+        snprintf(name, sizeof(name), "%s%s", flow_database(), i ? "-wal" : "");
+        size_t len = harness_read_file(name, &bytes);
+        found |= memmem(bytes, len, text, strlen(text)) != NULL;
+        free(bytes);
+    }
+    return found;
+}
+
+/* _i: long bodies, which have pages of their own. */
+START_TEST(what_is_purged_is_in_no_file)
+{
+    char text[6000] = "";
+    for (size_t i = 0; i < (_i ? 300 : 1); i++)
+        strcat(text, "a secret message. ");
+    struct bgmq *mq = flow_open_with(1, SERVICE(.erase = 1));
+    for (int i = 0; i < 3; i++) {
+        flow_publish(mq, "T", text);
+        flow_publish_with(mq, "T", text,
+                          MESSAGE(.delay_ms = 3600000, .tag = "a secret tag"));
+    }
+    flow_publish(mq, "T", "what is left");
+    ck_assert(is_there("secret"));
+    for (int i = 0; i < 3; i++) /* some end, some are discarded */
+        flow_expect(mq, "mq:T.inq", text);
+    ck_assert_int_eq(bgmq_discard(mq, "T", &(struct bgmq_select){.tag = "a secret tag"}),
+                     3);
+    OK(bgmq_purge(mq));
+    ck_assert(!is_there("secret"));
+    ck_assert(is_there("what is left"));
+    OK(bgmq_purge(mq)); /* again, with nothing to do */
+    flow_publish(mq, "T", "and on");
+    flow_expect(mq, "mq:T.inq", "what is left");
+    flow_close(mq);
+}
+END_TEST
+
+/* It does not wait for a reader, and says so; then it works. */
+START_TEST(purge_beside_a_reader_is_refused)
+{
+    struct bgmq *mq = flow_open_with(1, SERVICE(.erase = 1, .share_database = 1));
+    sqlite3 *db = app_open();
+    flow_publish(mq, "T", "a secret");
+    app_sql(db, "BEGIN");
+    app_number(db, "SELECT count(*) FROM bgmq_job");
+    flow_expect(mq, "mq:T.inq", "a secret");
+    OK(bgmq_flush(mq));
+    FAILS(BGMQ_EBUSY, bgmq_purge(mq));
+    app_sql(db, "ROLLBACK");
+    app_sql(db, "BEGIN IMMEDIATE");
+    FAILS(BGMQ_EBUSY, bgmq_purge(mq));
+    app_sql(db, "ROLLBACK");
+    OK(bgmq_purge(mq));
+    ck_assert(!is_there("a secret"));
+    app_close(db);
+    flow_close(mq);
+}
+END_TEST
+
+START_TEST(purge_without_erase_is_refused)
+{
+    struct bgmq *mq = flow_open(_i);
+    FAILS(BGMQ_EINVAL, bgmq_purge(mq));
+    flow_close(mq);
+    FAILS(BGMQ_EINVAL, bgmq_purge(NULL));
+}
+END_TEST
+
+/* ---- restoring ----------------------------------------------------------------------- */
+
 /* S23.  Somebody restores an older copy while the service runs: nothing is promised after. */
 START_TEST(older_copy_in_the_place_of_the_database_ends_the_service)
 {
@@ -208,6 +285,9 @@ static Suite *suite(void)
     tcase_add_test(tc, names_and_services_that_cannot_be);
     tcase_add_test(tc, copy_that_finds_no_room_leaves_nothing);
     tcase_add_test(tc, copy_has_nothing_of_what_is_gone);
+    tcase_add_loop_test(tc, what_is_purged_is_in_no_file, 0, 2);
+    tcase_add_test(tc, purge_beside_a_reader_is_refused);
+    flow_add_both(tc, purge_without_erase_is_refused);
     tcase_add_test(tc, older_copy_in_the_place_of_the_database_ends_the_service);
     return s;
 }
