@@ -295,16 +295,20 @@ static int set_up(sqlite3 *db, const struct store_options *options, uint32_t *re
     uint64_t pages = options->max_pages;
     if (pages == 0 || pages > PAGES_MOST)
         pages = options->share ? PAGES_MOST : (uint64_t)(BYTES_MOST / page_size);
-    /* What SQLite was built with stays in a file that is shared, unless we are told. */
-    const char *erase = options->erase   ? "PRAGMA main.secure_delete = ON"
-                        : options->share ? ""
-                                         : "PRAGMA main.secure_delete = OFF";
-    char sql[200];
+    char sql[160];
     snprintf(sql, sizeof(sql),
              "PRAGMA main.max_page_count = %llu; PRAGMA main.cache_size = -%d;"
-             " PRAGMA main.journal_size_limit = " STORE_LOG_LIMIT "; %s",
-             (unsigned long long)pages, CACHE_KIB, erase);
-    return rc == SQLITE_OK ? sqlite3_exec(db, sql, NULL, NULL, NULL) : rc;
+             " PRAGMA main.journal_size_limit = " STORE_LOG_LIMIT,
+             (unsigned long long)pages, CACHE_KIB);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    /* What SQLite was built with stays in a file that is shared, unless we are told. */
+    if (rc == SQLITE_OK && (options->erase || !options->share))
+        rc = sqlite3_exec(db,
+                          options->erase ? "PRAGMA main.secure_delete = ON"
+                                         : "PRAGMA main.secure_delete = OFF",
+                          NULL, NULL, NULL);
+    return rc;
 }
 
 static int refuse(int state, const struct store_options *options, const char *path,

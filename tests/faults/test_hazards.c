@@ -399,8 +399,8 @@ START_TEST(a_cache_that_does_not_spill_loses_nothing)
 }
 END_TEST
 
-/* W2.  What the application's transaction spills must not take with it what we promise later; _i / 2:
- * whether it was prepared or just used. */
+/* W2.  What the application's transaction spills must not take with it what we promise later;
+ * _i / 2: whether it was prepared or just used. */
 START_TEST(what_the_application_rolls_back_takes_nothing_of_ours)
 {
     struct bgmq *mq = serve();

@@ -122,7 +122,7 @@ static void check_both(void *ctx, struct store *store)
     check_connection(s->c);
 }
 
-/* W1 W2 W3 W4 W6 W9 W10 W11 W12: each is named where its setting is looked at. */
+/* W1, W2, W3, W4, W6, W9, W10, W11, W12: each is named where its setting is looked at. */
 START_TEST(our_connections_are_set_against_every_hazard)
 {
     struct bgmq *mq = serve(_i);
@@ -190,7 +190,7 @@ static void check_statements(void *ctx, struct store *store)
     }
 }
 
-/* W4: no trigger is ours.  W5: nobody asks whether a column is NULL that cannot be. */
+/* W4, W5: no trigger is ours, and nobody asks whether a column is NULL that cannot be. */
 START_TEST(our_statements_keep_clear_of_what_is_broken)
 {
     struct bgmq *mq = serve(0);
@@ -229,7 +229,7 @@ END_TEST
 
 /* ---- secrets ------------------------------------------------------------------------- */
 
-static int fail(struct bgmq_job *job, void *ctx)
+static int fail_it(struct bgmq_job *job, void *ctx)
 {
     (void)ctx;
     return bgmq_job_fail(job, BGMQ_PERMANENT, "Code", "why");
@@ -250,7 +250,7 @@ START_TEST(bodies_are_in_no_log_and_no_status)
                                         .log_ctx = &log,
                                         .metrics_interval_ms = 1},
                  NULL));
-    OK(bgmq_register(mq, "T", fail, NULL,
+    OK(bgmq_register(mq, "T", fail_it, NULL,
                      &(struct bgmq_type_options){.history = BGMQ_HISTORY_ALL}));
     OK(bgmq_publish(mq, "T", secret, sizeof(secret), NULL, NULL));
     OK(bgmq_publish(mq, "Parked", secret, sizeof(secret), NULL, NULL));
