@@ -181,9 +181,6 @@ static void expect_one_version(const char *release)
 /* S5.  Half-migrated does not exist, and the next open goes on; it may be killed, too. */
 START_TEST(killed_anywhere_in_a_migration_the_next_open_completes_it)
 {
-    if (HARNESS_TSAN)
-        HARNESS_SKIP(
-            "it takes the guard of forks for locked in a child of who had threads");
     uint64_t plan = harness_seed(1);
     long step = harness_full() ? 1 : 8 * harness_scale(), kills = 0, n = 1;
     for (int done = 0; n < MOST && !done; n += step) {
