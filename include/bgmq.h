@@ -564,6 +564,9 @@ struct bgmq_counters {
     uint64_t
         inbox; /* messages taken over from other processes and plain SQL, since open */
     int admin; /* 0: none, 1: serves, 2: one could not start, or cannot answer for now */
+    uint64_t
+        slow_ms; /* the store is slow: the commit that runs has taken so long, or the last one
+                         did, less than a minute ago; 0: none took 100 ms */
 };
 BGMQ_API int bgmq_service_counters(struct bgmq *mq, struct bgmq_counters *ret);
 

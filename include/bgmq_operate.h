@@ -123,6 +123,7 @@ struct bgmq_health {
     unsigned stuck;    /* handlers that were given up */
     unsigned parked;   /* types with messages and no handler; no fault by itself */
     int64_t oldest_ms; /* age of the oldest message at the head of a served queue */
+    int64_t slow_ms;   /* slow_ms of bgmq_counters; no fault by itself */
     char text[256];    /* one line for people */
 };
 /* Looks at memory only: cheap enough for every second. */

@@ -15,6 +15,8 @@
 #include "handle.h"
 #include "park.h"
 #include "store_open.h"
+#include "store_sqlite.h"
+#include "thread.h"
 
 enum {
     WAIT_MS = 5000,
@@ -119,7 +121,10 @@ int bgmq_guest_open(struct bgmq_guest **ret, const char *database,
     if (!g)
         return bgmqi_err_set(error, BGMQ_ENOMEM, "out of memory");
     g->generation = generation;
+    struct thread_calm calm;
+    bgmqi_thread_calm(&calm);
     int err = open_guest(g, database, error);
+    bgmqi_thread_uncalm(&calm);
     if (err) {
         fini(g);
         return err;
@@ -312,8 +317,8 @@ static int write_row(struct bgmq_guest *g, uint64_t *ret_id)
         return 0;
     /* A COMMIT that SQLite has ended itself may be in the log. */
     bool begun = inserted && sqlite3_get_autocommit(db);
+    int err = bgmqi_store_sqlite_no_room(db, rc, true) ? BGMQ_EFULL : error_of(rc);
     bgmqi_store_open_roll_back(db);
-    int err = error_of(rc);
     if (inserted && (err == BGMQ_ESTORE || (begun && err == BGMQ_ENOMEM))) {
         g->failed = true; /* as the journal after a failed commit */
         return BGMQ_EUNCERTAIN;
@@ -354,9 +359,12 @@ int bgmq_guest_publish(struct bgmq_guest *g, const char *type, const void *body,
     struct bgmq_receipt r = {.level = synced ? BGMQ_DISK : BGMQ_COMMIT};
     bind(g->insert, type, body, len, o, now_ms, due_ms);
     bind_text(g->insert, 13, meta);
+    struct thread_calm calm;
+    bgmqi_thread_calm(&calm);
     err = error_of(set_sync(g, synced));
     if (!err)
         err = write_row(g, &r.id);
+    bgmqi_thread_uncalm(&calm);
     sqlite3_clear_bindings(g->insert); /* nothing of the caller's is kept */
     free(meta);
     if (err)

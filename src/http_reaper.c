@@ -209,7 +209,7 @@ static struct http_door door_locked(struct http_reaper *r)
 static void keep_spare(struct http_reaper *r)
 {
     if (r->spare < 0)
-        r->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        r->spare = fcntl(r->timer, F_DUPFD_CLOEXEC, 0); /* any will do */
 }
 
 static void *run(void *arg)
@@ -271,7 +271,8 @@ int bgmqi_http_reaper_new(struct http_reaper **ret, size_t size, unsigned deadli
         r->slots[i].fd = -1;
     err = BGMQ_EHTTP;
     r->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (r->timer < 0)
+    keep_spare(r);
+    if (r->timer < 0 || r->spare < 0)
         goto fail;
     keep_spare(r);
     err = start_thread(r);

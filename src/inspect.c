@@ -85,6 +85,8 @@ static void look_at_counters(struct bgmq *mq, struct bgmq_counters *ret)
                               .admin = bgmqi_notice_admin(mq)};
     if (mq->journal)
         bgmqi_journal_counts(mq->journal, &c.commits, &c.journal_waiting, &state);
+    if (mq->journal)
+        c.slow_ms = (uint64_t)(bgmqi_journal_slow_ns(mq->journal) / 1000000);
     c.store_state = (int)state;
     *ret = c;
 }

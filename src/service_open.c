@@ -9,6 +9,7 @@
 #include "inbox.h"
 #include "reply.h"
 #include "service.h"
+#include "thread.h"
 #include "tx.h"
 #include "watch.h"
 
@@ -288,6 +289,8 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
                                       .tx_over = bgmqi_tx_job_over,
                                       .gone = bgmqi_service_gone,
                                       .ctx = mq};
+    struct thread_calm calm;
+    bgmqi_thread_calm(&calm);
     err = open_parts(mq, error);
     mq->config.database = NULL; /* was lent */
     if (err) {
@@ -295,10 +298,11 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
             bgmqi_err_set(error, err, "%s", bgmq_strerror(err));
         mq->kit = NULL; /* is the caller's still */
         bgmqi_service_free(mq);
-        return err;
+    } else {
+        *ret = mq;
     }
-    *ret = mq;
-    return 0;
+    bgmqi_thread_uncalm(&calm);
+    return err;
 }
 
 int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,

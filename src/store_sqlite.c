@@ -64,9 +64,7 @@ int bgmqi_store_sqlite_commit(struct sqlite_store *s)
     return rc;
 }
 
-/* Whether the disk only lacked room for a write that SQLite calls an I/O error.  W writes the
- * log only, C the file only. */
-static bool no_room(sqlite3 *db, int rc, bool log)
+bool bgmqi_store_sqlite_no_room(sqlite3 *db, int rc, bool log)
 {
     if (rc != SQLITE_IOERR_WRITE)
         return false;
@@ -125,7 +123,8 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
                             struct bgmq_error *text)
 {
     static const char *const doing[] = {"beginning", "writing", "committing"};
-    int failure = no_room(s->w, rc, true) ? STORE_FAIL_FULL : classify(rc, stage);
+    int failure = bgmqi_store_sqlite_no_room(s->w, rc, true) ? STORE_FAIL_FULL
+                                                             : classify(rc, stage);
     char why[160] = "the file, or its log, has been removed or replaced";
     if (rc != SQLITE_READONLY_DBMOVED)
         snprintf(why, sizeof(why), "%s",
@@ -148,7 +147,9 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
 
 int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc)
 {
-    int failure = no_room(s->c, rc, false) ? STORE_FAIL_FULL : classify(rc, STAGE_COMMIT);
+    int failure = bgmqi_store_sqlite_no_room(s->c, rc, false)
+                      ? STORE_FAIL_FULL
+                      : classify(rc, STAGE_COMMIT);
     if (failure == STORE_FAIL_DEAD)
         die(s, "check-pointing", rc, sqlite3_errmsg(s->c));
     return bgmqi_store_sqlite_err(s, failure);

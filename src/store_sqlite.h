@@ -176,6 +176,9 @@ int bgmqi_store_sqlite_run(struct sqlite_store *s, enum statement q);
 int bgmqi_store_sqlite_begin(struct sqlite_store *s, enum store_sync sync);
 /* After a commit with STORE_SYNC_FULL all that was committed before is synced, too. */
 int bgmqi_store_sqlite_commit(struct sqlite_store *s);
+/* Whether the disk only lacked room for a write of DB's that SQLite calls an I/O error RC.  W
+ * writes the log only (LOG), C the file only. */
+bool bgmqi_store_sqlite_no_room(sqlite3 *db, int rc, bool log);
 /* Rolls back whatever is open after RC came at STAGE, and says how bad it is: an enum
  * store_failure, never NONE.  DEAD sticks to S.  TEXT may be NULL. */
 int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
