@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "err.h"
 #include "handle.h"
+#include "park.h"
 #include "store_open.h"
 #include "store_sqlite.h"
 #include "thread.h"
@@ -285,7 +285,8 @@ static void give_way(struct bgmq_guest *g)
         return;
     int64_t held_ns = g->left_ns - g->taken_ns;
     int64_t way_ns = held_ns < WAY_NS / 2 ? 2 * held_ns : WAY_NS;
-    nanosleep(&(struct timespec){.tv_nsec = (long)way_ns}, NULL);
+    struct park nobody = {0}; /* nobody tells that another has had its turn */
+    bgmqi_park_wait(&nobody, way_ns);
 }
 
 /* We have the lock: those who want it from now on come after us. */

@@ -256,7 +256,8 @@ struct store_options {
  * with the path and the reason in ERROR. */
 int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *options,
                             struct bgmq_error *error);
-/* From now on *WANTED, lent until it is closed, counts how often STORE finds its database locked. */
+/* From now on *WANTED, lent until STORE is closed, counts how often its database is found
+ * locked. */
 void bgmqi_store_sqlite_want(struct store *store, _Atomic uint32_t *wanted);
 
 #endif
