@@ -13,7 +13,7 @@
 
 struct look {
     struct report report;
-    size_t room_collections, room_workers;
+    size_t room_collections;
 };
 
 static int add_workers(struct look *l, struct type *t)

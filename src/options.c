@@ -214,7 +214,7 @@ static bool bad_terms(const struct bgmq_message_options *o, int64_t now_ms)
 void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expire_ms,
                          int64_t now_ms, struct bgmq_message_options *ret)
 {
-    static const struct bgmq_message_options none;
+    static const struct bgmq_message_options none = {.priority = 0};
     *ret = o ? *o : none;
     int64_t expire_ms =
         ret->expire_ms || ret->expire_at_ms ? ret->expire_ms : type_expire_ms;

@@ -114,9 +114,9 @@ static void nothing(void *ctx, struct store *s)
 static int settle(struct testkit *k)
 {
     struct bgmq *mq = k->mq;
-    bool moves = true, moved;
+    bool moves = true;
     for (unsigned i = 0; i < SETTLE_ROUNDS; i++) {
-        moved = moves; /* what came in since the look may be due */
+        bool moved = moves; /* what came in since the look may be due */
         moves = false;
         bgmqi_ticker_turn(mq->ticker);
         if (!mq->journal)

@@ -157,7 +157,7 @@ struct ids {
     struct type *type;
     const struct choice *choice;
     uint64_t *all, after;
-    size_t n, cap, rows, most;
+    size_t n, cap, rows;
     bool over;
     int err;
 };

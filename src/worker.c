@@ -205,9 +205,9 @@ static struct settlement plan(struct bgmq_job *job, enum bgmq_verdict verdict)
 /* What becomes of a message that is not to run. */
 static struct settlement plan_unrun(struct bgmq_job *job, enum fate fate)
 {
-    char text[96];
     struct settlement s = {.how = SETTLE_DEAD};
     if (fate == FATE_CRASH) {
+        char text[96];
         snprintf(text, sizeof(text), "the process died in its handler, %u times in a row",
                  job->message->crashes);
         bgmqi_worker_note(job, "crash", text);
