@@ -53,10 +53,10 @@ MUTANTS = (
     Mutant('failed-batch-is-not-rolled-back', 'store_sqlite.c',
            'int undone = bgmqi_store_sqlite_run(s, Q_ROLLBACK);\n        if (!sqlite3_get',
            'int undone = bgmqi_store_sqlite_run(s, Q_COMMIT);\n        if (!sqlite3_get',
-           ('store/store_fault', 'store/store_ops:refusals')),
+           ('store/store_ops:refusals', 'store/store_fault:failing')),
     Mutant('file-that-was-replaced-is-written-on', 'store_sqlite.c',
            'if (rc == SQLITE_OK && !bgmqi_store_open_is_same(s))', 'if (rc < SQLITE_OK)',
-           ('store/store_fault', 'flow/care:file')),
+           ('flow/care:file', 'store/store_fault:dying')),
 
     # ---- the log and its check-points ------------------------------------------------------
     Mutant('check-points-by-themselves', 'store_upkeep.c',

@@ -21,7 +21,7 @@ FOLDER = pathlib.Path(os.environ['BGMQ_BUILD_ROOT']) / 'mutants'
 TREE, BUILT = FOLDER / 'tree', FOLDER / 'built'
 FULL = os.environ.get('BGMQ_FULL', '0') not in ('', '0')
 # A fault may keep a test from ending: that is found as well, so nobody waits for long.
-TEST_SECONDS, PROGRAM_SECONDS = 10, 60
+TEST_SECONDS, PROGRAM_SECONDS = 20, 240
 
 
 class Broken(Exception):
