@@ -186,7 +186,7 @@ static void on_published(struct kit *kit, const char *name, struct message *m,
     bgmqi_monitor_enter(&k->idle);
     if (copy && k->n == k->cap) {
         size_t cap = k->cap ? 2 * k->cap : 64;
-        struct record *more = realloc(k->records, cap * sizeof(*more));
+        struct record *more = reallocarray(k->records, cap, sizeof(*more));
         if (more) {
             k->records = more;
             k->cap = cap;

@@ -131,7 +131,7 @@ static enum settle decide(struct bgmq_job *job, const struct type_config *c,
 
 static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
 {
-    return delay_ms > 0 ? clock_wall_ms(job->env->clock) + delay_ms : 0;
+    return delay_ms > 0 ? clock_plus(clock_wall_ms(job->env->clock), delay_ms) : 0;
 }
 
 void bgmqi_worker_keep_result(struct bgmq_job *job)
