@@ -77,6 +77,8 @@ MUTANTS = (
     Mutant('cache-spills', 'store_open.c',
            '{"PRAGMA cache_spill = OFF", NULL},\n        {"PRAGMA cache_spill", "0"},\n', '',
            ('store/store_wal:others',)),
+    # SQLITE_FCNTL_PERSIST_WAL is not here: without it nothing changes, as SQLite does not delete the
+    # log of a connection that has NO_CKPT_ON_CLOSE.
     Mutant('close-makes-a-check-point', 'store_open.c',
            'SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL', 'SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL',
            ('store/store_wal:checkpoints', 'store/store_open:foreign', 'flow/guest:one guest')),
