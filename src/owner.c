@@ -52,8 +52,8 @@ static bool is_listed(const char *lock_path, bool here)
 static int refused(struct owner *o, const char *lock_path, struct bgmq_error *error)
 {
     if (errno != EACCES && errno != EAGAIN)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: cannot be locked: %s", lock_path,
-                             strerror(errno));
+        return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s: cannot be locked",
+                                lock_path);
     struct flock holder = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     long pid = fcntl(o->fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK
                    ? (long)holder.l_pid
