@@ -55,7 +55,10 @@ MUTANTS = (
     Mutant('failed-batch-is-not-rolled-back', 'store_sqlite.c',
            'int undone = bgmqi_store_sqlite_run(s, Q_ROLLBACK);\n        if (!sqlite3_get',
            'int undone = bgmqi_store_sqlite_run(s, Q_COMMIT);\n        if (!sqlite3_get',
-           ('store/store_memory', 'store/store_fault:failing')),
+           ('store/store_memory', 'faults/oom')),
+    Mutant('batch-that-lacks-a-row-is-half-written', 'store_write.c',
+           'rc = bgmqi_store_sqlite_run(b->s, Q_ROLLBACK);',
+           'rc = bgmqi_store_sqlite_run(b->s, Q_COMMIT);', ('store/store_ops:rows',)),
     Mutant('file-that-was-replaced-is-written-on', 'store_sqlite.c',
            'if (rc == SQLITE_OK && !bgmqi_store_open_is_same(s))', 'if (rc < SQLITE_OK)',
            ('store/store_fault:failing',)),
@@ -119,7 +122,8 @@ MUTANTS = (
     return end;''', ('flow/poison:kills',)),
     Mutant('suspects-run-beside-others', 'type_desk.c',
            't->env->started, memory_order_relaxed) == GATE_OPEN &&\n',
-           't->env->started, memory_order_relaxed) != GATE_SHUT &&\n', ('flow/poison:alone',)),
+           't->env->started, memory_order_relaxed) != GATE_SHUT &&\n', ('flow/poison:alone',),
+           also=(('return d->alone;', 'return true;'),)),
     Mutant('second-owner-is-let-in', 'owner.c',
            'fcntl(o->fd, F_SETLK, &all) != 0 ?', 'fcntl(o->fd, F_GETLK, &all) != 0 ?',
            ('unit/owner:two processes',)),
@@ -161,7 +165,7 @@ MUTANTS = (
             first->place = PLACE_NONE;
             bgmqi_type_release(t, first);
         }
-        break;''', ('flow/hunt:dead',)),
+        break;''', ('flow/retry',)),
     Mutant('memory-beyond-the-bound', 'mem.c',
            'bytes > b->max - used', 'bytes > b->max', ('unit/mem:accounts',)),
     Mutant('publish-in-a-handler-waits', 'publish.c',
@@ -174,10 +178,7 @@ MUTANTS = (
     Mutant('arrival-wakes-nobody', 'type_arrive.c',
            'if (atomic_load(&a->watched)) {\n        bgmqi_type_lock(t);',
            'if (false) {\n        bgmqi_type_lock(t);', ('flow/arrive:sleep',)),
-    Mutant('start-wakes-one', 'type_desk.c',
-           'for (struct desk *d; (d = unpark(t)) != NULL;)\n        bgmqi_park_wake(&d->park);',
-           'struct desk *d = unpark(t);\n    if (d)\n        bgmqi_park_wake(&d->park);',
-           ('flow/wakeup:workers', 'flow/wakeup:wakes')),
+    # A start that wakes one worker is not here: whoever finds work wakes the next.
     Mutant('change-is-told-to-one', 'monitor.c',
            'pthread_cond_broadcast', 'pthread_cond_signal', ('unit/monitor',)),
     Mutant('waits-by-the-wall-clock', 'monitor.c',
