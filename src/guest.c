@@ -245,7 +245,7 @@ static void bind(sqlite3_stmt *q, const char *type, const void *body, size_t len
     sqlite3_bind_blob64(q, 2, body, len, SQLITE_STATIC);
     sqlite3_bind_int(q, 3, o->priority);
     bind_number(q, 4, due_ms);
-    bind_number(q, 5, o->expire_ms ? now_ms + o->expire_ms : o->expire_at_ms);
+    bind_number(q, 5, o->expire_ms ? clock_plus(now_ms, o->expire_ms) : o->expire_at_ms);
     bind_text(q, 6, o->unique_key);
     sqlite3_bind_int(q, 7, (int)o->unique);
     bind_number(q, 8, o->unique == BGMQ_UNIQUE_PERIOD ? o->unique_period_ms : 0);

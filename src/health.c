@@ -22,7 +22,7 @@ static int add_runs(void *ctx, struct type *t)
         return 0;
     if (r->cap - r->n < n) {
         size_t cap = 2 * r->cap + n;
-        struct bgmq_run *more = realloc(r->all, cap * sizeof(*more));
+        struct bgmq_run *more = reallocarray(r->all, cap, sizeof(*more));
         if (!more)
             return BGMQ_ENOMEM;
         r->all = more;

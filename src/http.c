@@ -248,7 +248,7 @@ static struct http_limits with_defaults(const struct http_limits *limits)
     if (!l.connections)
         l.connections = 16;
     if (!l.memory)
-        l.memory = 16 * 1024;
+        l.memory = (size_t)16 * 1024;
     if (!l.idle_s)
         l.idle_s = 5;
     if (!l.deadline_ms)

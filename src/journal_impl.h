@@ -91,7 +91,7 @@ static inline int64_t journal_now_ns(void)
 }
 
 /* The writer's thread; its argument is the journal. */
-void *bgmqi_journal_writer(void *journal);
+void *bgmqi_journal_writer(void *arg);
 
 /* journal_gather.c; the writer's thread only, and the lock is held. */
 /* Before the writer sleeps: decides how many to wait for, if publishers have been released. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "err.h"
 #include "registry.h"
 
@@ -206,7 +207,7 @@ static bool bad_terms(const struct bgmq_message_options *o, int64_t now_ms)
 {
     return (o->expire_ms && o->expire_at_ms) || o->expire_ms < 0 || o->expire_at_ms < 0 ||
            o->expire_ms > HUNDRED_YEARS_MS ||
-           o->expire_at_ms - now_ms > HUNDRED_YEARS_MS ||
+           o->expire_at_ms > clock_plus(now_ms, HUNDRED_YEARS_MS) ||
            o->timeout_ms > TIMEOUT_MAX_MS || o->wait_ms > TIMEOUT_MAX_MS ||
            (o->channel && !bgmqi_registry_valid(o->channel));
 }
@@ -214,15 +215,15 @@ static bool bad_terms(const struct bgmq_message_options *o, int64_t now_ms)
 void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expire_ms,
                          int64_t now_ms, struct bgmq_message_options *ret)
 {
-    static const struct bgmq_message_options none;
+    static const struct bgmq_message_options none = {.priority = 0};
     *ret = o ? *o : none;
     int64_t expire_ms =
         ret->expire_ms || ret->expire_at_ms ? ret->expire_ms : type_expire_ms;
     if (expire_ms)
-        ret->expire_at_ms = now_ms + expire_ms;
+        ret->expire_at_ms = clock_plus(now_ms, expire_ms);
     ret->expire_ms = 0;
     if (ret->unique_period_ms)
-        ret->unique_period_ms += now_ms;
+        ret->unique_period_ms = clock_plus(ret->unique_period_ms, now_ms);
 }
 
 int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
@@ -236,10 +237,10 @@ int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
         (o->delay_ms && o->run_at_ms) || o->run_at_ms < 0 || bad_key(o) ||
         bad_terms(o, now_ms))
         return BGMQ_EINVAL;
-    int64_t delay = o->run_at_ms ? o->run_at_ms - now_ms : o->delay_ms;
-    if (delay > HUNDRED_YEARS_MS)
+    int64_t due_ms = o->run_at_ms ? o->run_at_ms : clock_plus(now_ms, o->delay_ms);
+    if (due_ms > clock_plus(now_ms, HUNDRED_YEARS_MS))
         return BGMQ_EINVAL;
-    if (delay > 0)
-        *ret_due_ms = now_ms + delay;
+    if (due_ms > now_ms)
+        *ret_due_ms = due_ms;
     return 0;
 }

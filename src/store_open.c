@@ -60,13 +60,12 @@ static int find_path(struct sqlite_store *s, const char *path, struct bgmq_error
              slash ? path : ".");
     char *real = realpath(dir, NULL);
     if (!real)
-        return bgmqi_err_set(error, errno == ENOMEM ? BGMQ_ENOMEM : BGMQ_EOPEN,
-                             "%s: the directory: %s", path, strerror(errno));
+        return bgmqi_err_system(error, errno == ENOMEM ? BGMQ_ENOMEM : BGMQ_EOPEN, errno,
+                                "%s: the directory", path);
     if (faccessat(AT_FDCWD, real, W_OK | X_OK, AT_EACCESS) != 0) {
         int why = errno;
         free(real);
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: the directory: %s", path,
-                             strerror(why));
+        return bgmqi_err_system(error, BGMQ_EOPEN, why, "%s: the directory", path);
     }
     size_t size = strlen(real) + strlen(base) + 2;
     s->path = size <= PATH_FULL_MAX ? malloc(size) : NULL;
@@ -124,7 +123,7 @@ static int make_file(const char *path, struct bgmq_error *error)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
+        return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", path);
     close(fd);
     return 0;
 }
@@ -137,12 +136,12 @@ static int check_path(const char *path, const struct log *log, struct bgmq_error
         return err;
     if (lstat(path, &st) != 0) {
         if (errno != ENOENT)
-            return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
+            return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", path);
         err = make_file(path, error);
         if (err)
             return err;
         if (lstat(path, &st) != 0)
-            return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
+            return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", path);
     }
     err = check_file(path, &st, error);
     if (err)
@@ -150,7 +149,7 @@ static int check_path(const char *path, const struct log *log, struct bgmq_error
     /* Root may write what is marked read-only; whoever marked it meant something. */
     if (!(st.st_mode & S_IWUSR) ||
         faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) != 0)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(EACCES));
+        return bgmqi_err_system(error, BGMQ_EOPEN, EACCES, "%s", path);
     if (st.st_size == 1) /* SQLite would take it for an empty file, and write over it */
         return bgmqi_err_set(error, BGMQ_ENOTDB, "%s: file is not a database", path);
     return check_companions(path, error);
@@ -408,8 +407,8 @@ static int check_there(const char *path, struct bgmq_error *error)
 {
     struct stat st;
     if (lstat(path, &st) != 0)
-        return bgmqi_err_set(error, errno == ENOENT ? BGMQ_ENOENT : BGMQ_EOPEN, "%s: %s",
-                             path, strerror(errno));
+        return bgmqi_err_system(error, errno == ENOENT ? BGMQ_ENOENT : BGMQ_EOPEN, errno,
+                                "%s", path);
     int err = check_file(path, &st, error);
     return err ? err : check_companions(path, error);
 }

@@ -258,6 +258,34 @@ START_TEST(replaced_database_takes_nothing_from_a_guest)
 }
 END_TEST
 
+/* The bytes of the database itself, which only a check-point writes to. */
+static char *file_bytes(size_t *len)
+{
+    char *bytes = NULL;
+    *len = harness_read_file(flow_database(), &bytes);
+    return bytes;
+}
+
+/* W1.  Two processes that check-point can lose what is committed: the owner does, under
+ * the write lock, and a guest leaves the log as it is, also when it is the last to close. */
+START_TEST(guest_makes_no_check_point)
+{
+    size_t before, after;
+    make_database();
+    struct bgmq_guest *g = visit();
+    char *then = file_bytes(&before);
+    for (int i = 0; i < 20; i++)
+        send(g, "in the log");
+    bgmq_guest_close(g);
+    char *now = file_bytes(&after);
+    ck_assert_uint_eq(after, before);
+    ck_assert_int_eq(memcmp(now, then, before), 0);
+    free(then);
+    free(now);
+    ck_assert_int_eq(flow_sql("SELECT count(*) FROM bgmq_inbox"), 20);
+}
+END_TEST
+
 /* ---- with and without an owner --------------------------------------------------- */
 
 START_TEST(message_waits_until_an_owner_opens)
@@ -542,6 +570,7 @@ static Suite *suite(void)
     tcase_add_test(tc, guest_needs_a_database_that_an_owner_has_made);
     tcase_add_test(tc, locked_database_is_busy_after_the_wait);
     tcase_add_test(tc, replaced_database_takes_nothing_from_a_guest);
+    tcase_add_test(tc, guest_makes_no_check_point);
     tc = flow_case(s, "owner");
     tcase_add_test(tc, message_waits_until_an_owner_opens);
     tcase_add_test(tc, owner_without_the_option_looks_at_open_only);
