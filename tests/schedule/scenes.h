@@ -12,7 +12,7 @@
 
 /* Each list ends with an empty one. */
 extern const struct scene scenes_lock[], scenes_work[], scenes_life[], scenes_wait[],
-    scenes_journal[];
+    scenes_journal[], scenes_toy[];
 
 /* EXPR has to be true; CALL has to succeed. */
 #define HOLDS(expr)                                                                      \

@@ -19,9 +19,10 @@
 
 enum {
     THREADS = 64,
-    CHANGES = 4,       /* places at which PCT takes the priority away, at most */
-    LOW = 1000,        /* below it: of threads that have lost theirs */
-    PATIENCE = 20000,  /* steps of one thread without a pause, then others get their turn */
+    CHANGES = 4, /* places at which PCT takes the priority away, at most */
+    LOW = 1000,  /* below it: of threads that have lost theirs */
+    PATIENCE =
+        20000, /* steps of one thread without a pause, then others get their turn */
     STEPS_MAX = 3000000,
     CREEP_NS = 100 /* a look at the clock */
 };
@@ -31,8 +32,9 @@ enum {
 #define MS      INT64_C(1000000)
 
 enum wait { NOTHING, MUTEX, CONDITION, FUTEX, JOIN, SLEEP, VALUE };
-static const char *const waits[] = {"nothing", "a mutex", "a condition", "a futex",
-                                    "the end of a thread", "time", "a value"};
+static const char *const waits[] = {
+    "nothing", "a mutex", "a condition", "a futex", "the end of a thread",
+    "time",    "a value"};
 
 struct thread {
     _Atomic uint32_t turn; /* 1: it is to run */
@@ -43,7 +45,7 @@ struct thread {
     bool ended;
     enum wait waits; /* NOTHING: it can run */
     const void *on;
-    long want;       /* VALUE */
+    long want; /* VALUE */
     int64_t until_ns;
     bool late; /* its wait ended by time */
     void *(*fn)(void *);
@@ -56,11 +58,11 @@ static struct {
     struct thread threads[THREADS];
     unsigned n;
     struct thread *current;
-    uint64_t step, alone;  /* ALONE: steps since the last change of threads */
-    uint64_t from;         /* where the steps of interest begin */
+    uint64_t step, alone; /* ALONE: steps since the last change of threads */
+    uint64_t from;        /* where the steps of interest begin */
     uint64_t change[CHANGES];
     unsigned n_changes, changed;
-    unsigned walk;     /* not 0: a walk at random, that turns once in so many steps */
+    unsigned walk;        /* not 0: a walk at random, that turns once in so many steps */
     bool quiet, intended; /* nobody is disturbed now; that will change */
     bool hasty;
     long lowest;
@@ -92,10 +94,10 @@ static void show(char *text, size_t size)
     size_t len = 0;
     for (unsigned i = 0; i < w.n && len < size; i++) {
         const struct thread *t = &w.threads[i];
-        len += (size_t)snprintf(
-            text + len, size - len, "\n  thread %u %s%s%s%s", t->number, t->name,
-            t == w.current ? " (runs)" : "", t->ended ? " has ended" : " waits for ",
-            t->ended ? "" : waits[t->waits]);
+        len += (size_t)snprintf(text + len, size - len, "\n  thread %u %s%s%s%s",
+                                t->number, t->name, t == w.current ? " (runs)" : "",
+                                t->ended ? " has ended" : " waits for ",
+                                t->ended ? "" : waits[t->waits]);
     }
 }
 
@@ -229,8 +231,9 @@ static void leap(struct thread *t)
         w.now_ns = t->until_ns;
     int64_t may_ms = w.scene->may_take_ms ? w.scene->may_take_ms : 1;
     if (!w.hasty && w.now_ns > may_ms * MS)
-        schedule_fault("a wake was lost: nobody can run before thread %u %s looks by itself",
-                       t->number, t->name);
+        schedule_fault(
+            "a wake was lost: nobody can run before thread %u %s looks by itself",
+            t->number, t->name);
     t->late = true;
     wake(t);
 }
@@ -459,7 +462,8 @@ int __wrap_pthread_cond_broadcast(pthread_cond_t *c)
 
 static long futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *t)
 {
-    int64_t until_ns = t ? w.now_ns + t->tv_sec * INT64_C(1000000000) + t->tv_nsec : FOREVER;
+    int64_t until_ns =
+        t ? w.now_ns + t->tv_sec * INT64_C(1000000000) + t->tv_nsec : FOREVER;
     schedule_point();
     if (atomic_load(word) != value) {
         errno = EAGAIN;
