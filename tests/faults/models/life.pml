@@ -2,10 +2,9 @@
  * bgmq_close, wait_shut, shut; src/type_desk.c: bgmqi_desk_next, may_begin, bgmqi_type_rouse,
  * bgmqi_desk_quit; src/service_tick.c: bgmqi_service_idle; src/monitor.c).
  *
- * One worker and one message.  One thread stops, one starts again, one closes; with TWO,
- * two close and none stops.  A wait in the monitor has no time-out here, so each depends on being
- * woken.  With ALL they come one after the other, and
- * nobody closes before everything is handled.
+ * One worker and one message.  One thread stops, one starts again, one closes; with TWO, two close
+ * and none stops.  A wait in the monitor has no time-out here, so each depends on being woken.  With
+ * ALL they come one after the other, and nobody closes before everything is handled.
  *
  * Holds: every call returns; when a stop has returned no handler of before runs; after a close none
  * starts, and the parts are shut once.
