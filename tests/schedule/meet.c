@@ -1,5 +1,5 @@
-/* meet.c - in place of the calls by which threads meet (see scheduler.h): within a schedule they are
- * said to the scheduler, outside they are what they were.
+/* meet.c - in place of the calls by which threads meet (see scheduler.h): within a schedule they
+ * are said to the scheduler, outside they are what they were.
  *
  * A mutex is really taken, but never waited for. */
 #include <errno.h>

@@ -152,7 +152,7 @@ static void *pause_and_resume(void *arg)
 
 static void pauses_while_messages_come(void)
 {
-    stage_open(&(struct bgmq_type_options){.threads = 2});
+    stage_open(&(struct bgmq_type_options){.threads = 4});
     OK(bgmq_start(stage.mq));
     schedule_from_here();
     pthread_t t = scene_thread(pause_and_resume, NULL);

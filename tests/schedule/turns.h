@@ -1,5 +1,5 @@
-/* turns.h - what scheduler.c, which says who runs, has for meet.c, which stands in place of the calls
- * by which threads meet. */
+/* turns.h - what scheduler.c, which says who runs, has for meet.c, which stands in place of the
+ * calls by which threads meet. */
 #ifndef BGMQ_TEST_TURNS_H
 #define BGMQ_TEST_TURNS_H
 
