@@ -8,10 +8,12 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     THREADS = 64,
@@ -412,8 +414,21 @@ uint64_t schedule_play(const struct scene *s, uint64_t seed)
     return w.digest;
 }
 
+/* An assertion of the library, or worse: the seed is said, and it goes on as it would have. */
+static void say_seed(int number)
+{
+    dprintf(
+        STDERR_FILENO,
+        "%s: signal %d at step %llu\nreplay: ./tests/faults/run schedule --seed %llu\n",
+        w.scene->name, number, (unsigned long long)w.step, (unsigned long long)w.seed);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
 void schedule_explore(const struct scene *s, uint64_t seed, unsigned n)
 {
+    signal(SIGABRT, say_seed);
+    signal(SIGSEGV, say_seed);
     settle_down();
     for (unsigned i = 0; i < n; i++)
         schedule_play(s, seed + i);
