@@ -62,7 +62,7 @@ PARTS = (
          (Command('faults/storm', build='asan'), Command('faults/storm', build='tsan'))),
     Part(9, 'valgrind', 'memcheck, helgrind and drd', (Command('faults/test_valgrind.py'),)),
     Part(10, 'models', 'Spin on the protocols, and on each with its guard removed',
-         (Command('faults/test_models.py'),)),
+         (Command('faults/test_models.py'),), {'guards': '>= 38', 'states': '>= 1000000'}),
     Part(11, 'schedule', 'one thread at a time, in an order that a seed decides',
          (Command('faults/schedule'),), {'schedules': '>= 5000'}),
     Part(12, 'fuzz', 'hostile bytes for whatever reads bytes', (Command('faults/test_fuzz.py'),)),
