@@ -168,6 +168,7 @@ struct bgmq_options {
      * the file that is not SQLite's, in this process, drops SQLite's locks. */
     const char *database;
     int share_database; /* the file may hold tables of your own, which are left alone [0] */
+    int erase; /* 1: what is deleted from the file is overwritten; see bgmq_purge [0] */
     /* Of types that name none [DISK with a database, else MEMORY]. */
     enum bgmq_durability durability;
     unsigned flush_interval_ms;  /* longest a BEHIND change waits for its commit [10] */
@@ -268,8 +269,8 @@ struct bgmq_receipt {
  * checks the file, becomes its owner, and finds every unfinished message again.  Blocks while
  * it does.  ERROR may be NULL; on failure it says which path and why.
  * With STANDBY_MS it waits so long for another owner to go: that is a stand-by.
- * EOPEN, EUNSAFE, ENOTDB, ENOTOURS, EVERSION, ESCHEMA, EOWNED (another process), EEXIST (open in
- * this process already), ETHREAD, ENOMEM. */
+ * EOPEN, EUNSAFE, ENOTDB, ENOTOURS, EVERSION, ESCHEMA, ECORRUPT, EOWNED (another process), EEXIST
+ * (open in this process already), ETHREAD, ENOMEM. */
 BGMQ_API int bgmq_open(struct bgmq **ret, const struct bgmq_options *options,
                        struct bgmq_error *error);
 
@@ -564,6 +565,9 @@ struct bgmq_counters {
     uint64_t
         inbox; /* messages taken over from other processes and plain SQL, since open */
     int admin; /* 0: none, 1: serves, 2: one could not start, or cannot answer for now */
+    uint64_t
+        slow_ms; /* the store is slow: the commit that runs has taken so long, or the last one
+                         did, less than a minute ago; 0: none took 100 ms */
 };
 BGMQ_API int bgmq_service_counters(struct bgmq *mq, struct bgmq_counters *ret);
 

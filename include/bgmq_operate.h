@@ -123,10 +123,26 @@ struct bgmq_health {
     unsigned stuck;    /* handlers that were given up */
     unsigned parked;   /* types with messages and no handler; no fault by itself */
     int64_t oldest_ms; /* age of the oldest message at the head of a served queue */
+    int64_t slow_ms;   /* slow_ms of bgmq_counters; no fault by itself */
     char text[256];    /* one line for people */
 };
 /* Looks at memory only: cheap enough for every second. */
 BGMQ_API int bgmq_health(struct bgmq *mq, struct bgmq_health *ret);
+
+/* Has the log of the database begin anew: after it neither file holds a byte of what was discarded
+ * or has ended before the call, if the option erase was set all the while.  The history keeps what
+ * it is told to keep.  EINVAL: no database, or no erase; EBUSY: somebody reads the database, or
+ * writes it, now; EFULL; ESTORE. */
+BGMQ_API int bgmq_purge(struct bgmq *mq);
+
+/* ---- a copy ------------------------------------------------------------------------ */
+
+/* Copies the whole database, with all that was accepted before the call, as it is at one instant,
+ * into the new file PATH, of mode 0600, and syncs it: a database to be opened like any other.  A
+ * plain copy of a file in use may be damaged.  Publishing and handlers go on; the log grows while
+ * it copies.  Blocks as long.  ERROR may be NULL.  EEXIST: PATH is there, and stays as it is.
+ * EOPEN; EFULL: the disk is; EBUSY, ECORRUPT, ESTORE; EINVAL: also no database. */
+BGMQ_API int bgmq_backup(struct bgmq *mq, const char *path, struct bgmq_error *error);
 
 #ifdef __cplusplus
 }

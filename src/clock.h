@@ -35,6 +35,15 @@ static inline int64_t clock_rough_ms(const struct clock *c)
     return c->rough_ms(c->ctx);
 }
 
+/* A later time, or the farthest one there is: what comes from outside may be any number. */
+static inline int64_t clock_plus(int64_t time, int64_t more)
+{
+    int64_t sum;
+    if (__builtin_add_overflow(time, more, &sum))
+        return more > 0 ? INT64_MAX : INT64_MIN;
+    return sum;
+}
+
 /* "4/9/18 7:44:49 PM", UTC, whatever the locale: the date of the status page. */
 void bgmqi_clock_us_date(int64_t wall_ms, char *ret, size_t size);
 /* "2018-04-09T19:44:49.000Z", RFC 3339: the date of every other surface. */

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #define ERRORS(X)                                                                        \
     X(BGMQ_OK, "no error")                                                               \
@@ -63,6 +64,14 @@ const char *bgmq_errname(int err)
     return "BGMQ_E?";
 }
 
+/* One line, whatever was in what it was made of. */
+static void make_line(char *text)
+{
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = ' ';
+}
+
 int bgmqi_err_set(struct bgmq_error *error, int err, const char *format, ...)
 {
     if (!error)
@@ -71,8 +80,23 @@ int bgmqi_err_set(struct bgmq_error *error, int err, const char *format, ...)
     va_start(args, format);
     vsnprintf(error->text, sizeof(error->text), format, args);
     va_end(args);
-    for (char *p = error->text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = ' ';
+    make_line(error->text);
+    return err;
+}
+
+int bgmqi_err_system(struct bgmq_error *error, int err, int errnum, const char *format,
+                     ...)
+{
+    char words[128]; /* strerror's are those of all threads */
+    if (!error)
+        return err;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->text, sizeof(error->text), format, args);
+    va_end(args);
+    size_t len = strlen(error->text);
+    snprintf(error->text + len, sizeof(error->text) - len, ": %s",
+             strerror_r(errnum, words, sizeof(words)));
+    make_line(error->text);
     return err;
 }

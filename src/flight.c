@@ -31,7 +31,7 @@ struct flight_file {
     _Atomic uint32_t magic, layout;
     _Atomic uint64_t number;
     struct flight_bell bell;
-    char unused[40];
+    char unused[36];
     struct flight_slot slots[SLOTS];
 };
 #define SIZE sizeof(struct flight_file)
@@ -48,13 +48,13 @@ static int check_file(int fd, const char *name, struct bgmq_error *error)
 {
     struct stat st;
     if (fstat(fd, &st) != 0)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", name, strerror(errno));
+        return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", name);
     if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
         return bgmqi_err_set(error, BGMQ_EUNSAFE, "%s: not a file of our own", name);
     /* Room is allocated, not just promised: a store to a hole on a full disk is a SIGBUS. */
     int full = posix_fallocate(fd, 0, SIZE);
     if (full != 0)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", name, strerror(full));
+        return bgmqi_err_system(error, BGMQ_EOPEN, full, "%s", name);
     return 0;
 }
 
@@ -62,13 +62,13 @@ static int map_file(struct flight *f, const char *name, struct bgmq_error *error
 {
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0)
-        return bgmqi_err_set(error, errno == ELOOP ? BGMQ_EUNSAFE : BGMQ_EOPEN, "%s: %s",
-                             name, strerror(errno));
+        return bgmqi_err_system(error, errno == ELOOP ? BGMQ_EUNSAFE : BGMQ_EOPEN, errno,
+                                "%s", name);
     int err = check_file(fd, name, error);
     void *at =
         err ? MAP_FAILED : mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (!err && at == MAP_FAILED)
-        err = bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", name, strerror(errno));
+        err = bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", name);
     close(fd);
     if (err)
         return err;

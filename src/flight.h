@@ -47,6 +47,7 @@ void bgmqi_flight_free(struct flight *f);
 struct flight_bell {
     _Atomic uint32_t rung;    /* +1 at each ring: a futex */
     _Atomic uint32_t waiting; /* 1: the owner may be asleep on it */
+    _Atomic uint32_t wanted;  /* +1 each time anybody of us finds the database locked */
 };
 struct flight_bell *bgmqi_flight_bell(struct flight *f);
 /* The bell of the owner of the database at PATH, in whatever process it is; NULL: there is no

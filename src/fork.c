@@ -32,11 +32,12 @@ static void after_in_parent(void)
 }
 
 /* The other threads are gone, and those that waited with them. */
+LOCK_ATTR(no_thread_safety_analysis)
 static void after_in_child(void)
 {
-    lock_rank_drop(RANK_FORK); /* taken before() */
     insiders = forkers = 0;
     inside = false;
+    bgmqi_monitor_leave(&guard);
     bgmqi_monitor_init(&guard, RANK_FORK);
 }
 

@@ -22,7 +22,7 @@ static int add_runs(void *ctx, struct type *t)
         return 0;
     if (r->cap - r->n < n) {
         size_t cap = 2 * r->cap + n;
-        struct bgmq_run *more = realloc(r->all, cap * sizeof(*more));
+        struct bgmq_run *more = reallocarray(r->all, cap, sizeof(*more));
         if (!more)
             return BGMQ_ENOMEM;
         r->all = more;
@@ -86,7 +86,10 @@ static int look_at_type(void *ctx, struct type *t)
 
 static void describe(struct bgmq_health *h)
 {
-    if (h->ok)
+    if (h->ok && h->slow_ms)
+        snprintf(h->text, sizeof(h->text),
+                 "ok; the store is slow: a commit takes %lld ms", (long long)h->slow_ms);
+    else if (h->ok)
         snprintf(h->text, sizeof(h->text), "ok");
     else
         snprintf(h->text, sizeof(h->text),
@@ -112,6 +115,8 @@ int bgmq_health(struct bgmq *mq, struct bgmq_health *ret)
                             .overdue = (unsigned)l.counts.overdue,
                             .stuck = (unsigned)l.counts.stuck,
                             .parked = l.parked};
+    if (mq->journal)
+        h.slow_ms = bgmqi_journal_slow_ns(mq->journal) / 1000000;
     int64_t age_ms =
         l.oldest_ms == INT64_MAX ? 0 : clock_wall_ms(mq->clock) - l.oldest_ms;
     h.oldest_ms = age_ms > 0 ? age_ms : 0;

@@ -169,6 +169,16 @@ static int enter(void *ctx, int connection, const struct sockaddr *addr, socklen
     return MHD_add_connection(http->daemon, connection, addr, len) == MHD_YES;
 }
 
+/* On the reaper's thread. */
+static void tell(void *ctx, int shut)
+{
+    struct bgmq_http *http = ctx;
+    bgmqi_notice_tell(http->mq, shut ? NOTICE_FAILED : NOTICE_MENDED);
+    bgmqi_notice_log(http->mq, shut ? BGMQ_LOG_WARNING : BGMQ_LOG_INFO,
+                     shut ? "admin: no descriptor left, nobody can come in for now"
+                          : "admin: it answers again");
+}
+
 /* The end is told before the descriptor is closed, so the reaper never holds a stale
  * one. */
 static void on_connection(void *cls, struct MHD_Connection *connection, void **state,
@@ -225,9 +235,10 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
     if (!http->daemon)
         return bgmqi_http_config_error(error, BGMQ_EHTTP,
                                        "the HTTP daemon did not start");
-    bgmqi_http_reaper_open(
-        http->reaper,
-        &(struct http_door){.fd = http->socket.fd, .enter = enter, .ctx = http});
+    bgmqi_http_reaper_open(http->reaper, &(struct http_door){.fd = http->socket.fd,
+                                                             .enter = enter,
+                                                             .tell = tell,
+                                                             .ctx = http});
     return BGMQ_OK;
 }
 
@@ -237,7 +248,7 @@ static struct http_limits with_defaults(const struct http_limits *limits)
     if (!l.connections)
         l.connections = 16;
     if (!l.memory)
-        l.memory = 16 * 1024;
+        l.memory = (size_t)16 * 1024;
     if (!l.idle_s)
         l.idle_s = 5;
     if (!l.deadline_ms)

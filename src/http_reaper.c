@@ -42,6 +42,7 @@ struct http_reaper {
     size_t size;
     /* used by its thread only */
     int spare; /* a descriptor to be closed when there is none for a connection; -1: none */
+    int shut; /* 1: somebody was told that the door is shut */
     pthread_mutex_t lock;
     /* protected by lock */
     int stopping;
@@ -152,6 +153,23 @@ static int has_gone(int errnum)
            errnum == EPROTO;
 }
 
+/* Without a descriptor for who is at the door it stays shut for a while. */
+static void shut_door(struct http_reaper *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->shut_until_ns = now_ns() + SHUT_NS;
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void tell(struct http_reaper *r, const struct http_door *door, int shut)
+{
+    if (r->shut == shut)
+        return;
+    r->shut = shut;
+    if (door->tell)
+        door->tell(door->ctx, shut);
+}
+
 /* Somebody is at the door, or was. */
 static void let_in(struct http_reaper *r, const struct http_door *door)
 {
@@ -163,11 +181,11 @@ static void let_in(struct http_reaper *r, const struct http_door *door)
         r->spare = -1;
         fd = accept_one(door->fd, &addr, &len);
     }
-    if (fd < 0 && !has_gone(errno)) {
-        pthread_mutex_lock(&r->lock);
-        r->shut_until_ns = now_ns() + SHUT_NS;
-        pthread_mutex_unlock(&r->lock);
-    }
+    int shut = fd < 0 && !has_gone(errno);
+    if (shut)
+        shut_door(r);
+    if (shut || fd >= 0)
+        tell(r, door, shut);
     if (fd < 0)
         return;
     if (!place(r, fd, 0))
@@ -191,12 +209,13 @@ static struct http_door door_locked(struct http_reaper *r)
 static void keep_spare(struct http_reaper *r)
 {
     if (r->spare < 0)
-        r->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        r->spare = fcntl(r->timer, F_DUPFD_CLOEXEC, 0); /* any will do */
 }
 
 static void *run(void *arg)
 {
     struct http_reaper *r = arg;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     for (;;) {
         uint64_t expirations;
         while (read(r->timer, &expirations, sizeof(expirations)) < 0 && errno == EINTR)
@@ -252,8 +271,10 @@ int bgmqi_http_reaper_new(struct http_reaper **ret, size_t size, unsigned deadli
         r->slots[i].fd = -1;
     err = BGMQ_EHTTP;
     r->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (r->timer < 0)
+    keep_spare(r);
+    if (r->timer < 0 || r->spare < 0)
         goto fail;
+    keep_spare(r);
     err = start_thread(r);
     if (err < 0)
         goto fail;

@@ -19,6 +19,9 @@ struct http_door {
     /* Takes CONNECTION in any case; 0: refused, and closed.  Tells by _started, if it ever gets so
      * far, and then by _remove. */
     int (*enter)(void *ctx, int connection, const struct sockaddr *addr, socklen_t len);
+    /* Told by the reaper's thread when nobody comes in any more for want of a descriptor (SHUT 1),
+     * and when somebody did again (0).  NULL: nobody is told. */
+    void (*tell)(void *ctx, int shut);
     void *ctx;
 };
 

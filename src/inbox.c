@@ -125,7 +125,7 @@ static bool is_wrong(const struct inbox *b, const struct store_inbox_row *row,
         snprintf(text, size, "its priority is not 0..%d", PRIORITY_MAX);
     else if (o->max_attempts > ATTEMPTS_MAX)
         snprintf(text, size, "its max_attempts are not 0..%d", ATTEMPTS_MAX);
-    else if (o->run_at_ms < 0 || o->run_at_ms - now_ms > HUNDRED_YEARS_MS)
+    else if (o->run_at_ms < 0 || o->run_at_ms > clock_plus(now_ms, HUNDRED_YEARS_MS))
         snprintf(text, size, "its run_at is before 1970 or in more than a hundred years");
     return text[0] != '\0';
 }
@@ -163,7 +163,7 @@ static int make_message(const struct store_inbox_row *row, const struct type *t,
     struct bgmq_message_options o = row->options;
     const struct type_config *c = bgmqi_type_registered(t) ? bgmqi_type_config(t) : NULL;
     if (!o.expire_at_ms && c && c->expire_ms)
-        o.expire_at_ms = now_ms + c->expire_ms;
+        o.expire_at_ms = clock_plus(now_ms, c->expire_ms);
     struct message *m = bgmqi_message_new(row->body, row->len);
     if (!m)
         return BGMQ_ENOMEM;

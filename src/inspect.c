@@ -13,7 +13,7 @@
 
 struct look {
     struct report report;
-    size_t room_collections, room_workers;
+    size_t room_collections;
 };
 
 static int add_workers(struct look *l, struct type *t)
@@ -28,7 +28,7 @@ static int add_workers(struct look *l, struct type *t)
         n = now < n ? now : n;
     }
     struct report_worker *workers =
-        stats ? realloc(r->workers, (r->n_workers + n) * sizeof(*workers)) : NULL;
+        stats ? reallocarray(r->workers, r->n_workers + n, sizeof(*workers)) : NULL;
     if (!workers) {
         free(stats);
         return BGMQ_ENOMEM;
@@ -56,7 +56,7 @@ static int look_at_type(void *ctx, struct type *t)
     struct report *r = &l->report;
     if (r->n_collections == l->room_collections) {
         size_t room = 2 * l->room_collections + 16;
-        struct bgmq_collection *c = realloc(r->collections, room * sizeof(*c));
+        struct bgmq_collection *c = reallocarray(r->collections, room, sizeof(*c));
         if (!c)
             return BGMQ_ENOMEM;
         r->collections = c;
@@ -85,6 +85,8 @@ static void look_at_counters(struct bgmq *mq, struct bgmq_counters *ret)
                               .admin = bgmqi_notice_admin(mq)};
     if (mq->journal)
         bgmqi_journal_counts(mq->journal, &c.commits, &c.journal_waiting, &state);
+    if (mq->journal)
+        c.slow_ms = (uint64_t)(bgmqi_journal_slow_ns(mq->journal) / 1000000);
     c.store_state = (int)state;
     *ret = c;
 }

@@ -246,6 +246,16 @@ bool bgmqi_journal_crowded(struct journal *j)
     return atomic_load_explicit(&j->waiting, memory_order_relaxed) > CROWDED;
 }
 
+int64_t bgmqi_journal_slow_ns(struct journal *j)
+{
+    int64_t now = journal_now_ns(), begun = atomic_load(&j->begun_ns);
+    if (begun && now - begun >= JOURNAL_SLOW_NS)
+        return now - begun;
+    int64_t took = atomic_load(&j->took_ns);
+    bool recent = now - atomic_load(&j->ended_ns) < JOURNAL_TELL_NS;
+    return took >= JOURNAL_SLOW_NS && recent ? took : 0;
+}
+
 void bgmqi_journal_counts(struct journal *j, uint64_t *commits, uint64_t *waiting,
                           enum journal_state *state)
 {

@@ -131,6 +131,9 @@ int bgmqi_journal_flush(struct journal *j, int64_t timeout_ns);
 int bgmqi_journal_timeout_err(struct journal *j);
 /* True when so much waits that a publisher at BEHIND has to wait with the others. */
 bool bgmqi_journal_crowded(struct journal *j);
+/* For how long the transaction that runs has done so, or how long the last one took if it was a
+ * slow one within the last minute; nanoseconds, 0: the store is not slow. */
+int64_t bgmqi_journal_slow_ns(struct journal *j);
 void bgmqi_journal_counts(struct journal *j, uint64_t *commits, uint64_t *waiting,
                           enum journal_state *state);
 

@@ -37,9 +37,30 @@ static void watch_reader(struct journal *j, int held, int64_t now)
         (unsigned long long)j->store->ops->log_bytes(j->store));
 }
 
+/* True once a minute; *TOLD_NS: when it was so last. */
+static bool may_tell(int64_t *told_ns, int64_t now)
+{
+    if (*told_ns && now - *told_ns < JOURNAL_TELL_NS)
+        return false;
+    *told_ns = now;
+    return true;
+}
+
+void bgmqi_journal_tell_slow(struct journal *j, int64_t now)
+{
+    if (j->commit_ns >= JOURNAL_VERY_NS && may_tell(&j->told_slow_ns, now))
+        bgmqi_log(j->options.log, BGMQ_LOG_WARNING,
+                  "the store is slow: a commit took %lld ms",
+                  (long long)(j->commit_ns / MS));
+}
+
 void bgmqi_journal_checkpoint(struct journal *j, int64_t now, int force)
 {
-    watch_reader(j, j->store->ops->checkpoint(j->store, force), now);
+    int held = j->store->ops->checkpoint(j->store, force);
+    if (held == BGMQ_EFULL && may_tell(&j->told_checkpoint_ns, now))
+        bgmqi_log(j->options.log, BGMQ_LOG_WARNING,
+                  "no room to check-point the database: its log grows until there is");
+    watch_reader(j, held, now);
 }
 
 int64_t bgmqi_journal_care_ns(const struct journal *j)

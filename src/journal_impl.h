@@ -13,6 +13,11 @@ enum {
     ID_BLOCK = 1 << 20
 };
 
+/* A transaction of so long is slow, and one of so long is worth a word, once a minute. */
+#define JOURNAL_SLOW_NS INT64_C(100000000)
+#define JOURNAL_VERY_NS INT64_C(1000000000)
+#define JOURNAL_TELL_NS INT64_C(60000000000)
+
 /* A call of bgmqi_journal_run; lives on the caller's stack. */
 struct journal_task {
     struct journal_task *next;
@@ -36,7 +41,9 @@ struct journal {
     _Atomic int state; /* enum journal_state */
     _Atomic int full;  /* the last failure was a full disk */
     _Atomic uint64_t commits;
-    _Atomic uint64_t waiting; /* entries added, not yet done with */
+    _Atomic int64_t begun_ns; /* when the transaction that runs began; 0: none runs */
+    _Atomic int64_t ended_ns, took_ns; /* the last one */
+    _Atomic uint64_t waiting;          /* entries added, not yet done with */
 
     struct lock lock;
     /* protected by lock */
@@ -58,10 +65,12 @@ struct journal {
 
     /* used by the writer's thread only */
     struct journal_entry *pending, *pending_last;
-    bool hurried;       /* the last batch had a ticket */
-    size_t released;    /* publishers whose wait has ended since the writer slept last */
-    int64_t commit_ns;  /* how long the last commit took */
-    size_t gather_most; /* no more are expected to come back in time */
+    bool hurried;      /* the last batch had a ticket */
+    size_t released;   /* publishers whose wait has ended since the writer slept last */
+    int64_t commit_ns; /* how long the last commit took */
+    int64_t told_slow_ns; /* when it was last said that the store is slow; 0: never */
+    int64_t told_checkpoint_ns; /* ... that check-points fail */
+    size_t gather_most;         /* no more are expected to come back in time */
     unsigned gather_hits, gather_misses, gather_skip;
     size_t loads_due, tasks_due;     /* of LOADS and TASKS, those that this turn runs */
     int64_t retry_ns, retry_step_ns; /* when to try PENDING again; 0: not waiting to */
@@ -82,7 +91,7 @@ static inline int64_t journal_now_ns(void)
 }
 
 /* The writer's thread; its argument is the journal. */
-void *bgmqi_journal_writer(void *journal);
+void *bgmqi_journal_writer(void *arg);
 
 /* journal_gather.c; the writer's thread only, and the lock is held. */
 /* Before the writer sleeps: decides how many to wait for, if publishers have been released. */
@@ -97,6 +106,8 @@ void bgmqi_journal_gather_end(struct journal *j);
 int bgmqi_journal_care(struct journal *j, int64_t now, struct bgmq_error *why);
 /* When bgmqi_journal_care has something to do again; 0: at once. */
 int64_t bgmqi_journal_care_ns(const struct journal *j);
+/* Says so when the last transaction took very long, and when check-points fail: seldom. */
+void bgmqi_journal_tell_slow(struct journal *j, int64_t now);
 /* Check-points the store, and says so when a reader keeps that from being of use. */
 void bgmqi_journal_checkpoint(struct journal *j, int64_t now, int force);
 

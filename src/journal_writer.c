@@ -182,15 +182,20 @@ static void batch_return(struct journal *j, size_t n)
 static int apply(struct journal *j, size_t n, bool full_sync, struct bgmq_error *why)
 {
     int64_t begun = journal_now_ns();
+    atomic_store_explicit(&j->begun_ns, begun, memory_order_relaxed);
     int failure = j->store->ops->apply(
         j->store, j->ops, n, full_sync ? STORE_SYNC_FULL : STORE_SYNC_NORMAL, why);
+    atomic_store_explicit(&j->begun_ns, 0, memory_order_relaxed);
     if (failure != STORE_FAIL_NONE)
         return failure;
     for (size_t i = 0; i < n; i++) {
         j->batch[i]->op.result = j->ops[i].result;
         j->batch[i]->op.id = j->ops[i].id;
     }
-    j->commit_ns = journal_now_ns() - begun;
+    int64_t ended = journal_now_ns();
+    j->commit_ns = ended - begun;
+    atomic_store_explicit(&j->took_ns, j->commit_ns, memory_order_relaxed);
+    atomic_store_explicit(&j->ended_ns, ended, memory_order_relaxed);
     atomic_fetch_add(&j->commits, 1);
     atomic_store(&j->full, false);
     return failure;
@@ -278,6 +283,7 @@ static void write_pending(struct journal *j)
             atomic_store(&j->state, JOURNAL_GOOD);
         finish_run(j, j->batch, n, failure == STORE_FAIL_OP ? BGMQ_ESTORE : 0);
         j->idle_since_ns = journal_now_ns();
+        bgmqi_journal_tell_slow(j, j->idle_since_ns);
         one_by_one = one_by_one > n ? one_by_one - n : 0;
         if (one_by_one == 0)
             max_ops = BATCH_OPS;
@@ -470,6 +476,7 @@ static void turn(struct journal *j)
 void *bgmqi_journal_writer(void *arg)
 {
     struct journal *j = arg;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     do {
         take_arrived(j);
         bgmqi_fork_enter();

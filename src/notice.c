@@ -26,6 +26,7 @@ void bgmqi_notice_tell(struct bgmq *mq, enum notice notice)
         break;
     case NOTICE_ENDED:
         atomic_fetch_sub(&mq->admins, 1);
+        atomic_store(&mq->admin_failed, false);
         break;
     case NOTICE_FAILED:
         atomic_store(&mq->admin_failed, true);

@@ -33,7 +33,7 @@ static int note_ids(void *ctx, const uint64_t *ids, size_t n)
     struct pending *p = ctx;
     if (p->cap - p->n < n) {
         size_t cap = 2 * p->cap + n;
-        uint64_t *more = realloc(p->ids, cap * sizeof(*more));
+        uint64_t *more = reallocarray(p->ids, cap, sizeof(*more));
         if (!more)
             return BGMQ_ENOMEM;
         p->ids = more;
@@ -163,7 +163,7 @@ int bgmq_change(struct bgmq *mq, const char *type, uint64_t id,
         return BGMQ_EINVAL;
     if (change->set_time &&
         (change->run_at_ms < 0 ||
-         change->run_at_ms - clock_wall_ms(mq->clock) > HUNDRED_YEARS_MS))
+         change->run_at_ms > clock_plus(clock_wall_ms(mq->clock), HUNDRED_YEARS_MS)))
         return BGMQ_EINVAL;
     return bgmqi_type_change(t, id, change);
 }

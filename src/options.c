@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "err.h"
 #include "registry.h"
 
@@ -63,6 +64,7 @@ int bgmqi_options_service(struct service_config *ret, const struct bgmq_options 
         .max_bytes = or_size(o->max_bytes, 64 << 20),
         .stack_size = or_size(o->stack_size, 1 << 20),
         .history_keep = or_default(o->history_keep, 100000),
+        .erase = o->erase,
         .history_max_age_ms = o->history_max_age_ms,
         .standby_ms = o->standby_ms,
         .max_crashes = or_default(o->max_crashes, 3),
@@ -205,31 +207,31 @@ static bool bad_terms(const struct bgmq_message_options *o, int64_t now_ms)
 {
     return (o->expire_ms && o->expire_at_ms) || o->expire_ms < 0 || o->expire_at_ms < 0 ||
            o->expire_ms > HUNDRED_YEARS_MS ||
-           o->expire_at_ms - now_ms > HUNDRED_YEARS_MS ||
+           o->expire_at_ms > clock_plus(now_ms, HUNDRED_YEARS_MS) ||
            o->timeout_ms > TIMEOUT_MAX_MS || o->wait_ms > TIMEOUT_MAX_MS ||
            (o->channel && !bgmqi_registry_valid(o->channel));
 }
 
-/* NOW_MS and MORE_MS together.  A clock that stands before 1970 is borne, but no time of ours is 0,
- * which would be none at all, and what keeps to LEAST_MS is never earlier. */
-static int64_t time_in(int64_t now_ms, int64_t more_ms, int64_t least_ms)
+/* When MS from NOW_MS on are over.  A clock that stands before 1970 is borne, but no end is there:
+ * 0 would be none at all, and what is less the database takes for damage. */
+static int64_t end_of(int64_t now_ms, int64_t ms)
 {
-    int64_t ms = now_ms + more_ms;
-    return ms < least_ms ? least_ms : ms ? ms : 1;
+    int64_t end_ms = clock_plus(now_ms, ms);
+    return end_ms > 0 ? end_ms : 1;
 }
 
 void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expire_ms,
                          int64_t now_ms, struct bgmq_message_options *ret)
 {
-    static const struct bgmq_message_options none;
+    static const struct bgmq_message_options none = {.priority = 0};
     *ret = o ? *o : none;
     int64_t expire_ms =
         ret->expire_ms || ret->expire_at_ms ? ret->expire_ms : type_expire_ms;
     if (expire_ms)
-        ret->expire_at_ms = time_in(now_ms, expire_ms, 1);
+        ret->expire_at_ms = end_of(now_ms, expire_ms);
     ret->expire_ms = 0;
     if (ret->unique_period_ms)
-        ret->unique_period_ms = time_in(now_ms, ret->unique_period_ms, 1);
+        ret->unique_period_ms = end_of(now_ms, ret->unique_period_ms);
 }
 
 int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
@@ -243,10 +245,10 @@ int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
         (o->delay_ms && o->run_at_ms) || o->run_at_ms < 0 || bad_key(o) ||
         bad_terms(o, now_ms))
         return BGMQ_EINVAL;
-    int64_t delay = o->run_at_ms ? o->run_at_ms - now_ms : o->delay_ms;
-    if (delay > HUNDRED_YEARS_MS)
+    int64_t due_ms = o->run_at_ms ? o->run_at_ms : clock_plus(now_ms, o->delay_ms);
+    if (due_ms > clock_plus(now_ms, HUNDRED_YEARS_MS))
         return BGMQ_EINVAL;
-    if (delay > 0)
-        *ret_due_ms = time_in(now_ms, delay, INT64_MIN);
+    if (due_ms > now_ms)
+        *ret_due_ms = due_ms ? due_ms : 1;
     return 0;
 }

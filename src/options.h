@@ -13,6 +13,7 @@ struct service_config {
     unsigned flush_interval_ms, flush_batch, publish_timeout_ms, stop_grace_ms;
     size_t max_body, max_bytes, stack_size;
     uint64_t history_keep;
+    int erase;
     int64_t history_max_age_ms; /* 0: for ever */
     unsigned standby_ms, max_crashes, boot_breaker;
     unsigned metrics_interval_ms; /* 0: none */

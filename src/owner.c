@@ -52,8 +52,8 @@ static bool is_listed(const char *lock_path, bool here)
 static int refused(struct owner *o, const char *lock_path, struct bgmq_error *error)
 {
     if (errno != EACCES && errno != EAGAIN)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: cannot be locked: %s", lock_path,
-                             strerror(errno));
+        return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s: cannot be locked",
+                                lock_path);
     struct flock holder = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     long pid = fcntl(o->fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK
                    ? (long)holder.l_pid
@@ -71,17 +71,25 @@ static int open_file(struct owner *o, char *lock_path)
     return o->fd;
 }
 
+static int not_opened(const char *lock_path, struct bgmq_error *error)
+{
+    const char *why =
+        errno == ELOOP ? "it is a symbolic link, none is followed" : strerror(errno);
+    return bgmqi_err_set(error, BGMQ_EOPEN, "%s, the lock beside the database: %s",
+                         lock_path, why);
+}
+
 /* The mutex is held. */
 static int take(struct owner *o, char *lock_path, struct bgmq_error *error)
 {
     struct stat st = {.st_nlink = 0};
     while (st.st_nlink == 0) { /* once, unless its maker takes it away just now */
         if (open_file(o, lock_path) < 0)
-            return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", lock_path, strerror(errno));
+            return not_opened(lock_path, error);
         struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
         int err = fcntl(o->fd, F_SETLK, &all) != 0 ? refused(o, lock_path, error) : 0;
         if (!err && fstat(o->fd, &st) != 0)
-            err = bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", lock_path, strerror(errno));
+            err = bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", lock_path);
         if (err || st.st_nlink == 0)
             close(o->fd);
         if (err)

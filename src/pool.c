@@ -19,7 +19,7 @@ static int reserve(struct pool *p, unsigned cap)
 {
     if (cap <= p->cap)
         return 0;
-    struct worker **workers = realloc(p->workers, cap * sizeof(*workers));
+    struct worker **workers = reallocarray(p->workers, cap, sizeof(*workers));
     if (!workers)
         return BGMQ_ENOMEM;
     p->workers = workers;

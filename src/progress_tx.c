@@ -55,7 +55,7 @@ static bool let_go(struct cursor *c, bool committed)
     return again;
 }
 
-static void over(struct cursor *c, struct bgmq *mq, bool committed)
+static void over(struct cursor *c, const struct bgmq *mq, bool committed)
 {
     bool again = let_go(c, committed);
     struct bgmq_job *job = bgmqi_tx_job_unpend(c->end);

@@ -342,7 +342,7 @@ static int resolve(struct registry *r, const char *queue, bool make, struct addr
     if (!valid_queue(queue))
         return BGMQ_EINVAL;
     bool plain = !split(queue, type, &a.place);
-    if (plain && !strncmp(queue, "mq:", 3) && strncmp(queue, "mq:tmp:", 7))
+    if (plain && strncmp(queue, "mq:", 3) == 0 && strncmp(queue, "mq:tmp:", 7) != 0)
         err = BGMQ_EINVAL; /* a type's queue, misspelt */
     else if (plain)
         err = custom_get(r, queue, make && strncmp(queue, "mq:tmp:", 7) != 0, &a.custom);

@@ -199,15 +199,15 @@ static json_t *service_json(const struct report *r)
     static const char *const stores[] = {"none", "good", "retrying", "failed"};
     static const char *const admins[] = {"none", "serves", "failed"};
     const struct bgmq_counters *c = &r->counters;
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:I, s:s, s:o}",
-                     "status", r->started ? "Started" : "Stopped", "store",
-                     stores[c->store_state & 3], "replayed", (json_int_t)c->replayed,
-                     "replies_dropped", (json_int_t)c->replies_dropped, "lost",
-                     (json_int_t)c->lost, "commits", (json_int_t)c->commits,
-                     "journal_waiting", (json_int_t)c->journal_waiting, "breaker",
-                     c->breaker, "draining", c->draining, "solo", c->solo, "inbox",
-                     (json_int_t)c->inbox, "admin", admins[c->admin % 3], "totals",
-                     stats_json(&r->total));
+    return json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:I, s:s, s:o}",
+        "status", r->started ? "Started" : "Stopped", "store", stores[c->store_state & 3],
+        "slow_ms", (json_int_t)c->slow_ms, "replayed", (json_int_t)c->replayed,
+        "replies_dropped", (json_int_t)c->replies_dropped, "lost", (json_int_t)c->lost,
+        "commits", (json_int_t)c->commits, "journal_waiting",
+        (json_int_t)c->journal_waiting, "breaker", c->breaker, "draining", c->draining,
+        "solo", c->solo, "inbox", (json_int_t)c->inbox, "admin", admins[c->admin % 3],
+        "totals", stats_json(&r->total));
 }
 
 static char *dump(json_t *root)

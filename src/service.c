@@ -9,6 +9,7 @@
 
 #include "inbox.h"
 #include "park.h"
+#include "thread.h"
 #include "tx_hub.h"
 #include "watch.h"
 
@@ -274,8 +275,11 @@ static void shut(struct bgmq *mq)
     bgmqi_watch_end(mq->watch);
     mq->watch = NULL;
     bgmqi_ticker_end(mq->ticker);
+    struct thread_calm calm;
+    bgmqi_thread_calm(&calm);
     if (mq->journal)
         bgmqi_journal_end(mq->journal);
+    bgmqi_thread_uncalm(&calm);
     bgmqi_owner_release(mq->owner);
     mq->owner = NULL;
 }

@@ -9,6 +9,7 @@
 #include "inbox.h"
 #include "reply.h"
 #include "service.h"
+#include "thread.h"
 #include "tx.h"
 #include "watch.h"
 
@@ -183,6 +184,8 @@ static int open_inbox(struct bgmq *mq, struct bgmq_error *error)
 static int open_store(struct bgmq *mq, struct bgmq_error *error)
 {
     struct store_options so = {.path = mq->config.database,
+                               .log = &mq->config.log,
+                               .erase = mq->config.erase,
                                .share = mq->config.share_database,
                                .max_body = mq->config.max_body,
                                .history_keep = mq->config.history_keep,
@@ -205,6 +208,8 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
         return err;
     }
     err = recover(mq, store, &types, error);
+    if (!err)
+        bgmqi_store_sqlite_want(store, &bgmqi_flight_bell(mq->flight)->wanted);
     if (!err)
         err = open_journal(mq, store);
     if (!err)
@@ -286,6 +291,8 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
                                       .tx_over = bgmqi_tx_job_over,
                                       .gone = bgmqi_service_gone,
                                       .ctx = mq};
+    struct thread_calm calm;
+    bgmqi_thread_calm(&calm);
     err = open_parts(mq, error);
     mq->config.database = NULL; /* was lent */
     if (err) {
@@ -293,10 +300,11 @@ int bgmqi_service_open_kit(struct bgmq **ret, const struct bgmq_options *options
             bgmqi_err_set(error, err, "%s", bgmq_strerror(err));
         mq->kit = NULL; /* is the caller's still */
         bgmqi_service_free(mq);
-        return err;
+    } else {
+        *ret = mq;
     }
-    *ret = mq;
-    return 0;
+    bgmqi_thread_uncalm(&calm);
+    return err;
 }
 
 int bgmqi_service_open(struct bgmq **ret, const struct bgmq_options *options,

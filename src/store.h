@@ -13,6 +13,7 @@
 #ifndef BGMQI_STORE_H
 #define BGMQI_STORE_H
 
+#include "log.h"
 #include "message.h"
 
 enum lane { LANE_INQ, LANE_PRIORITYQ, LANE_DELAYED, LANE_DLQ, LANES };
@@ -221,6 +222,8 @@ struct store_ops {
     int (*upkeep)(struct store *s, int64_t now_ms);
     /* Bytes of the log that are not in the file, or cannot be used anew, for a reader's sake. */
     uint64_t (*log_bytes)(struct store *s);
+    /* Takes what is gone out of the log, too.  EBUSY: somebody reads it; errors of apply. */
+    int (*purge)(struct store *s);
     /* Whether the file is still the one that was opened, and the store alive: 0, or its error with
      * the reason in TEXT; 1: TEXT is a warning to be passed on, told once.  Cheap. */
     int (*look)(struct store *s, struct bgmq_error *text);
@@ -237,11 +240,15 @@ struct store {
 
 struct store_options {
     const char *path;
+    int erase; /* what is deleted is overwritten */
     int share; /* the file may hold tables that are not ours */
     size_t max_body;
     uint64_t max_pages; /* 0: 16 GiB worth */
     uint64_t history_keep;
     int64_t history_max_age_ms; /* 0: for ever */
+    const struct log *log;      /* for warnings at open; may be NULL */
+    uint64_t check_at_once; /* a file that was not closed, and is as great, is checked for
+                               damage beside the service, not before it; 0: 1 GiB */
     uint64_t log_hard_bytes; /* beyond it, what inserts is refused as FULL; 0: 512 MiB */
 };
 
@@ -249,5 +256,8 @@ struct store_options {
  * with the path and the reason in ERROR. */
 int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *options,
                             struct bgmq_error *error);
+/* From now on *WANTED, lent until STORE is closed, counts how often its database is found
+ * locked. */
+void bgmqi_store_sqlite_want(struct store *store, _Atomic uint32_t *wanted);
 
 #endif

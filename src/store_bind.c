@@ -177,7 +177,7 @@ static char *copy_result(struct progress *p, size_t *ret_len)
         lock_take(&p->lock);
         size_t len = p->result ? p->result_len : 0;
         bool fits = len <= room;
-        if (fits && len)
+        if (fits && copy && len)
             memcpy(copy, p->result, len);
         bool none = !p->result;
         lock_drop(&p->lock);

@@ -4,6 +4,8 @@
  * bgmq_unique says who took a key last; whether that still keeps others out is read from the rows
  * of the messages, so that a key whose holder went some other way is never lost.  It must never
  * take a key for a message that comes back from the dlq: somebody else may have it. */
+#include <assert.h>
+
 #include "store_batch.h"
 #include "store_bind.h"
 
@@ -23,6 +25,7 @@ static int run_with_scope(struct batch *b, enum statement q, const struct store_
 {
     bind(b->s, q, op);
     const struct message_ext *ext = message_ext(op->msg);
+    assert(ext);
     sqlite3_bind_int(b->s->q[q], 4, ext->unique);
     if (ext->unique == BGMQ_UNIQUE_PERIOD)
         sqlite3_bind_int64(b->s->q[q], 5, ext->unique_until_ms);
@@ -59,16 +62,19 @@ int bgmqi_store_keys_drop(struct batch *b, const struct store_op *op)
     return bgmqi_store_sqlite_run(b->s, Q_UNIQUE_DROP);
 }
 
+static bool has_key_for(const struct store_op *op, enum bgmq_unique scope)
+{
+    const struct message_ext *x = op->msg ? message_ext(op->msg) : NULL;
+    return x && x->unique_key && x->unique == scope;
+}
+
 int bgmqi_store_keys_drop_ended(struct batch *b, const struct store_op *op)
 {
-    bool held =
-        bgmqi_store_keys_of(op) && message_ext(op->msg)->unique == BGMQ_UNIQUE_PERIOD;
-    return held ? SQLITE_OK : bgmqi_store_keys_drop(b, op);
+    return has_key_for(op, BGMQ_UNIQUE_PERIOD) ? SQLITE_OK : bgmqi_store_keys_drop(b, op);
 }
 
 int bgmqi_store_keys_drop_dead(struct batch *b, const struct store_op *op)
 {
-    bool held =
-        bgmqi_store_keys_of(op) && message_ext(op->msg)->unique == BGMQ_UNIQUE_DONE;
-    return held ? SQLITE_OK : bgmqi_store_keys_drop_ended(b, op);
+    return has_key_for(op, BGMQ_UNIQUE_DONE) ? SQLITE_OK
+                                             : bgmqi_store_keys_drop_ended(b, op);
 }

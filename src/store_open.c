@@ -27,13 +27,15 @@
 #include "clock.h"
 #include "err.h"
 #include "park.h"
+#include "store_check.h"
 #include "store_schema.h"
+#include "store_site.h"
 
 enum {
     PATH_GIVEN_MAX = 480,
     PATH_FULL_MAX = 500, /* SQLite adds "-journal" and stops at 512 */
-    WAL_LIMIT = 64 << 20,
     CACHE_KIB = 16384,
+    CHECK_AT_ONCE = 1 << 30,
     PAGES_MOST = 0x3ffffffe, /* SQLite's own bound, less a little */
     BODY_MOST = 64 << 20     /* the bound of bgmq_options.max_body */
 };
@@ -58,13 +60,12 @@ static int find_path(struct sqlite_store *s, const char *path, struct bgmq_error
              slash ? path : ".");
     char *real = realpath(dir, NULL);
     if (!real)
-        return bgmqi_err_set(error, errno == ENOMEM ? BGMQ_ENOMEM : BGMQ_EOPEN,
-                             "%s: the directory: %s", path, strerror(errno));
+        return bgmqi_err_system(error, errno == ENOMEM ? BGMQ_ENOMEM : BGMQ_EOPEN, errno,
+                                "%s: the directory", path);
     if (faccessat(AT_FDCWD, real, W_OK | X_OK, AT_EACCESS) != 0) {
         int why = errno;
         free(real);
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: the directory: %s", path,
-                             strerror(why));
+        return bgmqi_err_system(error, BGMQ_EOPEN, why, "%s: the directory", path);
     }
     size_t size = strlen(real) + strlen(base) + 2;
     s->path = size <= PATH_FULL_MAX ? malloc(size) : NULL;
@@ -122,30 +123,33 @@ static int make_file(const char *path, struct bgmq_error *error)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
+        return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", path);
     close(fd);
     return 0;
 }
 
-static int check_path(const char *path, struct bgmq_error *error)
+static int check_path(const char *path, const struct log *log, struct bgmq_error *error)
 {
     struct stat st;
+    int err = bgmqi_store_site_check(path, log, error);
+    if (err)
+        return err;
     if (lstat(path, &st) != 0) {
         if (errno != ENOENT)
-            return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
-        int err = make_file(path, error);
+            return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", path);
+        err = make_file(path, error);
         if (err)
             return err;
         if (lstat(path, &st) != 0)
-            return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(errno));
+            return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", path);
     }
-    int err = check_file(path, &st, error);
+    err = check_file(path, &st, error);
     if (err)
         return err;
     /* Root may write what is marked read-only; whoever marked it meant something. */
     if (!(st.st_mode & S_IWUSR) ||
         faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) != 0)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: %s", path, strerror(EACCES));
+        return bgmqi_err_system(error, BGMQ_EOPEN, EACCES, "%s", path);
     if (st.st_size == 1) /* SQLite would take it for an empty file, and write over it */
         return bgmqi_err_set(error, BGMQ_ENOTDB, "%s: file is not a database", path);
     return check_companions(path, error);
@@ -188,6 +192,8 @@ static int wait_for_lock(void *ctx, int tries)
 {
     struct sqlite_store *s = ctx;
     int64_t now = clock_mono_ns(&bgmqi_clock_system);
+    if (s->wanted)
+        atomic_fetch_add_explicit(s->wanted, 1, memory_order_relaxed);
     if (tries == 0)
         s->give_up_ns = now + (int64_t)s->patience_ms * 1000000;
     if (now >= s->give_up_ns)
@@ -290,11 +296,18 @@ static int set_up(sqlite3 *db, const struct store_options *options, uint32_t *re
         pages = options->share ? PAGES_MOST : (uint64_t)(BYTES_MOST / page_size);
     char sql[160];
     snprintf(sql, sizeof(sql),
-             "PRAGMA main.max_page_count = %llu; PRAGMA main.journal_size_limit = %d;"
-             " PRAGMA main.cache_size = -%d; %s",
-             (unsigned long long)pages, WAL_LIMIT, CACHE_KIB,
-             options->share ? "" : "PRAGMA main.secure_delete = OFF");
-    return rc == SQLITE_OK ? sqlite3_exec(db, sql, NULL, NULL, NULL) : rc;
+             "PRAGMA main.max_page_count = %llu; PRAGMA main.cache_size = -%d;"
+             " PRAGMA main.journal_size_limit = " STORE_LOG_LIMIT,
+             (unsigned long long)pages, CACHE_KIB);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    /* What SQLite was built with stays in a file that is shared, unless we are told. */
+    if (rc == SQLITE_OK && (options->erase || !options->share))
+        rc = sqlite3_exec(db,
+                          options->erase ? "PRAGMA main.secure_delete = ON"
+                                         : "PRAGMA main.secure_delete = OFF",
+                          NULL, NULL, NULL);
+    return rc;
 }
 
 static int refuse(int state, const struct store_options *options, const char *path,
@@ -311,9 +324,9 @@ static int refuse(int state, const struct store_options *options, const char *pa
                          path);
 }
 
-/* W, its checks, and the tables. */
+/* W, its checks, and the tables.  *LATER: it has to be checked for damage. */
 static int open_writer(struct sqlite_store *s, const struct store_options *options,
-                       struct bgmq_error *error)
+                       bool *later, struct bgmq_error *error)
 {
     struct file_identity log;
     look_at(s->path, "-wal", &log);
@@ -327,6 +340,12 @@ static int open_writer(struct sqlite_store *s, const struct store_options *optio
         return bgmqi_store_schema_error(s->w, rc, s->path, "setting it up", error);
     int state = bgmqi_store_schema_look(s->w, s->path, error);
     int err = refuse(state, options, s->path, error);
+    if (err)
+        return err;
+    if (state == SCHEMA_OURS || state == SCHEMA_MARKED_OURS)
+        err = bgmqi_store_check_now(
+            s, options->check_at_once ? options->check_at_once : CHECK_AT_ONCE, later,
+            error);
     if (err)
         return err;
     if (sqlite3_db_readonly(s->w, "main") == 1)
@@ -351,13 +370,16 @@ static int open_checkpointer(struct sqlite_store *s, const struct store_options 
 int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *options,
                           struct bgmq_error *error)
 {
+    bool later = false;
     int err = find_path(s, options->path, error);
     if (err == 0)
-        err = check_path(s->path, error);
+        err = check_path(s->path, options->log, error);
     if (err == 0)
-        err = open_writer(s, options, error);
+        err = open_writer(s, options, &later, error);
     if (err == 0)
         err = open_checkpointer(s, options, error);
+    if (err == 0 && later)
+        err = bgmqi_store_check_beside(s, error);
     if (err)
         return err;
     look_at(s->path, "", &s->file);
@@ -385,8 +407,8 @@ static int check_there(const char *path, struct bgmq_error *error)
 {
     struct stat st;
     if (lstat(path, &st) != 0)
-        return bgmqi_err_set(error, errno == ENOENT ? BGMQ_ENOENT : BGMQ_EOPEN, "%s: %s",
-                             path, strerror(errno));
+        return bgmqi_err_system(error, errno == ENOENT ? BGMQ_ENOENT : BGMQ_EOPEN, errno,
+                                "%s", path);
     int err = check_file(path, &st, error);
     return err ? err : check_companions(path, error);
 }

@@ -42,6 +42,7 @@ int bgmqi_store_schema_error(sqlite3 *db, int rc, const char *path, const char *
     int system_errno = db ? sqlite3_system_errno(db) : 0;
     bool has_errno =
         system_errno && ((rc & 0xff) == SQLITE_CANTOPEN || (rc & 0xff) == SQLITE_IOERR);
+    char words[128];
     int err = BGMQ_EOPEN;
     if ((rc & 0xff) == SQLITE_NOTADB)
         err = BGMQ_ENOTDB;
@@ -52,9 +53,9 @@ int bgmqi_store_schema_error(sqlite3 *db, int rc, const char *path, const char *
         err = BGMQ_ENOMEM;
     else if (rc == SQLITE_CANTOPEN_SYMLINK)
         err = BGMQ_EUNSAFE;
-    return bgmqi_err_set(error, err, "%s: %s: %s%s%s (%d)", path, doing, why,
-                         has_errno ? ", " : "", has_errno ? strerror(system_errno) : "",
-                         rc);
+    return bgmqi_err_set(
+        error, err, "%s: %s: %s%s%s (%d)", path, doing, why, has_errno ? ", " : "",
+        has_errno ? strerror_r(system_errno, words, sizeof(words)) : "", rc);
 }
 
 static int read_version(sqlite3 *db, int64_t *ret)

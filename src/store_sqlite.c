@@ -11,6 +11,7 @@
 
 #include "err.h"
 #include "store_batch.h"
+#include "store_check.h"
 #include "store_open.h"
 
 enum { HISTORY_KEEP = 100000, LOG_HARD = 512 << 20 };
@@ -64,9 +65,7 @@ int bgmqi_store_sqlite_commit(struct sqlite_store *s)
     return rc;
 }
 
-/* Whether the disk only lacked room for a write that SQLite calls an I/O error.  W writes the
- * log only, C the file only. */
-static bool no_room(sqlite3 *db, int rc, bool log)
+bool bgmqi_store_sqlite_no_room(sqlite3 *db, int rc, bool log)
 {
     if (rc != SQLITE_IOERR_WRITE)
         return false;
@@ -79,10 +78,6 @@ static bool no_room(sqlite3 *db, int rc, bool log)
     file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &e);
     return e == ENOSPC || e == EDQUOT || e == EFBIG;
 }
-
-/* What is left to do about a damaged file; nothing of it happens by itself. */
-#define RECIPE                                                                           \
-    "; stop, copy the file and its -wal, then: sqlite3 COPY .recover | sqlite3 NEW"
 
 static int classify(int rc, enum stage stage)
 {
@@ -118,14 +113,20 @@ static void die(struct sqlite_store *s, const char *doing, int rc, const char *w
     s->dead = true;
     s->dead_err = damaged ? BGMQ_ECORRUPT : BGMQ_ESTORE;
     bgmqi_err_set(&s->why_dead, 0, "%s: %s: %s (%d)%s", s->path, doing, why, rc,
-                  damaged ? RECIPE : "");
+                  damaged ? STORE_RECIPE : "");
+}
+
+void bgmqi_store_sqlite_damaged(struct sqlite_store *s, const char *why)
+{
+    die(s, "checking it", SQLITE_CORRUPT, why);
 }
 
 int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
                             struct bgmq_error *text)
 {
     static const char *const doing[] = {"beginning", "writing", "committing"};
-    int failure = no_room(s->w, rc, true) ? STORE_FAIL_FULL : classify(rc, stage);
+    int failure = bgmqi_store_sqlite_no_room(s->w, rc, true) ? STORE_FAIL_FULL
+                                                             : classify(rc, stage);
     char why[160] = "the file, or its log, has been removed or replaced";
     if (rc != SQLITE_READONLY_DBMOVED)
         snprintf(why, sizeof(why), "%s",
@@ -148,7 +149,9 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
 
 int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc)
 {
-    int failure = no_room(s->c, rc, false) ? STORE_FAIL_FULL : classify(rc, STAGE_COMMIT);
+    int failure = bgmqi_store_sqlite_no_room(s->c, rc, false)
+                      ? STORE_FAIL_FULL
+                      : classify(rc, STAGE_COMMIT);
     if (failure == STORE_FAIL_DEAD)
         die(s, "check-pointing", rc, sqlite3_errmsg(s->c));
     return bgmqi_store_sqlite_err(s, failure);
@@ -179,6 +182,7 @@ int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc)
 
 static void store_free(struct sqlite_store *s)
 {
+    bgmqi_store_check_end(s);
     for (int q = 0; q < STATEMENTS; q++) {
         sqlite3_finalize(s->q[q]);
         free(s->bound[q]);
@@ -219,6 +223,11 @@ static int open_all(struct sqlite_store *s, const struct store_options *options,
     return 0;
 }
 
+void bgmqi_store_sqlite_want(struct store *store, _Atomic uint32_t *wanted)
+{
+    ((struct sqlite_store *)store)->wanted = wanted;
+}
+
 int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *options,
                             struct bgmq_error *error)
 {
@@ -235,6 +244,7 @@ int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *opti
         .inbox = bgmqi_store_inbox_rows,
         .upkeep = bgmqi_store_prune_upkeep,
         .log_bytes = bgmqi_store_upkeep_log_bytes,
+        .purge = bgmqi_store_purge,
         .look = bgmqi_store_upkeep_look,
         .checkpoint = bgmqi_store_upkeep_checkpoint,
         .close = store_close,

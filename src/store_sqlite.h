@@ -2,6 +2,7 @@
  * and the one way in which transactions begin, end and fail.
  *
  *   store_open.c    the file and the connections: checks, recipe
+ *   store_check.c   whether a file that was not closed is sound
  *   store_schema.c  the tables: whose they are, creation, migration
  *   store_tables.c  what the tables are, and whether they still are
  *   store_statement.c the statements
@@ -12,6 +13,7 @@
  *   store_keys.c    unique keys
  *   store_kept.c    progress, and the errors of attempts
  *   store_prune.c   what has become too old
+ *   store_purge.c   a log without what is gone
  *   store_upkeep.c  ids, check-points
  *   store_row.c     rows as they are read
  *   store_load.c    load, types
@@ -95,6 +97,13 @@ enum statement {
     STATEMENTS
 };
 
+/* What is left to do about a damaged file; nothing of it happens by itself. */
+#define STORE_RECIPE                                                                     \
+    "; stop, copy the file and its -wal, then: sqlite3 COPY .recover | sqlite3 NEW"
+
+/* Bytes to which a log that was greater is cut when it begins anew. */
+#define STORE_LOG_LIMIT "67108864"
+
 /* How long W waits for a lock that somebody else holds. */
 enum {
     OPEN_PATIENCE_MS = 10000, /* at open and at the end, which are not tried again */
@@ -138,13 +147,15 @@ struct sqlite_store {
     unsigned patience_ms;
     int64_t give_up_ns;
     uint32_t jitter;
+    _Atomic uint32_t *wanted; /* +1 each time the lock is found taken; may be NULL */
 
     /* check-points */
     uint32_t page_size;
-    int wal_pages;     /* in the log after the last commit */
-    int checkpoint_at; /* pages that make the next one worth its while */
-    bool log_used;     /* something may be in the log that is not in the file */
-    bool stranger;     /* somebody else check-points: the log began anew too early */
+    int wal_pages;             /* in the log after the last commit */
+    int checkpoint_at;         /* pages that make the next one worth its while */
+    bool log_used;             /* something may be in the log that is not in the file */
+    struct store_check *check; /* of a file too great to be checked before; or NULL */
+    bool stranger; /* somebody else check-points: the log began anew too early */
     bool stranger_told;
     int log_held; /* 1 + the place in it where a reader was met; 0: none was */
 
@@ -175,6 +186,9 @@ int bgmqi_store_sqlite_run(struct sqlite_store *s, enum statement q);
 int bgmqi_store_sqlite_begin(struct sqlite_store *s, enum store_sync sync);
 /* After a commit with STORE_SYNC_FULL all that was committed before is synced, too. */
 int bgmqi_store_sqlite_commit(struct sqlite_store *s);
+/* Whether the disk only lacked room for a write of DB's that SQLite calls an I/O error RC.  W
+ * writes the log only (LOG), C the file only. */
+bool bgmqi_store_sqlite_no_room(sqlite3 *db, int rc, bool log);
 /* Rolls back whatever is open after RC came at STAGE, and says how bad it is: an enum
  * store_failure, never NONE.  DEAD sticks to S.  TEXT may be NULL. */
 int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
@@ -184,6 +198,8 @@ int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure);
 /* A check-point by C ended with RC, not OK: the error to return.  After a failed sync the
  * next one may succeed without the data, so that is the end. */
 int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc);
+/* The file is damaged, WHY says where: S is dead. */
+void bgmqi_store_sqlite_damaged(struct sqlite_store *s, const char *why);
 /* A read on W ended with RC, not OK: the error to return. */
 int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc);
 
@@ -216,6 +232,7 @@ int bgmqi_store_search_errors(struct store *store, uint64_t id, store_error_fn *
 int bgmqi_store_inbox_rows(struct store *store, uint64_t after, size_t limit,
                            store_inbox_fn *fn, void *ctx);
 int bgmqi_store_prune_upkeep(struct store *store, int64_t now_ms);
+int bgmqi_store_purge(struct store *store);
 /* Begins to count the pages of the log. */
 void bgmqi_store_upkeep_begin(struct sqlite_store *s);
 

@@ -5,6 +5,7 @@
  * under W's write lock (see store_open.c for why), and never wait for that lock: whoever
  * holds it will let go, and the next batch tries again. */
 #include "err.h"
+#include "store_check.h"
 #include "store_open.h"
 #include "store_sqlite.h"
 
@@ -131,8 +132,11 @@ int bgmqi_store_upkeep_checkpoint(struct store *store, int force)
 int bgmqi_store_upkeep_look(struct store *store, struct bgmq_error *text)
 {
     struct sqlite_store *s = (struct sqlite_store *)store;
+    struct bgmq_error damage = {.text = ""};
     if (!s->dead && !bgmqi_store_open_is_same(s))
         bgmqi_store_sqlite_fail(s, SQLITE_READONLY_DBMOVED, STAGE_BEGIN, NULL);
+    if (!s->dead && bgmqi_store_check_found(s, &damage))
+        bgmqi_store_sqlite_damaged(s, damage.text);
     if (s->dead) {
         bgmqi_err_set(text, 0, "%s", s->why_dead.text);
         return s->dead_err;

@@ -114,9 +114,9 @@ static void nothing(void *ctx, struct store *s)
 static int settle(struct testkit *k)
 {
     struct bgmq *mq = k->mq;
-    bool moves = true, moved;
+    bool moves = true;
     for (unsigned i = 0; i < SETTLE_ROUNDS; i++) {
-        moved = moves; /* what came in since the look may be due */
+        bool moved = moves; /* what came in since the look may be due */
         moves = false;
         bgmqi_ticker_turn(mq->ticker);
         if (!mq->journal)
@@ -186,7 +186,7 @@ static void on_published(struct kit *kit, const char *name, struct message *m,
     bgmqi_monitor_enter(&k->idle);
     if (copy && k->n == k->cap) {
         size_t cap = k->cap ? 2 * k->cap : 64;
-        struct record *more = realloc(k->records, cap * sizeof(*more));
+        struct record *more = reallocarray(k->records, cap, sizeof(*more));
         if (more) {
             k->records = more;
             k->cap = cap;

@@ -5,7 +5,8 @@
 #include "thread.h"
 
 #include <bgmq.h>
-#include <signal.h>
+#include <errno.h>
+#include <time.h>
 
 static void faults_only(sigset_t *set)
 {
@@ -43,4 +44,36 @@ void bgmqi_thread_shield(void)
     sigset_t blocked;
     faults_only(&blocked);
     pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+}
+
+static bool is_pending(int signal)
+{
+    sigset_t pending;
+    return sigpending(&pending) == 0 && sigismember(&pending, signal) == 1;
+}
+
+static void only_limit(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGXFSZ);
+}
+
+void bgmqi_thread_calm(struct thread_calm *ret)
+{
+    sigset_t limit;
+    only_limit(&limit);
+    pthread_sigmask(SIG_BLOCK, &limit, &ret->before);
+    ret->was_pending = is_pending(SIGXFSZ);
+}
+
+/* The kernel sends it to the thread that writes, so it is this thread that takes it away. */
+void bgmqi_thread_uncalm(const struct thread_calm *calm)
+{
+    sigset_t limit;
+    only_limit(&limit);
+    if (!calm->was_pending && is_pending(SIGXFSZ))
+        while (sigtimedwait(&limit, NULL, &(struct timespec){.tv_sec = 0}) < 0 &&
+               errno == EINTR)
+            ;
+    pthread_sigmask(SIG_SETMASK, &calm->before, NULL);
 }

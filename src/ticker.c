@@ -87,6 +87,7 @@ int64_t bgmqi_ticker_turn(struct ticker *t)
 static void *run(void *arg)
 {
     struct ticker *t = arg;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     while (!atomic_load(&t->quit)) {
         int64_t wait_ms = bgmqi_ticker_turn(t);
         if (wait_ms > PARK_MAX_NS / 1000000)

@@ -11,8 +11,9 @@ static unsigned bucket_of(uint64_t us)
     if (us < EIGHT)
         return (unsigned)us;
     unsigned power = 63 - (unsigned)__builtin_clzll(us);
-    unsigned i = EIGHT * (power - BITS + 1) + ((us >> (power - BITS)) & (EIGHT - 1));
-    return i < TIMING_BUCKETS ? i : TIMING_BUCKETS - 1;
+    uint64_t i =
+        (uint64_t)EIGHT * (power - BITS + 1) + ((us >> (power - BITS)) & (EIGHT - 1));
+    return i < TIMING_BUCKETS ? (unsigned)i : TIMING_BUCKETS - 1;
 }
 
 /* The first microsecond beyond bucket I. */

@@ -9,6 +9,7 @@
 
 #include "publish.h"
 #include "store_open.h"
+#include "store_site.h"
 #include "tx_sql.h"
 
 /* Pages of a cache that no transaction fills. */
@@ -88,6 +89,8 @@ int bgmq_sqlite_prepare(struct bgmq *mq, struct sqlite3 *db)
     if (err)
         return err;
     struct tx_conn *c;
+    if (mq->hub && db && !bgmqi_tx_hub_find(mq->hub, db))
+        bgmqi_store_site_look_for_twin(&mq->config.log); /* DB may be of another one */
     if (db && !sqlite3_get_autocommit(db))
         return BGMQ_EINVAL;
     err = conn_of(mq, db, &c);

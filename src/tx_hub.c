@@ -95,7 +95,7 @@ bool bgmqi_tx_hub_is_file(const struct tx_hub *h, const char *path)
            st.st_ino == h->inode;
 }
 
-struct tx_conn *bgmqi_tx_hub_find(struct tx_hub *h, sqlite3 *db)
+struct tx_conn *bgmqi_tx_hub_find(struct tx_hub *h, const sqlite3 *db)
 {
     lock_take(&h->lock);
     struct tx_conn *c = h->conns;

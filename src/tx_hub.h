@@ -28,7 +28,7 @@ void bgmqi_tx_hub_leave(struct tx_hub *h);
 bool bgmqi_tx_hub_is_file(const struct tx_hub *h, const char *path);
 
 /* The connections of the hub, by their handle. */
-struct tx_conn *bgmqi_tx_hub_find(struct tx_hub *h, sqlite3 *db);
+struct tx_conn *bgmqi_tx_hub_find(struct tx_hub *h, const sqlite3 *db);
 void bgmqi_tx_hub_add(struct tx_hub *h, struct tx_conn *c);
 void bgmqi_tx_hub_remove(struct tx_hub *h, struct tx_conn *c);
 

@@ -91,7 +91,7 @@ static void end_committed(struct tx_item *item, struct bgmq *mq)
 }
 
 /* As if it had never been asked for. */
-static void take_nothing(struct tx_end *e, struct bgmq *mq)
+static void take_nothing(struct tx_end *e, const struct bgmq *mq)
 {
     if (e->entry && mq)
         bgmqi_type_reinsert(e->type, e->m, e->entry);

@@ -6,6 +6,8 @@
  * again; hooks, pragmas and the last rowid stay the application's (the caller restores that). */
 #include "tx_sql.h"
 
+#include <assert.h>
+
 #include "store_bind.h"
 
 /* One statement; RC is the first that was not SQLITE_OK. */
@@ -86,6 +88,7 @@ static void bind_key(struct sql *s, const struct store_op *op)
     if (s->rc != SQLITE_OK)
         return;
     const struct message_ext *x = message_ext(op->msg);
+    assert(x);
     sqlite3_bind_int64(s->q, 1, op->type);
     bgmqi_store_bind_text(s->q, 2, x->unique_key);
     sqlite3_bind_int64(s->q, 3, (int64_t)op->id);

@@ -25,7 +25,8 @@ static bool is_held(const struct key *k, const struct admission *a)
 int bgmqi_type_take_key(struct type *t, struct admission *a)
 {
     const struct message *m = a->m;
-    const char *text = message_unique_key(m);
+    const struct message_ext *x = message_ext(m);
+    const char *text = x ? x->unique_key : NULL;
     if (!text)
         return 0;
     struct key *k = bgmqi_map_get(&t->keys, text);
@@ -46,7 +47,7 @@ int bgmqi_type_take_key(struct type *t, struct admission *a)
         k = a->key;
         a->key = NULL;
     }
-    *k = (struct key){.id = m->id, .until_ms = message_ext(m)->unique_until_ms};
+    *k = (struct key){.id = m->id, .until_ms = x->unique_until_ms};
     if (k->until_ms && k->until_ms < t->key_expiry) {
         t->key_expiry = k->until_ms;
         t->due_hint = k->until_ms < t->due_hint ? k->until_ms : t->due_hint;

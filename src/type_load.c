@@ -261,7 +261,7 @@ static void load_lane(struct type *t, enum lane lane)
     size_t limit = len <= window / 2 ? window - len : window / 2 + 1;
     if (limit > HURRIED_ROWS && bgmqi_journal_hurried(t->env->journal))
         limit = HURRIED_ROWS;
-    struct message **sorted = malloc(limit * sizeof(*sorted));
+    struct message **sorted = reallocarray(NULL, limit, sizeof(*sorted));
     struct store *s = bgmqi_journal_store(t->env->journal);
     int n = sorted ? s->ops->load(s, t->number, lane, key, seq, limit, LOAD_BYTES,
                                   add_row, &h)

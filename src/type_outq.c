@@ -24,6 +24,7 @@ struct message *bgmqi_type_outq_pop(struct type *t)
 static size_t drop_oldest(struct type *t)
 {
     struct message *m = bgmqi_type_outq_pop(t);
+    assert(m);
     const struct progress *p = message_progress(m);
     size_t later = p ? p->charged : 0;
     m->place = PLACE_NONE;

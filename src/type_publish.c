@@ -205,11 +205,11 @@ int bgmqi_type_admit_patiently(struct type *t, struct admission *a, unsigned wai
         return err;
     a->waiter = &g;
     while ((err = bgmqi_type_admit(t, a)) == BGMQ_EFULL) {
-        int64_t left = deadline - clock_mono_ns(&bgmqi_clock_system);
-        if (left <= 0)
+        int64_t rest = deadline - clock_mono_ns(&bgmqi_clock_system);
+        if (rest <= 0)
             break;
         bgmqi_park_wait(&g.park,
-                        a->no_memory && left > look_again_ns ? look_again_ns : left);
+                        a->no_memory && rest > look_again_ns ? look_again_ns : rest);
     }
     a->waiter = NULL;
     bgmqi_type_lock(t);

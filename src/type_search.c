@@ -157,7 +157,7 @@ struct ids {
     struct type *type;
     const struct choice *choice;
     uint64_t *all, after;
-    size_t n, cap, rows, most;
+    size_t n, cap, rows;
     bool over;
     int err;
 };
@@ -167,7 +167,7 @@ static int ids_reserve(struct ids *s, size_t more)
     if (s->cap - s->n >= more)
         return 0;
     size_t cap = 2 * s->cap + more;
-    uint64_t *all = realloc(s->all, cap * sizeof(*all));
+    uint64_t *all = reallocarray(s->all, cap, sizeof(*all));
     if (!all)
         return BGMQ_ENOMEM;
     s->all = all;

@@ -169,7 +169,7 @@ struct view {
     struct message **messages;
     struct failure **failures;
     uint16_t *attempts;
-    size_t n, max;
+    size_t n;
 };
 
 static void see(struct view *v, struct message *m)
@@ -184,8 +184,7 @@ static void see(struct view *v, struct message *m)
 size_t bgmqi_type_peek(struct type *t, enum place place, struct message **ret,
                        struct failure **failures, uint16_t *attempts, size_t max)
 {
-    struct view v = {
-        .messages = ret, .failures = failures, .attempts = attempts, .max = max};
+    struct view v = {.messages = ret, .failures = failures, .attempts = attempts};
     bgmqi_type_lock(t);
     bgmqi_type_collect(t);
     if (place == PLACE_PRIORITYQ) {

@@ -54,6 +54,7 @@ static bool changed(struct watch *w)
 static void *run(void *arg)
 {
     struct watch *w = arg;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     uint32_t seen = atomic_load(&w->options.bell->rung);
     int64_t idle_ns = 0;
     while (!atomic_load(&w->quit)) {

@@ -131,7 +131,7 @@ static enum settle decide(struct bgmq_job *job, const struct type_config *c,
 
 static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
 {
-    return delay_ms > 0 ? clock_wall_ms(job->env->clock) + delay_ms : 0;
+    return delay_ms > 0 ? clock_plus(clock_wall_ms(job->env->clock), delay_ms) : 0;
 }
 
 void bgmqi_worker_keep_result(struct bgmq_job *job)
@@ -205,9 +205,9 @@ static struct settlement plan(struct bgmq_job *job, enum bgmq_verdict verdict)
 /* What becomes of a message that is not to run. */
 static struct settlement plan_unrun(struct bgmq_job *job, enum fate fate)
 {
-    char text[96];
     struct settlement s = {.how = SETTLE_DEAD};
     if (fate == FATE_CRASH) {
+        char text[96];
         snprintf(text, sizeof(text), "the process died in its handler, %u times in a row",
                  job->message->crashes);
         bgmqi_worker_note(job, "crash", text);

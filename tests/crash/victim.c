@@ -18,7 +18,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { PUBLISHES = 400, BATCH_MAX = 60 };
+enum { PUBLISHES = 400, BATCH_MAX = 120 };
 
 struct victim {
     struct bgmq *mq;

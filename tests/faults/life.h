@@ -1,6 +1,6 @@
-/* life.h - all that a service does in its life, recorded, with what it promises on the way: it opens,
- * publishes in every way there is, runs, fails, retries, dies of nothing, closes, and opens again;
- * an application uses the same database beside it. */
+/* life.h - all that a service does in its life, recorded, with what it promises on the way: it
+ * opens, publishes in every way there is, runs, fails, retries, closes, and opens again; an
+ * application uses the same database beside it. */
 #ifndef BGMQ_TEST_LIFE_H
 #define BGMQ_TEST_LIFE_H
 

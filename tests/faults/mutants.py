@@ -43,20 +43,25 @@ MUTANTS = (
     enum stage stage = STAGE_BEGIN;
     int rc = bgmqi_store_sqlite_begin(s, STORE_SYNC_NORMAL);''', ('store/store_wal:syncs',)),
     Mutant('ack-before-the-commit', 'ticket.c',
-           'return move(t, QUEUED, WRITING);', 'return move(t, QUEUED, DONE);',
-           ('unit/journal_fault:failed',)),
+           'return move(t, QUEUED, WRITING);',
+           '''bool begun = move(t, QUEUED, DONE);
+    bgmqi_park_wake(&t->park);
+    return begun;''', ('unit/journal_fault:failed', 'unit/journal:batches')),
     Mutant('uncertain-is-reported-as-ok', 'journal_writer.c',
            'finish_run(j, j->batch, n, BGMQ_EUNCERTAIN);', 'finish_run(j, j->batch, n, 0);',
            ('unit/journal_fault:failed',)),
     Mutant('failed-store-is-used-on', 'store_sqlite.c',
-           's->dead = true;', 's->dead = false;', ('store/store_fault:dying',)),
+           's->dead = true;', 's->dead = false;', ('store/store_fault:failing',)),
     Mutant('failed-batch-is-not-rolled-back', 'store_sqlite.c',
            'int undone = bgmqi_store_sqlite_run(s, Q_ROLLBACK);\n        if (!sqlite3_get',
            'int undone = bgmqi_store_sqlite_run(s, Q_COMMIT);\n        if (!sqlite3_get',
-           ('store/store_fault', 'store/store_ops:refusals')),
+           ('store/store_memory', 'faults/oom')),
+    Mutant('batch-that-lacks-a-row-is-half-written', 'store_write.c',
+           'rc = bgmqi_store_sqlite_run(b->s, Q_ROLLBACK);',
+           'rc = bgmqi_store_sqlite_run(b->s, Q_COMMIT);', ('store/store_ops:rows',)),
     Mutant('file-that-was-replaced-is-written-on', 'store_sqlite.c',
            'if (rc == SQLITE_OK && !bgmqi_store_open_is_same(s))', 'if (rc < SQLITE_OK)',
-           ('store/store_fault', 'flow/care:file')),
+           ('store/store_fault:failing',)),
 
     # ---- the log and its check-points ------------------------------------------------------
     Mutant('check-points-by-themselves', 'store_upkeep.c',
@@ -75,9 +80,8 @@ MUTANTS = (
     Mutant('cache-spills', 'store_open.c',
            '{"PRAGMA cache_spill = OFF", NULL},\n        {"PRAGMA cache_spill", "0"},\n', '',
            ('store/store_wal:others',)),
-    Mutant('log-is-dropped-by-the-last', 'store_open.c',
-           'rc = sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &on);', '(void)on;',
-           ('store/store_wal:checkpoints',)),
+    # SQLITE_FCNTL_PERSIST_WAL is not here: without it nothing changes, as SQLite does not delete the
+    # log of a connection that has NO_CKPT_ON_CLOSE.
     Mutant('close-makes-a-check-point', 'store_open.c',
            'SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL', 'SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL',
            ('store/store_wal:checkpoints', 'store/store_open:foreign', 'flow/guest:one guest')),
@@ -105,7 +109,7 @@ MUTANTS = (
            ('flow/poison:kills', 'store/store_boot:owner')),
     Mutant('crash-limit-off-by-one', 'type_desk.c',
            'm->crashes >= t->env->max_crashes', 'm->crashes > t->env->max_crashes',
-           ('flow/poison:late',)),
+           ('flow/poison:alone',)),
     Mutant('attempt-is-counted-after-the-run', 'type_desk.c',
            'd->slot = flight_begin(d->ring, m->id, one_more(m->attempt));',
            'd->slot = flight_begin(d->ring, m->id, m->attempt);', ('flow/poison:kills',)),
@@ -117,7 +121,9 @@ MUTANTS = (
         flight_end(end.slot);
     return end;''', ('flow/poison:kills',)),
     Mutant('suspects-run-beside-others', 'type_desk.c',
-           'return d->alone;', 'return true;', ('flow/poison:alone',)),
+           't->env->started, memory_order_relaxed) == GATE_OPEN &&\n',
+           't->env->started, memory_order_relaxed) != GATE_SHUT &&\n', ('flow/poison:alone',),
+           also=(('return d->alone;', 'return true;'),)),
     Mutant('second-owner-is-let-in', 'owner.c',
            'fcntl(o->fd, F_SETLK, &all) != 0 ?', 'fcntl(o->fd, F_GETLK, &all) != 0 ?',
            ('unit/owner:two processes',)),
@@ -159,7 +165,7 @@ MUTANTS = (
             first->place = PLACE_NONE;
             bgmqi_type_release(t, first);
         }
-        break;''', ('flow/hunt:dead',)),
+        break;''', ('flow/retry',)),
     Mutant('memory-beyond-the-bound', 'mem.c',
            'bytes > b->max - used', 'bytes > b->max', ('unit/mem:accounts',)),
     Mutant('publish-in-a-handler-waits', 'publish.c',
@@ -172,10 +178,7 @@ MUTANTS = (
     Mutant('arrival-wakes-nobody', 'type_arrive.c',
            'if (atomic_load(&a->watched)) {\n        bgmqi_type_lock(t);',
            'if (false) {\n        bgmqi_type_lock(t);', ('flow/arrive:sleep',)),
-    Mutant('start-wakes-one', 'type_desk.c',
-           'for (struct desk *d; (d = unpark(t)) != NULL;)\n        bgmqi_park_wake(&d->park);',
-           'struct desk *d = unpark(t);\n    if (d)\n        bgmqi_park_wake(&d->park);',
-           ('flow/wakeup:workers', 'flow/wakeup:wakes')),
+    # A start that wakes one worker is not here: whoever finds work wakes the next.
     Mutant('change-is-told-to-one', 'monitor.c',
            'pthread_cond_broadcast', 'pthread_cond_signal', ('unit/monitor',)),
     Mutant('waits-by-the-wall-clock', 'monitor.c',
@@ -184,8 +187,9 @@ MUTANTS = (
     Mutant('wait-without-an-end', 'monitor.c',
            'timeout_ns < PARK_MAX_NS ? timeout_ns : PARK_MAX_NS', 'timeout_ns / 2',
            ('unit/monitor',)),
-    Mutant('interrupted-read-ends-the-reaper', 'http_reaper.c',
-           ' && errno != EINTR', '', ('http/http_reaper',)),
+    Mutant('interrupted-rest-is-over', 'park.c',
+           'while (atomic_load(&p->word) == PARK_RESTING)',
+           'if (atomic_load(&p->word) == PARK_RESTING)', ('unit/park:two threads',)),
     Mutant('wake-before-the-wait-is-lost', 'park.c',
            'if (settle_down(p, PARK_WAITING))\n        return true;',
            'atomic_store(&p->word, PARK_WAITING);', ('unit/park:alone',)),

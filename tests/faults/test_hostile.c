@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -292,6 +293,78 @@ START_TEST(admin_stays_within_reach)
 }
 END_TEST
 
+/* ---- guesses ----------------------------------------------------------------------- */
+
+#define TOKEN "a-token-that-is-never-guessed"
+enum { GUESSERS = 8 };
+
+/* A process that guesses as fast as it is answered, from when it reads the port on. */
+static pid_t guesser_begin(int from)
+{
+    static const char text[] =
+        "POST /mq/start HTTP/1.1\r\n" HOST
+        "Authorization: Bearer a-token-that-is-never-guesseD\r\n\r\n";
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid != 0)
+        return pid;
+    unsigned port;
+    char answer[1024];
+    if (read(from, &port, sizeof port) != sizeof port)
+        _exit(1);
+    for (struct attacker a;; get_out(&a)) {
+        enter(&a, port);
+        struct pollfd p = {.fd = a.fd, .events = POLLOUT};
+        poll(&p, 1, -1);
+        send(a.fd, text, sizeof text - 1, MSG_NOSIGNAL);
+        p.events = POLLIN;
+        poll(&p, 1, -1);
+        while (recv(a.fd, answer, sizeof answer, 0) > 0)
+            ;
+    }
+}
+
+/* H13. */
+START_TEST(guesses_shut_nobody_out)
+{
+    static struct harness_log log;
+    struct bgmq_options options = {.log = harness_log_keep, .log_ctx = &log};
+    struct bgmq_http_options http = {.token = TOKEN};
+    pid_t guessers[GUESSERS];
+    struct reply r;
+    int port[2];
+    ck_assert_int_eq(pipe(port), 0);
+    for (int i = 0; i < GUESSERS; i++)
+        guessers[i] = guesser_begin(port[0]);
+    harness_log_init(&log);
+    ck_assert_int_eq(bgmq_open(&admin.mq, &options, NULL), 0);
+    ck_assert_int_eq(bgmq_http_start(&admin.http, admin.mq, &http, NULL), 0);
+    admin.port = bgmq_http_port(admin.http);
+    int64_t start = harness_now();
+    for (int i = 0; i < GUESSERS; i++)
+        ck_assert_int_eq(write(port[1], &admin.port, sizeof admin.port),
+                         (ssize_t)sizeof admin.port);
+    for (int i = 0; i < (harness_full() ? 2000 : 50); i++) {
+        const char *path = i % 2 ? "/mq/stop" : "/mq/start";
+        client_request(admin.port, "POST", path, "Authorization: Bearer " TOKEN "\r\n",
+                       &r);
+        ck_assert_int_eq(r.status, 200);
+        ck_assert_int_eq(bgmq_started(admin.mq), i % 2 == 0);
+    }
+    long seconds = (long)((harness_now() - start) / (1000 * MS));
+    for (int i = 0; i < GUESSERS; i++) {
+        kill(guessers[i], SIGKILL);
+        waitpid(guessers[i], NULL, 0);
+    }
+    ck_assert_int_ge(harness_log_count(&log, BGMQ_LOG_WARNING), 1);
+    ck_assert_int_le(harness_log_count(&log, BGMQ_LOG_WARNING), seconds + 2);
+    teardown();
+    harness_log_fini(&log);
+    close(port[0]);
+    close(port[1]);
+}
+END_TEST
+
 /* ---- work goes on ------------------------------------------------------------------ */
 
 static struct counter done;
@@ -303,7 +376,7 @@ static int pass_on(struct bgmq_job *job, void *ctx)
     (void)ctx;
     counter_add(&done, 1);
     bgmq_publish(admin.mq, "Work", "x", 1, NULL, NULL);
-    return BGMQ_OK;
+    return BGMQ_DONE;
 }
 
 /* Messages that end within MS milliseconds. */
@@ -322,15 +395,24 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-enum { PAIRS = 9 };
+enum { PAIRS = 15 };
 
-/* Windows with attackers and without take turns, so that what else the machine does falls on both;
- * the figure is the median of the pairs. */
+static long attacked_work(const struct crowd *crowd, int ms)
+{
+    crowd_tell(crowd, admin.port);
+    long n = work(ms);
+    crowd_tell(crowd, 0);
+    reach_ms(); /* all that the crowd left behind is away */
+    return n;
+}
+
+/* Windows with attackers and without take turns, now these first and now those, so that what else
+ * the machine does falls on both; the figure is the median of the pairs. */
 START_TEST(work_goes_on)
 {
     struct crowd crowd;
     long percent[PAIRS];
-    int pairs = harness_full() ? PAIRS : 1, ms = harness_full() ? 1000 : 100;
+    int pairs = harness_full() ? PAIRS : 1, ms = harness_full() ? 700 : 100;
     counter_init(&done);
     crowd_begin(&crowd, crowd_size());
     setup();
@@ -341,11 +423,9 @@ START_TEST(work_goes_on)
         ck_assert_int_eq(bgmq_publish(admin.mq, "Work", "x", 1, NULL, NULL), 0);
     counter_wait(&done, 1000);
     for (int i = 0; i < pairs; i++) {
-        long calm = work(ms);
-        crowd_tell(&crowd, admin.port);
-        long attacked = work(ms);
-        crowd_tell(&crowd, 0);
-        reach_ms(); /* all that the crowd left behind is away */
+        long first = i % 2 ? attacked_work(&crowd, ms) : work(ms);
+        long second = i % 2 ? work(ms) : attacked_work(&crowd, ms);
+        long calm = i % 2 ? second : first, attacked = i % 2 ? first : second;
         ck_assert_int_gt(calm, 0);
         ck_assert_int_gt(attacked, 0);
         percent[i] = attacked * 100 / calm;
@@ -370,6 +450,7 @@ static Suite *suite(void)
     tc = harness_case(s, "crowd");
     tcase_add_test(tc, admin_stays_within_reach);
     tcase_add_test(tc, work_goes_on);
+    tcase_add_test(tc, guesses_shut_nobody_out);
     return s;
 }
 

@@ -1,8 +1,8 @@
 /* test_ioerr.c - T6: a tour through the library (tour.h) in which every n-th call into the file
  * system fails, n = 1, 2, 3 ... until none does, each once and for good.
  *
- * The calls are those of SQLite's VFS, by kinds, and those that the library makes itself.  The quick
- * form takes some of the points only; BGMQ_SEED=N takes point N of each kind. */
+ * The calls are those of SQLite's VFS, by kinds, and those that the library makes itself.  The
+ * quick form takes some of the points only; BGMQ_SEED=N takes point N of each kind. */
 #include "tour.h"
 
 #include "../harness/shim_vfs.h"
@@ -54,7 +54,7 @@ static long first_point(int persistent)
 /* 0: none. */
 static long next_point(long n)
 {
-    int apart = harness_scale() > 1 ? 9 : 5;
+    int apart = HARNESS_TSAN ? 40 : harness_scale() > 1 ? 15 : 5;
     return harness_seed(0) ? 0 : harness_full() ? n + 1 : n * apart;
 }
 
@@ -118,8 +118,8 @@ END_TEST
 
 /* ---- calls of the library's own: the linker puts these in their place ------------------- */
 
-static long own_at, own_errno;
-static int own_persistent;
+static _Atomic long own_at, own_errno;
+static _Atomic int own_persistent;
 static _Atomic long own_calls;
 
 static int own_fails(void)

@@ -16,17 +16,16 @@ enum { PUBLISHED = 20, TRIES = 60 };
 
 static struct tour *touring; /* for the handler */
 
-static const char *path(void)
-{
-    return harness_path("tour.db");
-}
+/* Set by tour_clean: handlers ask for it, too. */
+static char path[600];
 
 void tour_clean(void)
 {
     static const char *const ends[] = {"", "-wal", "-shm", "-journal", "-flight"};
+    snprintf(path, sizeof(path), "%s", harness_path("tour.db"));
     for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
-        char name[600];
-        snprintf(name, sizeof(name), "%s%s", path(), ends[i]);
+        char name[620];
+        snprintf(name, sizeof(name), "%s%s", path, ends[i]);
         unlink(name);
     }
 }
@@ -77,7 +76,7 @@ static int say(sqlite3 *db, const char *sql)
 static sqlite3 *connect(void)
 {
     sqlite3 *db = NULL;
-    int rc = sqlite3_open_v2(path(), &db, SQLITE_OPEN_READWRITE, NULL);
+    int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_busy_timeout(db, 10000);
     if (rc == SQLITE_OK)
@@ -165,7 +164,7 @@ static void ignore_log(void *ctx, enum bgmq_level level, const char *text)
 
 static int open_service(struct tour *t)
 {
-    struct bgmq_options options = {.database = path(),
+    struct bgmq_options options = {.database = path,
                                    .publish_timeout_ms = 60 * harness_scale(),
                                    .flush_interval_ms = 1,
                                    .log = getenv("HARNESS_LOG") ? NULL : ignore_log};
@@ -327,7 +326,7 @@ static long ask(const char *sql)
 {
     sqlite3 *db = NULL;
     sqlite3_stmt *q = NULL;
-    ck_assert_int_eq(sqlite3_open_v2(path(), &db, SQLITE_OPEN_READWRITE, "unix"),
+    ck_assert_int_eq(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, "unix"),
                      SQLITE_OK);
     sqlite3_busy_timeout(db, 10000);
     int rc = sqlite3_prepare_v2(db, sql, -1, &q, NULL);

@@ -43,7 +43,7 @@ struct tour {
     int hurt;           /* something was refused */
     char where[64];     /* the last step */
     struct entry entries[TOUR_MOST];
-    int n;
+    _Atomic int n;
 };
 
 /* Removes what an earlier tour has left. */

@@ -147,6 +147,25 @@ START_TEST(what_expired_while_nobody_looked_is_dead_after_the_reopening)
 }
 END_TEST
 
+/* Those in the window live, so that no load brings the others into memory.  Before its type is
+ * registered the window is the default one. */
+START_TEST(what_expired_beyond_the_window_is_dead_after_the_reopening)
+{
+    enum { WINDOW = 1000, BEYOND = 50 };
+    struct bgmq *mq = begin(1, TYPE(.threads = 1));
+    for (int i = 0; i < WINDOW + 2 * BEYOND; i++)
+        flow_publish_with(mq, "T", "w",
+                          MESSAGE(.expire_ms = i < WINDOW + BEYOND ? HOUR : 1000,
+                                  .durability = BGMQ_BEHIND));
+    flow_close(mq);
+    fake_clock_advance(&fake, 5000);
+    mq = open_with(1, TYPE(.threads = 1));
+    WAIT_UNTIL(expired(mq) == BEYOND);
+    ck_assert_uint_eq(flow_collection(mq, "T").inq, WINDOW + BEYOND);
+    end(mq);
+}
+END_TEST
+
 /* In memory, in the database only, and after a reopening: it runs, and does not expire anew. */
 START_TEST(who_is_raised_from_the_dead_has_no_expiry_that_is_over)
 {
@@ -204,6 +223,7 @@ static Suite *suite(void)
     tcase_add_test(tc, rows_beyond_the_window_expire_too);
     flow_add_both(tc, who_is_raised_from_the_dead_has_no_expiry_that_is_over);
     tcase_add_test(tc, what_expired_while_nobody_looked_is_dead_after_the_reopening);
+    tcase_add_test(tc, what_expired_beyond_the_window_is_dead_after_the_reopening);
     tcase_add_test(tc, wrong_expiries_are_refused);
     return s;
 }

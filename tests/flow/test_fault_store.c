@@ -159,8 +159,9 @@ static void expect_nothing_left(void)
     ck_assert_int_eq(rows(), 0);
 }
 
-/* ---- full: S13 ---------------------------------------------------------------------- */
+/* ---- full ---------------------------------------------------------------------------- */
 
+/* S13. */
 START_TEST(full_disk_refuses_in_time_keeps_what_ended_and_goes_on_by_itself)
 {
     parts_init();
@@ -187,6 +188,7 @@ START_TEST(full_disk_refuses_in_time_keeps_what_ended_and_goes_on_by_itself)
 }
 END_TEST
 
+/* S13. */
 START_TEST(full_disk_holds_a_publisher_until_there_is_room)
 {
     parts_init();
@@ -208,14 +210,15 @@ START_TEST(full_disk_holds_a_publisher_until_there_is_room)
 }
 END_TEST
 
-/* Many publishers on a disk that fills and empties: who was told 0 is run once, who was told
- * EFULL never. */
+/* Many publishers on a disk that fills and empties, with little patience: whose message was
+ * accepted sees it run once, who was refused never, and who was told that nobody knows once at
+ * most.  On a slow machine more of them are refused, or uncertain, for want of time. */
 enum { PUBLISHERS = 4, EACH = 25 };
 
 struct tally {
     struct bgmq *mq;
     int first;
-    char accepted[EACH];
+    int told[EACH];
 };
 
 static void *publish_many_times(void *arg)
@@ -224,9 +227,10 @@ static void *publish_many_times(void *arg)
     for (int i = 0; i < EACH; i++) {
         char text[16];
         snprintf(text, sizeof(text), "%d", t->first + i);
-        int err = publish(t->mq, text);
-        ck_assert_msg(err == 0 || err == BGMQ_EFULL, "%s", bgmq_errname(err));
-        t->accepted[i] = err == 0;
+        int err = t->told[i] = publish(t->mq, text);
+        ck_assert_msg(err == 0 || err == BGMQ_EFULL || err == BGMQ_EBUSY ||
+                          err == BGMQ_EUNCERTAIN,
+                      "%s", bgmq_errname(err));
     }
     return NULL;
 }
@@ -236,12 +240,15 @@ static void count_runs(const struct tally *tallies)
     int ran[PUBLISHERS * EACH] = {0};
     for (size_t i = 0; i < recorder.n; i++)
         ran[atoi(recorder.calls[i].body)]++;
-    for (int i = 0; i < PUBLISHERS * EACH; i++)
-        ck_assert_msg(ran[i] == tallies[i / EACH].accepted[i % EACH],
-                      "%d was accepted %d times and ran %d times", i,
-                      tallies[i / EACH].accepted[i % EACH], ran[i]);
+    for (int i = 0; i < PUBLISHERS * EACH; i++) {
+        int told = tallies[i / EACH].told[i % EACH];
+        int right = told == BGMQ_EUNCERTAIN ? ran[i] <= 1 : ran[i] == (told == 0);
+        ck_assert_msg(right, "%d was told %s and ran %d times", i, bgmq_errname(told),
+                      ran[i]);
+    }
 }
 
+/* S13. */
 START_TEST(disk_that_fills_and_empties_loses_nothing)
 {
     parts_init();
@@ -274,8 +281,9 @@ START_TEST(disk_that_fills_and_empties_loses_nothing)
 }
 END_TEST
 
-/* ---- busy: S17 ---------------------------------------------------------------------- */
+/* ---- busy ---------------------------------------------------------------------------- */
 
+/* S17. */
 START_TEST(locked_database_refuses_in_time_and_works_again)
 {
     parts_init();
@@ -299,6 +307,7 @@ START_TEST(locked_database_refuses_in_time_and_works_again)
 }
 END_TEST
 
+/* S17. */
 START_TEST(locked_database_holds_publishers_and_ends)
 {
     parts_init();
@@ -322,7 +331,7 @@ START_TEST(locked_database_holds_publishers_and_ends)
 }
 END_TEST
 
-/* ---- failed: S15 -------------------------------------------------------------------- */
+/* ---- failed -------------------------------------------------------------------------- */
 
 static void expect_failed(struct bgmq *mq)
 {
@@ -355,7 +364,7 @@ static void expect_replayed(void)
     flow_close(mq);
 }
 
-/* _i: what fails. */
+/* S15.  _i: what fails. */
 START_TEST(failed_commit_is_uncertain_and_the_next_is_refused)
 {
     parts_init();
@@ -373,7 +382,7 @@ START_TEST(failed_commit_is_uncertain_and_the_next_is_refused)
 }
 END_TEST
 
-/* What runs then ends, but its end is not known to the database: it will run again. */
+/* S15.  What runs then ends, but its end is not known to the database: it will run again. */
 START_TEST(failed_store_lets_handlers_end_and_replays_them)
 {
     parts_init();

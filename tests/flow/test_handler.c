@@ -25,7 +25,6 @@ static void inside_fini(struct inside *in)
     recorder_fini(&in->other);
 }
 
-/* A11. */
 static int call_everything(struct bgmq_job *job, void *ctx)
 {
     struct inside *in = ctx;
@@ -41,6 +40,7 @@ static int call_everything(struct bgmq_job *job, void *ctx)
     return BGMQ_DONE;
 }
 
+/* A11. What would wait for the handler itself is refused, or goes on in the background. */
 START_TEST(handler_calls_what_would_wait_for_itself)
 {
     struct inside in;
@@ -162,7 +162,7 @@ START_TEST(unpack_reads_the_body)
 }
 END_TEST
 
-/* A3: the body is bytes until somebody asks for JSON. */
+/* A3, J4: the body is bytes until somebody asks for JSON. */
 START_TEST(bad_json_is_refused_with_its_position)
 {
     static const char *const bad[] = {

@@ -58,6 +58,8 @@ static void expect_signals_blocked(long tid, void *ctx)
     ++*(int *)ctx;
 }
 
+/* P11, P12: what others send, and what a write raises (SIGPIPE, SIGXFSZ), stays away from our
+ * threads. */
 START_TEST(threads_of_the_service_receive_no_signals)
 {
     if (FLOW_CHECKED)

@@ -311,7 +311,7 @@ static int open_publish_close(const char *path)
     return err ? -err : -bgmq_close(mq);
 }
 
-/* P1.  A fork never meets the writer in the middle of SQLite, whose locks the child would then
+/* P1, G4.  A fork never meets the writer in the middle of SQLite, whose locks the child would then
  * wait for. */
 START_TEST(child_of_a_busy_process_opens_its_own)
 {
@@ -369,7 +369,7 @@ START_TEST(daemon_after_the_open_has_no_service_and_is_told_why)
 }
 END_TEST
 
-/* P1.  What a child that exits must not do: release the lock, or write to the file. */
+/* P1, G4.  What a child that exits must not do: release the lock, or write to the file. */
 START_TEST(exit_of_a_child_leaves_the_owner_alone)
 {
     struct bgmq *mq = flow_open(1);

@@ -240,6 +240,28 @@ START_TEST(discard_goes_nowhere_and_counts_as_failed)
 }
 END_TEST
 
+/* Whatever fails for good waits for an operator, however many they are. */
+START_TEST(the_dead_are_all_kept)
+{
+    enum { DEAD = 500 };
+    struct recorder r;
+    recorder_init(&r);
+    r.verdict = BGMQ_PERMANENT;
+    struct bgmq *mq = flow_open(_i);
+    flow_register(mq, "T", &r);
+    for (int i = 0; i < DEAD; i++)
+        flow_publish_with(mq, "T", "x", MESSAGE(.durability = _i ? BGMQ_BEHIND : 0));
+    OK(bgmq_start(mq));
+    flow_wait_ended(mq, "T", DEAD);
+    WAIT_UNTIL(flow_collection(mq, "T").dlq == DEAD);
+    for (int i = 0; i < DEAD; i++)
+        flow_expect(mq, "mq:T.dlq", "x");
+    flow_expect_empty(mq, "mq:T.dlq");
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("retry");
@@ -253,6 +275,7 @@ static Suite *suite(void)
     flow_add_both(tc, waiting_for_back_off_is_counted_as_delayed);
     flow_add_both(tc, snooze_uses_no_attempt);
     flow_add_both(tc, discard_goes_nowhere_and_counts_as_failed);
+    flow_add_both(tc, the_dead_are_all_kept);
     return s;
 }
 

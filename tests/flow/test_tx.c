@@ -304,15 +304,16 @@ START_TEST(temporary_tables_of_our_names_get_nothing)
                 "CREATE TEMP TABLE bgmq_signal(inbox); BEGIN");
     app_publish_with(mq, db, "T", "a", MESSAGE(.unique_key = "k"));
     app_publish_with(mq, db, "T", "b", MESSAGE(.delay_ms = 3600 * 1000));
+    app_publish(mq, db, "T", "c"); /* which has a statement of its own */
     app_sql(db, "COMMIT");
     ck_assert_int_eq(app_number(db, "SELECT (SELECT count(*) FROM temp.bgmq_job)"
                                     " + (SELECT count(*) FROM temp.bgmq_backlog)"
                                     " + (SELECT count(*) FROM temp.bgmq_signal)"
                                     " + (SELECT count(*) FROM temp.bgmq_unique)"),
                      0);
-    expect_bodies("a ");
+    expect_bodies("a c ");
     close_all();
-    ck_assert_int_eq(flow_rows(), 2);
+    ck_assert_int_eq(flow_rows(), 3);
 }
 END_TEST
 

@@ -223,6 +223,31 @@ static int twice(struct bgmq_job *job, void *ctx)
     return BGMQ_DONE;
 }
 
+/* Two effects, so that the number of the last is not that of a row of ours. */
+static int asks_for_its_rowid(struct bgmq_job *job, void *ctx)
+{
+    app_sql(db, "BEGIN IMMEDIATE");
+    make_effect(job);
+    make_effect(job);
+    sqlite3_int64 last = sqlite3_last_insert_rowid(db);
+    OK(bgmq_job_complete_tx(job, db));
+    ck_assert_int_eq(sqlite3_last_insert_rowid(db), last);
+    app_sql(db, "COMMIT");
+    ck_assert_int_eq(sqlite3_last_insert_rowid(db), last);
+    return BGMQ_DONE;
+}
+
+START_TEST(last_rowid_stays_the_applications)
+{
+    options = TYPE(.history = BGMQ_HISTORY_ALL);
+    start(asks_for_its_rowid);
+    run_one(1);
+    stop();
+    ck_assert_int_eq(effects(), 2);
+    ck_assert_int_eq(flow_sql("SELECT count(*) FROM bgmq_history"), 1);
+}
+END_TEST
+
 /* A17. */
 START_TEST(second_complete_is_lost)
 {
@@ -531,6 +556,7 @@ static Suite *suite(void)
     tcase_add_test(tc, wrong_arguments_change_nothing);
     tc = flow_case(s, "complete");
     tcase_add_test(tc, second_complete_is_lost);
+    tcase_add_test(tc, last_rowid_stays_the_applications);
     tcase_add_loop_test(tc, complete_that_is_rolled_back_was_not_called, 0, 4);
     tcase_add_test(tc, message_without_a_row_gets_it_after_the_rollback);
     tcase_add_test(tc, transaction_left_open_is_rolled_back);

@@ -1,8 +1,9 @@
 /* fuzz_table.c - a sound SQLite file whose tables hold values that nobody of ours has put there.
  *
- * The file is that of an owner that died.  Each 12 bytes of the input are one change: in which
- * table (1) which row (1) gets in which column (1) a value of which kind (1), out of 8 bytes.  Those
- * rows may be dead, and never crash anybody; all others run once, as they were published. */
+ * S7, S8.  The file is that of an owner that died.  Each 12 bytes of the input are one change: in
+ * which table (1) which row (1) gets in which column (1) a value of which kind (1), out of 8
+ * bytes.  Those rows may be dead, and say why, and never crash anybody; all others run once, as
+ * they were published. */
 #include "files.h"
 
 enum { MESSAGES = 12, CHANGES_MAX = 8 };

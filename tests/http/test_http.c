@@ -54,6 +54,7 @@ static int with_head(const char *path, const char *lines)
 
 /* ---- H1, H2: what curl does ---- */
 
+/* H1. */
 START_TEST(h01_stats_and_status_answer)
 {
     struct reply r;
@@ -66,6 +67,7 @@ START_TEST(h01_stats_and_status_answer)
 }
 END_TEST
 
+/* H1. */
 START_TEST(h01_page_is_the_library_s_text)
 {
     char *text;
@@ -77,6 +79,7 @@ START_TEST(h01_page_is_the_library_s_text)
 }
 END_TEST
 
+/* H2, M9. */
 START_TEST(h02_get_stops_and_starts)
 {
     struct reply r;
@@ -91,6 +94,7 @@ START_TEST(h02_get_stops_and_starts)
 }
 END_TEST
 
+/* H2. */
 START_TEST(h02_typed_into_a_browserless_client_is_fine)
 {
     ck_assert_int_eq(
@@ -121,6 +125,7 @@ static const char *const marks[] = {
 };
 enum { MARKS = sizeof marks / sizeof marks[0] };
 
+/* H3. */
 START_TEST(h03_browser_changes_nothing)
 {
     ck_assert_int_eq(harmless("GET", "/mq/stop", marks[_i]), 403);
@@ -131,12 +136,14 @@ START_TEST(h03_browser_changes_nothing)
 }
 END_TEST
 
+/* H3. */
 START_TEST(h03_browser_may_read)
 {
     ck_assert_int_eq(client_status(admin.port, "GET", "/mq/status", marks[_i]), 200);
 }
 END_TEST
 
+/* H3. */
 START_TEST(h03_form_post_of_a_page_is_refused)
 {
     char text[512];
@@ -183,6 +190,7 @@ static const struct {
     {"Host: evil.example\r\nhost: localhost\r\n", 400},
 };
 
+/* H4. */
 START_TEST(h04_host_is_checked_on_every_path)
 {
     ck_assert_int_eq(with_head("/mq/status", hosts[_i].lines), hosts[_i].status);
@@ -194,12 +202,20 @@ START_TEST(h04_host_is_checked_on_every_path)
 }
 END_TEST
 
+/* H4, M8. */
 START_TEST(h04_no_host_in_http_1_0)
 {
+    struct reply r;
     ck_assert_int_eq(harmless_raw("GET /mq/stop HTTP/1.0\r\n\r\n"), 400);
+    /* libmicrohttpd's own answer would have its headers twice. */
+    client_raw(admin.port, "GET /mq/stop HTTP/1.1\r\n\r\n", &r);
+    ck_assert_int_eq(r.status, 400);
+    ck_assert_int_eq(reply_count(&r, "Connection"), 1);
+    ck_assert_int_eq(reply_count(&r, "Content-Length"), 1);
 }
 END_TEST
 
+/* H4. */
 START_TEST(h04_hosts_of_the_options)
 {
     const char *const names[] = {"admin.example", "other.example:8443", NULL};
@@ -250,6 +266,7 @@ static const char *const paths[] = {
     "/favicon.ico",
 };
 
+/* H5, M6. */
 START_TEST(h05_only_the_exact_path)
 {
     ck_assert_int_eq(harmless("GET", paths[_i], ""), 404);
@@ -257,6 +274,7 @@ START_TEST(h05_only_the_exact_path)
 }
 END_TEST
 
+/* H5. */
 START_TEST(h05_query_has_no_effect)
 {
     ck_assert_int_eq(client_status(admin.port, "GET", "/mq/stop?dry=1&format=json", ""),
@@ -272,6 +290,7 @@ END_TEST
 static const char *const methods[] = {"PUT",   "DELETE", "BREW",  "get",   "Post",
                                       "PATCH", "TRACE",  "HEADX", "START", "OPTIONS"};
 
+/* H6. */
 START_TEST(h06_other_methods_are_refused)
 {
     struct reply r;
@@ -284,6 +303,7 @@ START_TEST(h06_other_methods_are_refused)
 }
 END_TEST
 
+/* H6. */
 START_TEST(h06_post_starts_and_stops)
 {
     ck_assert_int_eq(
@@ -294,6 +314,7 @@ START_TEST(h06_post_starts_and_stops)
 }
 END_TEST
 
+/* H6. */
 START_TEST(h06_post_does_not_read)
 {
     ck_assert_int_eq(harmless("POST", "/mq/status", ""), 405);
@@ -301,6 +322,7 @@ START_TEST(h06_post_does_not_read)
 }
 END_TEST
 
+/* H6. */
 START_TEST(h06_strict_leaves_post_alone)
 {
     struct admin a;
@@ -316,6 +338,7 @@ START_TEST(h06_strict_leaves_post_alone)
 }
 END_TEST
 
+/* H7. */
 START_TEST(h07_head_changes_nothing)
 {
     ck_assert_int_eq(harmless("HEAD", "/mq/stop", ""), 405);
@@ -324,6 +347,7 @@ START_TEST(h07_head_changes_nothing)
 }
 END_TEST
 
+/* H7. */
 START_TEST(h07_head_of_a_page_has_no_body)
 {
     struct reply r;

@@ -52,6 +52,7 @@ static int post_body(const char *lines, size_t len)
 
 /* ---- H8: bodies ---- */
 
+/* H8. */
 START_TEST(h08_small_body_is_ignored)
 {
     ck_assert_int_eq(post_body("Content-Length: 1\r\n", 1), 200);
@@ -59,6 +60,7 @@ START_TEST(h08_small_body_is_ignored)
 }
 END_TEST
 
+/* H8. */
 START_TEST(h08_4096_bytes_are_not_too_many)
 {
     ck_assert_int_eq(post_body("Content-Length: 4096\r\n", 4096), 200);
@@ -66,6 +68,7 @@ START_TEST(h08_4096_bytes_are_not_too_many)
 }
 END_TEST
 
+/* H8. */
 START_TEST(h08_body_of_4097_bytes_is_413)
 {
     ck_assert_int_eq(post_body("Content-Length: 4097\r\n", 4097), 413);
@@ -73,6 +76,7 @@ START_TEST(h08_body_of_4097_bytes_is_413)
 }
 END_TEST
 
+/* H8. */
 START_TEST(h08_megabytes_are_not_read)
 {
     ck_assert_int_eq(post_body("Content-Length: 4000000\r\n", 4000000), 413);
@@ -80,12 +84,14 @@ START_TEST(h08_megabytes_are_not_read)
 }
 END_TEST
 
+/* H8. */
 START_TEST(h08_announced_and_not_sent_is_413_at_once)
 {
     ck_assert_int_eq(post_body("Content-Length: 99999999\r\n", 0), 413);
 }
 END_TEST
 
+/* H8. */
 START_TEST(h08_waits_for_the_whole_body)
 {
     struct reply r;
@@ -119,6 +125,7 @@ static const char *const framings[] = {
     "Content-Length: five\r\n",
 };
 
+/* H8, M5. */
 START_TEST(h08_framing_in_doubt_is_400)
 {
     ck_assert_int_eq(post_body(framings[_i], 0), 400);
@@ -126,6 +133,7 @@ START_TEST(h08_framing_in_doubt_is_400)
 }
 END_TEST
 
+/* H8. */
 START_TEST(h08_length_beyond_numbers_is_no_success)
 {
     int status = post_body("Content-Length: 99999999999999999999999\r\n", 0);
@@ -139,6 +147,7 @@ static const char *const twice[] = {
     "Origin: http://localhost\r\nOrigin: http://localhost\r\n",
 };
 
+/* H8, M7. */
 START_TEST(h08_header_that_may_come_once)
 {
     char text[512];
@@ -147,6 +156,7 @@ START_TEST(h08_header_that_may_come_once)
 }
 END_TEST
 
+/* H8. */
 START_TEST(h08_expect_100_is_answered)
 {
     struct reply r;
@@ -165,6 +175,7 @@ END_TEST
 
 /* ---- H9: size of the head ---- */
 
+/* H9. */
 START_TEST(h09_long_header_line_is_refused)
 {
     size_t len = 64 * 1024;
@@ -180,6 +191,7 @@ START_TEST(h09_long_header_line_is_refused)
 }
 END_TEST
 
+/* H9. */
 START_TEST(h09_many_headers_are_refused)
 {
     char *text = malloc(3000 * 6 + 256);
@@ -195,6 +207,7 @@ START_TEST(h09_many_headers_are_refused)
 }
 END_TEST
 
+/* H9. */
 START_TEST(h09_long_url_is_refused)
 {
     size_t len = 60 * 1024;
@@ -213,6 +226,7 @@ END_TEST
 
 /* ---- what follows a request ---- */
 
+/* M4, M5. */
 START_TEST(second_request_of_a_connection_is_not_read)
 {
     struct reply r;
@@ -226,6 +240,7 @@ START_TEST(second_request_of_a_connection_is_not_read)
 }
 END_TEST
 
+/* H8, M5. */
 START_TEST(request_hidden_in_a_body_is_not_run)
 {
     ck_assert_int_eq(
@@ -242,6 +257,7 @@ END_TEST
 
 /* ---- H14, H17 ---- */
 
+/* H14. */
 START_TEST(h14_control_bytes_do_no_harm)
 {
     ck_assert_int_eq(raw("GET /mq/\x1b[2J\xff\xfe HTTP/1.1\r\n" HOST
@@ -253,6 +269,7 @@ START_TEST(h14_control_bytes_do_no_harm)
 }
 END_TEST
 
+/* H14. */
 START_TEST(h14_noise_is_not_answered_with_success)
 {
     unsigned seed = 1;
@@ -291,6 +308,7 @@ static void reset(int fd)
     close(fd);
 }
 
+/* H17, P12. */
 START_TEST(h17_client_gone_before_the_answer)
 {
     signal(SIGPIPE, on_pipe);
@@ -305,6 +323,7 @@ START_TEST(h17_client_gone_before_the_answer)
 }
 END_TEST
 
+/* H17. */
 START_TEST(h17_gone_at_each_byte)
 {
     static const char text[] =

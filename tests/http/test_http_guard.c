@@ -49,6 +49,7 @@ START_TEST(names_of_headers_have_no_case)
 }
 END_TEST
 
+/* M7. */
 START_TEST(nul_in_a_value_is_400)
 {
     struct http_head head = {0};
@@ -111,6 +112,7 @@ START_TEST(other_machines_need_a_token)
 }
 END_TEST
 
+/* H12. */
 START_TEST(each_byte_of_the_token_counts)
 {
     for (size_t i = 0; i < sizeof TOKEN - 1; i++) {
@@ -122,6 +124,7 @@ START_TEST(each_byte_of_the_token_counts)
 }
 END_TEST
 
+/* H12. */
 START_TEST(each_length_of_the_token_counts)
 {
     for (size_t len = 0; len < 3 * (sizeof TOKEN - 1); len++) {

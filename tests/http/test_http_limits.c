@@ -40,6 +40,7 @@ static int64_t trickle(unsigned port, const char *text)
     return stayed / MS;
 }
 
+/* H10, M3. */
 START_TEST(h10_slow_header_ends_at_the_deadline)
 {
     struct admin a;
@@ -52,6 +53,7 @@ START_TEST(h10_slow_header_ends_at_the_deadline)
 }
 END_TEST
 
+/* H10, M3. */
 START_TEST(h10_slow_body_ends_at_the_deadline)
 {
     struct admin a;
@@ -65,6 +67,7 @@ START_TEST(h10_slow_body_ends_at_the_deadline)
 }
 END_TEST
 
+/* H10. */
 START_TEST(h10_silent_client_ends_at_the_deadline)
 {
     struct admin a;
@@ -77,6 +80,7 @@ START_TEST(h10_silent_client_ends_at_the_deadline)
 }
 END_TEST
 
+/* H10. */
 START_TEST(h10_idle_client_ends_before_the_deadline)
 {
     struct admin a;
@@ -90,6 +94,7 @@ START_TEST(h10_idle_client_ends_before_the_deadline)
 }
 END_TEST
 
+/* H8. */
 START_TEST(h08_body_that_breaks_off_changes_nothing)
 {
     struct admin a;
@@ -169,7 +174,7 @@ END_TEST
 
 enum { MANY = 200 };
 
-/* The clients keep all their ends open; with the deadline alone the last would wait
+/* H11.  The clients keep all their ends open; with the deadline alone the last would wait
  * for 12 waves of 5 s. */
 START_TEST(h11_held_connections_do_not_shut_others_out)
 {
@@ -187,6 +192,7 @@ START_TEST(h11_held_connections_do_not_shut_others_out)
 }
 END_TEST
 
+/* H11, M4. */
 START_TEST(h11_at_the_limit_the_next_waits_for_the_deadline)
 {
     struct admin a;
@@ -207,6 +213,7 @@ START_TEST(h11_at_the_limit_the_next_waits_for_the_deadline)
 }
 END_TEST
 
+/* H11. */
 START_TEST(h11_descriptors_stay_few)
 {
     struct admin a;
@@ -323,8 +330,15 @@ static void expect_status(int fd)
     close(fd);
 }
 
-/* P6.  The first comes in by the descriptor that is kept for it, the second has to wait, and
- * nobody is busy meanwhile (M11). */
+static int admin_shown(struct bgmq *mq)
+{
+    struct bgmq_counters c;
+    ck_assert_int_eq(bgmq_service_counters(mq, &c), 0);
+    return c.admin;
+}
+
+/* P6, M11.  The first comes in by the descriptor that is kept for it, the second has to wait, and
+ * nobody is busy meanwhile. */
 START_TEST(without_descriptors_it_waits_at_ease_and_goes_on)
 {
     enum { LIMIT = 128 };
@@ -332,7 +346,9 @@ START_TEST(without_descriptors_it_waits_at_ease_and_goes_on)
     struct admin a;
     int stolen[LIMIT], clients[2];
     admin_start(&a, NULL, NULL);
+    int fds = harness_count_fds();
     ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    WAIT_UNTIL(harness_count_fds() == fds); /* or its place would be one to come in by */
     for (int i = 0; i < 2; i++)
         clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int n = steal(stolen, LIMIT);
@@ -344,11 +360,13 @@ START_TEST(without_descriptors_it_waits_at_ease_and_goes_on)
     clock_t before = clock();
     ck_assert_int_eq(poll(&p, 1, 1500), 0); /* a busy thread takes as much */
     ck_assert_int_lt(clock() - before, CLOCKS_PER_SEC / 4);
+    ck_assert_int_eq(admin_shown(a.mq), 2);
     client_text(clients[0], request);
     expect_status(clients[0]);
     for (int i = 0; i < n; i++)
         close(stolen[i]);
     expect_status(clients[1]);
+    ck_assert_int_eq(admin_shown(a.mq), 1);
     ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
     admin_stop(&a);
 }

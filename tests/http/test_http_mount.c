@@ -311,6 +311,7 @@ START_TEST(without_an_admin_nothing_is_handled)
 }
 END_TEST
 
+/* M6. */
 START_TEST(unescape_changes_nothing)
 {
     char text[] = "/mq/st%6fp%00+x";

@@ -44,6 +44,7 @@ START_TEST(starts_and_ends_with_nothing_to_do)
 }
 END_TEST
 
+/* M3. */
 START_TEST(shuts_at_the_deadline_and_closes_nothing)
 {
     struct http_reaper *r;

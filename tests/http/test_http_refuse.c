@@ -274,7 +274,7 @@ static int fail_with_words(struct bgmq_job *job, void *ctx)
     return bgmq_job_fail(job, BGMQ_PERMANENT, "SECRETCODE", "SECRETTEXT <script>");
 }
 
-/* H15.  Neither bodies nor errors are on any page, so there is nothing to escape. */
+/* H15, A20.  Neither bodies nor errors are on any page, so there is nothing to escape. */
 START_TEST(h15_pages_hold_no_body_and_no_error)
 {
     static const char *const pages[] = {

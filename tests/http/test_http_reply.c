@@ -7,6 +7,7 @@
 #include <bgmq.h>
 #include <check.h>
 #include <jansson.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,6 +151,7 @@ static int idle(struct bgmq_job *job, void *ctx)
     return BGMQ_DONE;
 }
 
+/* H15. */
 START_TEST(h15_json_is_plain_ascii)
 {
     struct reply r;
@@ -191,6 +193,7 @@ static void run_handler(struct block *b)
     gate_wait(&b->running);
 }
 
+/* H16. */
 START_TEST(stop_while_a_handler_runs_is_202)
 {
     struct block b;
@@ -228,6 +231,7 @@ static void *stop_grace(void *arg)
     return NULL;
 }
 
+/* H16. */
 START_TEST(nothing_waits_for_a_stop_of_the_application)
 {
     struct block b;
@@ -246,6 +250,38 @@ START_TEST(nothing_waits_for_a_stop_of_the_application)
 }
 END_TEST
 
+static void begin_database(void)
+{
+    struct bgmq_options options = {.database = harness_path("x.db")};
+    ck_assert_int_eq(bgmq_open(&admin.mq, &options, NULL), 0);
+    ck_assert_int_eq(bgmq_http_start(&admin.http, admin.mq, NULL, NULL), 0);
+    admin.port = bgmq_http_port(admin.http);
+}
+
+/* H16.  Somebody else has the write lock, and the writer waits for it. */
+START_TEST(nothing_waits_for_the_database)
+{
+    static const char *const paths[] = {"/mq/status", "/mq/stats", "/mq/start",
+                                        "/mq/stop", "/mq/start"};
+    sqlite3 *db;
+    begin_database();
+    ck_assert_int_eq(bgmq_register(admin.mq, "T", idle, NULL, NULL), 0);
+    ck_assert_int_eq(sqlite3_open(harness_path("x.db"), &db), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    struct bgmq_message_options behind = {.durability = BGMQ_BEHIND};
+    for (int i = 0; i < 10; i++)
+        ck_assert_int_eq(bgmq_publish(admin.mq, "T", "x", 1, &behind, NULL), 0);
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        int64_t begun = harness_now();
+        int status = client_status(admin.port, "GET", paths[i], "");
+        ck_assert_msg(status == 200 || status == 202, "%s: %d", paths[i], status);
+        ck_assert_int_lt(harness_now() - begun, 2000000000LL * harness_scale());
+    }
+    sqlite3_close(db);
+    admin_stop(&admin);
+}
+END_TEST
+
 static void *toggle(void *arg)
 {
     static _Atomic int turn;
@@ -261,6 +297,7 @@ static void *toggle(void *arg)
     return NULL;
 }
 
+/* H16. */
 START_TEST(h16_stop_and_start_from_8_clients)
 {
     struct barrier b;
@@ -318,6 +355,8 @@ static Suite *suite(void)
     tcase_add_test(tc, h16_stop_and_start_from_8_clients);
     tcase_add_test(tc, closed_service_is_503);
     tcase_add_test(tc, paths_are_found_exactly);
+    tc = harness_case(s, "database");
+    tcase_add_test(tc, nothing_waits_for_the_database);
     return s;
 }
 

@@ -19,6 +19,26 @@
 
 /* ---- ports ---- */
 
+/* Sockets that this process has open. */
+static int sockets(void)
+{
+    int n = 0;
+    struct stat st;
+    for (int fd = 0; fd < 256; fd++)
+        n += fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+    return n;
+}
+
+START_TEST(service_without_an_admin_listens_nowhere)
+{
+    int before = sockets();
+    struct bgmq *mq = admin_service();
+    ck_assert_int_eq(bgmq_start(mq), 0);
+    ck_assert_int_eq(sockets(), before);
+    bgmq_free(mq);
+}
+END_TEST
+
 START_TEST(any_port_is_told)
 {
     struct admin a;
@@ -69,6 +89,7 @@ START_TEST(port_is_free_again_at_once)
 }
 END_TEST
 
+/* M2. */
 START_TEST(only_loopback_is_listened_on)
 {
     struct http_socket s;
@@ -386,6 +407,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("http_socket");
     TCase *tc = harness_case(s, "port");
+    tcase_add_test(tc, service_without_an_admin_listens_nowhere);
     tcase_add_test(tc, any_port_is_told);
     tcase_add_test(tc, port_of_no_admin_is_0);
     tcase_add_test(tc, port_taken_is_said);

@@ -41,6 +41,7 @@ static const char *const wrong[] = {
     "Cookie: token=" TOKEN "\r\n",
 };
 
+/* H12, M12. */
 START_TEST(h12_wrong_token_is_401)
 {
     static const char *const methods[] = {"GET", "POST"};
@@ -55,6 +56,7 @@ START_TEST(h12_wrong_token_is_401)
 }
 END_TEST
 
+/* H12. */
 START_TEST(h12_long_token_is_401)
 {
     char header[8000];
@@ -66,6 +68,7 @@ START_TEST(h12_long_token_is_401)
 }
 END_TEST
 
+/* H12. */
 START_TEST(h12_token_in_the_query_is_not_one)
 {
     ck_assert_int_eq(client_status(admin.port, "POST", "/mq/start?token=" TOKEN, ""),
@@ -76,6 +79,7 @@ START_TEST(h12_token_in_the_query_is_not_one)
 }
 END_TEST
 
+/* H12. */
 START_TEST(right_token_starts_and_stops)
 {
     ck_assert_int_eq(client_status(admin.port, "POST", "/mq/start",

@@ -30,10 +30,11 @@ void schedule_point(void);
 #undef atomic_fetch_and
 
 #if defined(__clang__)
-#define POINT_SEQ             __ATOMIC_SEQ_CST
-#define atomic_load(p)        (schedule_point(), __c11_atomic_load((p), POINT_SEQ))
-#define atomic_store(p, v)    (schedule_point(), __c11_atomic_store((p), (v), POINT_SEQ))
-#define atomic_exchange(p, v) (schedule_point(), __c11_atomic_exchange((p), (v), POINT_SEQ))
+#define POINT_SEQ          __ATOMIC_SEQ_CST
+#define atomic_load(p)     (schedule_point(), __c11_atomic_load((p), POINT_SEQ))
+#define atomic_store(p, v) (schedule_point(), __c11_atomic_store((p), (v), POINT_SEQ))
+#define atomic_exchange(p, v)                                                            \
+    (schedule_point(), __c11_atomic_exchange((p), (v), POINT_SEQ))
 #define atomic_compare_exchange_strong(p, e, v)                                          \
     (schedule_point(),                                                                   \
      __c11_atomic_compare_exchange_strong((p), (e), (v), POINT_SEQ, POINT_SEQ))
@@ -41,11 +42,11 @@ void schedule_point(void);
 #define POINT_SEQ __ATOMIC_SEQ_CST
 #define atomic_load(p)                                                                   \
     __extension__({                                                                      \
-        __auto_type from_ = (p);                                                            \
-        __typeof__((void)0, *from_) got_;                                                     \
+        __auto_type from_ = (p);                                                         \
+        __typeof__((void)0, *from_) got_;                                                \
         schedule_point();                                                                \
-        __atomic_load(from_, &got_, POINT_SEQ);                                               \
-        got_;                                                                              \
+        __atomic_load(from_, &got_, POINT_SEQ);                                          \
+        got_;                                                                            \
     })
 #define atomic_store(p, v)                                                               \
     __extension__({                                                                      \

@@ -12,7 +12,7 @@
 
 /* Each list ends with an empty one. */
 extern const struct scene scenes_lock[], scenes_work[], scenes_life[], scenes_wait[],
-    scenes_journal[];
+    scenes_journal[], scenes_toy[];
 
 /* EXPR has to be true; CALL has to succeed. */
 #define HOLDS(expr)                                                                      \
@@ -28,7 +28,7 @@ extern const struct scene scenes_lock[], scenes_work[], scenes_life[], scenes_wa
                            bgmq_errname(err_));                                          \
     } while (0)
 
-/* What the threads of a scene share.  Counters are added to by add(), and read when all is quiet. */
+/* What the threads of a scene share.  Counters are added to by add(). */
 enum { STAGE_MESSAGES = 32 };
 struct stage {
     struct bgmq *mq;

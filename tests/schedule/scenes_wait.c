@@ -210,11 +210,10 @@ static int be_late(struct bgmq_job *job, void *ctx)
 /* A12, A18. an attempt is given up as it ends: one of the two has it, and the message ends once */
 static void attempts_that_are_given_up(void)
 {
-    stage_open_with(NULL, be_late,
-                    &(struct bgmq_type_options){.threads = 2,
-                                                .timeout_ms = 5,
-                                                .stuck_ms = 5,
-                                                .backoff = BGMQ_BACKOFF_NONE});
+    stage_open_with(
+        NULL, be_late,
+        &(struct bgmq_type_options){
+            .threads = 2, .timeout_ms = 5, .stuck_ms = 5, .backoff = BGMQ_BACKOFF_NONE});
     OK(bgmq_start(stage.mq));
     schedule_from_here();
     OK(stage_send(0, NULL));

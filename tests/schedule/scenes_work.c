@@ -73,7 +73,8 @@ static void bursts_that_are_claimed_and_stolen(void)
     OK(bgmq_start(stage.mq));
     schedule_until(&stage.handled, 12);
     schedule_from_here();
-    pthread_t a = scene_thread(send_three, NUMBER(4)), b = scene_thread(send_three, NUMBER(5));
+    pthread_t a = scene_thread(send_three, NUMBER(4)),
+              b = scene_thread(send_three, NUMBER(5));
     for (unsigned i = 18; i < 24; i++)
         OK(stage_send(i, NULL));
     scene_join(a);
@@ -91,7 +92,8 @@ static void arrivals_and_four_who_rest(void)
     OK(stage_send(0, NULL));
     schedule_until(&stage.handled, 1);
     schedule_from_here();
-    pthread_t a = scene_thread(send_three, NUMBER(1)), b = scene_thread(send_three, NUMBER(2));
+    pthread_t a = scene_thread(send_three, NUMBER(1)),
+              b = scene_thread(send_three, NUMBER(2));
     send_three(NUMBER(3));
     scene_join(a);
     scene_join(b);
@@ -150,7 +152,7 @@ static void *pause_and_resume(void *arg)
 
 static void pauses_while_messages_come(void)
 {
-    stage_open(&(struct bgmq_type_options){.threads = 2});
+    stage_open(&(struct bgmq_type_options){.threads = 4});
     OK(bgmq_start(stage.mq));
     schedule_from_here();
     pthread_t t = scene_thread(pause_and_resume, NULL);
@@ -195,8 +197,7 @@ static void a_handler_that_is_registered_late(void)
     stage_open_with(NULL, NULL, NULL);
     OK(bgmq_start(stage.mq));
     schedule_from_here();
-    pthread_t t =
-        scene_thread(register_late, &(struct bgmq_type_options){.threads = 2});
+    pthread_t t = scene_thread(register_late, &(struct bgmq_type_options){.threads = 2});
     play_senders(send_three, 2);
     scene_join(t);
     schedule_until(&stage.handled, 6);

@@ -22,7 +22,7 @@
 
 struct scene {
     const char *name;
-    void (*play)(void); /* the first thread; it has to join all others */
+    void (*play)(void);  /* the first thread; it has to join all others */
     int64_t may_take_ms; /* virtual; beyond it a wake was lost [1] */
     bool hasty;          /* time-outs may come whenever they like */
 };
@@ -51,6 +51,7 @@ unsigned schedule_random(unsigned n);
 /* The seed, threads and what each waits for go to stderr, and the test ends.  NULL: so it is; else
  * FN is called instead, and does not return. */
 void schedule_on_fault(void (*fn)(const char *what));
-void schedule_fault(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+void schedule_fault(const char *format, ...)
+    __attribute__((format(printf, 1, 2), noreturn));
 
 #endif

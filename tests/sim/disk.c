@@ -1,5 +1,5 @@
 /* disk.c - the store of the simulated world (see disk.h). */
-#include "disk.h"
+#include "disk_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,11 +11,6 @@ struct disk disk;
 struct disk_faults disk_faults;
 int64_t disk_busy_until_ns;
 void (*disk_left)(void);
-
-struct disk_store {
-    struct store base;
-    bool dead;
-};
 
 void disk_format(void)
 {
@@ -48,11 +43,6 @@ void disk_disown(unsigned process)
     disk.owner = 0;
     if (disk_left)
         disk_left();
-}
-
-static bool happens(unsigned one_in)
-{
-    return one_in && sim_below(one_in) == 0;
 }
 
 /* ---- rows --------------------------------------------------------------------------- */
@@ -320,9 +310,9 @@ static void do_op(struct store_op *all, size_t i)
     }
 }
 
-static void slowly(void)
+void disk_take_time(void)
 {
-    if (happens(disk_faults.slow_in))
+    if (disk_happens(disk_faults.slow_in))
         sim_sleep(1 + sim_below(2000));
     else
         sim_maybe_yield();
@@ -333,181 +323,30 @@ static int apply(struct store *store, struct store_op *ops, size_t n,
 {
     struct disk_store *s = (struct disk_store *)store;
     (void)sync;
-    slowly();
+    disk_take_time();
     bgmqi_err_set(text, 0, "as told");
     if (disk.owner != sim_process() + 1)
         sim_fail("process %u writes, and is not the owner", sim_process());
     if (s->dead)
         return STORE_FAIL_DEAD;
-    if (sim_mono_ns() < disk_busy_until_ns || happens(disk_faults.busy_in))
+    if (sim_mono_ns() < disk_busy_until_ns || disk_happens(disk_faults.busy_in))
         return STORE_FAIL_BUSY;
-    if (happens(disk_faults.full_in))
+    if (disk_happens(disk_faults.full_in))
         return STORE_FAIL_FULL;
-    if (happens(disk_faults.refuse_in)) {
+    if (disk_happens(disk_faults.refuse_in)) {
         for (size_t i = 0, guilty = sim_below((unsigned)n); i < n; i++)
             ops[i].result = i == guilty ? BGMQ_ESTORE : 0;
         return STORE_FAIL_OP;
     }
-    s->dead = happens(disk_faults.dead_in);
+    s->dead = disk_happens(disk_faults.dead_in);
     if (s->dead && sim_chance(1, 2))
         return STORE_FAIL_DEAD;
     for (size_t i = 0; i < n; i++)
         do_op(ops, i);
     disk.commits++;
     sim_say("commit of %zu: %zu rows", n, disk.n_rows);
-    slowly();
+    disk_take_time();
     return s->dead ? STORE_FAIL_DEAD : STORE_FAIL_NONE;
-}
-
-/* ---- reading ------------------------------------------------------------------------ */
-
-static int hand_out(const struct disk_row *r, store_row_fn *fn, void *ctx)
-{
-    struct message_ext ext = r->ext;
-    ext.reply_to = ext.reply_to ? r->reply_to : NULL; /* rows move */
-    ext.tag = ext.tag ? r->tag : NULL;
-    ext.unique_key = ext.unique_key ? r->unique_key : NULL;
-    ext.channel = ext.channel ? r->channel : NULL;
-    struct store_row row = {.type = r->type,
-                            .lane = r->lane,
-                            .id = r->id,
-                            .seq = r->seq,
-                            .key = r->key,
-                            .created_ms = r->created_ms,
-                            .priority = r->priority,
-                            .attempt = r->attempt,
-                            .max_attempts = r->max_attempts,
-                            .run = r->run,
-                            .crashes = r->crashes,
-                            .flags = r->flags,
-                            .ext = r->has_ext ? &ext : NULL,
-                            .error_code = r->failed ? r->code : NULL,
-                            .error_text = r->failed ? r->text : NULL,
-                            .error_ms = r->failed_ms,
-                            .cursor = r->has_cursor ? r->cursor : NULL,
-                            .cursor_len = r->has_cursor ? r->cursor_len : 0,
-                            .kept = r->has_cursor,
-                            .body = r->body,
-                            .len = r->len};
-    return fn(ctx, &row);
-}
-
-/* True: A is handed out before B. */
-static bool is_before(const struct disk_row *a, int64_t key, uint64_t seq)
-{
-    return a->key != key ? a->key < key : a->seq < seq;
-}
-
-/* The first row of TYPE's LANE from (KEY, SEQ) on; NULL: none. */
-static struct disk_row *first_from(uint32_t type, enum lane lane, int64_t key,
-                                   uint64_t seq)
-{
-    struct disk_row *best = NULL;
-    for (struct disk_row *r = disk.rows; r < disk.rows + disk.n_rows; r++)
-        if (!r->job && r->type == type && r->lane == lane && !is_before(r, key, seq) &&
-            (!best || is_before(r, best->key, best->seq)))
-            best = r;
-    return best;
-}
-
-/* ESTORE, when a read is to fail. */
-static int read_error(const struct disk_store *s)
-{
-    slowly();
-    return s->dead || happens(disk_faults.read_in) ? BGMQ_ESTORE : 0;
-}
-
-static int load(struct store *s, uint32_t type, enum lane lane, int64_t key, uint64_t seq,
-                size_t limit, size_t max_bytes, store_row_fn *fn, void *ctx)
-{
-    int n = 0, err = read_error((struct disk_store *)s);
-    size_t bytes = 0;
-    struct disk_row *r;
-    while (!err && (size_t)n < limit && (n == 0 || bytes < max_bytes) &&
-           (r = first_from(type, lane, key, seq)) != NULL) {
-        key = r->key;
-        seq = r->seq + 1;
-        bytes += r->len;
-        err = hand_out(r, fn, ctx);
-        n += !err;
-    }
-    return err ? err : n;
-}
-
-static bool is_meant(const struct disk_row *r, const struct store_search *w,
-                     uint64_t after)
-{
-    return !r->job && r->id > after && (!w->id || r->id == w->id) &&
-           (!w->type || r->type == w->type) && (!w->lanes || w->lanes >> r->lane & 1) &&
-           (!w->tag || (r->has_ext && r->ext.tag && strcmp(r->tag, w->tag) == 0)) &&
-           (!w->error_code || (r->failed && strcmp(r->code, w->error_code) == 0)) &&
-           (!w->before_ms || r->created_ms < w->before_ms) &&
-           (!w->expired_ms ||
-            (r->has_ext && r->ext.expires_ms && r->ext.expires_ms <= w->expired_ms));
-}
-
-static int search(struct store *s, const struct store_search *what, store_row_fn *fn,
-                  void *ctx)
-{
-    int n = 0, err = read_error((struct disk_store *)s);
-    uint64_t after = what->after_id;
-    while (!err && (!what->limit || (size_t)n < what->limit)) {
-        struct disk_row *best = NULL;
-        for (struct disk_row *r = disk.rows; r < disk.rows + disk.n_rows; r++)
-            if (is_meant(r, what, after) && (!best || r->id < best->id))
-                best = r;
-        if (!best)
-            break;
-        after = best->id;
-        err = hand_out(best, fn, ctx);
-        n += !err;
-    }
-    return err ? err : n;
-}
-
-static int types(struct store *s, store_type_fn *fn, void *ctx)
-{
-    int n = 0, err = read_error((struct disk_store *)s);
-    for (uint32_t t = 0; !err && t < DISK_TYPES; t++) {
-        uint64_t counts[LANES] = {0};
-        if (!disk.types[t][0])
-            continue;
-        for (size_t i = 0; i < disk.n_rows; i++)
-            counts[disk.rows[i].lane] += disk.rows[i].type == t && !disk.rows[i].job;
-        err = fn(ctx, t, disk.types[t], counts);
-        n += !err;
-    }
-    return err ? err : n;
-}
-
-static int ended(struct store *s, uint64_t id, store_ended_fn *fn, void *ctx)
-{
-    return read_error((struct disk_store *)s);
-}
-
-static int errors(struct store *s, uint64_t id, store_error_fn *fn, void *ctx)
-{
-    return read_error((struct disk_store *)s);
-}
-
-static int inbox(struct store *s, uint64_t after, size_t limit, store_inbox_fn *fn,
-                 void *ctx)
-{
-    int n = 0, err = read_error((struct disk_store *)s);
-    for (size_t i = 0; !err && i < disk.n_guests && (size_t)n < limit; i++) {
-        const struct disk_guest *g = &disk.guests[i];
-        if (g->id <= after || g->refused)
-            continue;
-        struct store_inbox_row row = {.id = g->id,
-                                      .type = g->type,
-                                      .body = g->body,
-                                      .len = strlen(g->body),
-                                      .options = g->options,
-                                      .created_ms = 1};
-        err = fn(ctx, &row);
-        n += !err;
-    }
-    return err ? err : n;
 }
 
 /* ---- open and close ------------------------------------------------------------------ */
@@ -527,8 +366,8 @@ static void charge(const struct store_boot *boot, size_t i)
 static int recover(struct store *s, const struct store_boot *boot,
                    struct store_booted *ret)
 {
-    slowly();
-    if (happens(disk_faults.open_in))
+    disk_take_time();
+    if (disk_happens(disk_faults.open_in))
         return BGMQ_ESTORE;
     for (size_t i = 0; boot->flight != disk.flight_charged && i < boot->n; i++)
         charge(boot, i);
@@ -548,18 +387,18 @@ static int recover(struct store *s, const struct store_boot *boot,
         ret->unfinished += r->lane != LANE_DLQ;
     }
     disk.commits++;
-    slowly();
+    disk_take_time();
     return 0;
 }
 
 static int reserve_ids(struct store *s, uint64_t n, uint64_t *first)
 {
-    slowly();
-    if (((struct disk_store *)s)->dead || happens(disk_faults.ids_in))
+    disk_take_time();
+    if (((struct disk_store *)s)->dead || disk_happens(disk_faults.ids_in))
         return BGMQ_ESTORE;
     *first = disk.next_id;
     disk.next_id += n;
-    slowly();
+    disk_take_time();
     return 0;
 }
 
@@ -567,7 +406,7 @@ static int leave(struct store *s, uint64_t next)
 {
     if (((struct disk_store *)s)->dead)
         return BGMQ_ESTORE;
-    slowly();
+    disk_take_time();
     if (next < disk.next_id)
         disk.next_id = next;
     disk.clean = true;
@@ -594,7 +433,7 @@ static uint64_t log_bytes(struct store *s)
 static int look(struct store *s, struct bgmq_error *text)
 {
     struct disk_store *mine = (struct disk_store *)s;
-    mine->dead |= happens(disk_faults.gone_in);
+    mine->dead |= disk_happens(disk_faults.gone_in);
     return mine->dead ? bgmqi_err_set(text, BGMQ_ESTORE, "the file is gone, as told") : 0;
 }
 
@@ -620,23 +459,23 @@ int __wrap_bgmqi_store_sqlite_open(struct store **ret,
                                    struct bgmq_error *error)
 {
     static const struct store_ops ops = {.apply = apply,
-                                         .load = load,
-                                         .types = types,
+                                         .load = disk_load,
+                                         .types = disk_types,
                                          .recover = recover,
                                          .reserve_ids = reserve_ids,
                                          .leave = leave,
-                                         .search = search,
-                                         .ended = ended,
-                                         .errors = errors,
-                                         .inbox = inbox,
+                                         .search = disk_search,
+                                         .ended = disk_ended,
+                                         .errors = disk_errors,
+                                         .inbox = disk_inbox,
                                          .upkeep = upkeep,
                                          .log_bytes = log_bytes,
                                          .look = look,
                                          .checkpoint = checkpoint,
                                          .close = close_store};
     (void)options;
-    slowly();
-    if (happens(disk_faults.open_in))
+    disk_take_time();
+    if (disk_happens(disk_faults.open_in))
         return bgmqi_err_set(error, BGMQ_EOPEN, "as told");
     struct disk_store *s = calloc(1, sizeof(*s));
     s->base.ops = &ops;

@@ -1,5 +1,6 @@
-/* life.h - one life of a service in the simulated world: a process opens it, its clients publish,
- * consume and operate, handlers run, and it is closed in the end, unless somebody kills it first. */
+/* life.h - one life of a service in the simulated world: a process opens it, its clients
+ * publish, consume and operate, handlers run, and it is closed in the end, unless somebody kills
+ * it first. */
 #ifndef BGMQ_TEST_LIFE_H
 #define BGMQ_TEST_LIFE_H
 

@@ -402,6 +402,7 @@ static int count_row(void *ctx, const struct store_row *row)
 START_TEST(page_that_cannot_be_read_is_the_end)
 {
     ck_assert_int_eq(recover(store, NULL, NULL, 0), 40);
+    ck_assert_int_eq(store->ops->leave(store, 2000), 0); /* or all of it is looked at */
     fixture_close(store);
     store = fixture_open(); /* with an empty cache */
     int rows = 0;
@@ -436,6 +437,7 @@ START_TEST(damage_that_is_met_is_the_end)
         batch_insert(b, id);
     batch_apply(store, b);
     ck_assert_int_eq(recover(store, NULL, NULL, 0), 1040);
+    ck_assert_int_eq(store->ops->leave(store, 2000), 0); /* or it is met at open */
     int64_t root = look("SELECT rootpage FROM sqlite_schema WHERE name = 'bgmq_backlog'");
     fixture_close(store);
     unlink(harness_path("store.db-wal")); /* it has the pages, too */

@@ -159,6 +159,7 @@ END_TEST
 
 /* ---- S1: cannot be opened ------------------------------------------------------------ */
 
+/* S1. */
 START_TEST(missing_directory)
 {
     struct bgmq_error error = {.text = ""};
@@ -169,6 +170,7 @@ START_TEST(missing_directory)
 }
 END_TEST
 
+/* S1. */
 START_TEST(directory_that_cannot_be_written)
 {
     if (geteuid() == 0)
@@ -181,6 +183,7 @@ START_TEST(directory_that_cannot_be_written)
 }
 END_TEST
 
+/* S1. */
 START_TEST(file_as_directory)
 {
     harness_write_file(harness_path("plain"), "x", 1);
@@ -191,6 +194,7 @@ START_TEST(file_as_directory)
 }
 END_TEST
 
+/* S1. */
 START_TEST(file_that_may_only_be_read)
 {
     open_and_close(fixture_options());
@@ -210,6 +214,7 @@ static void unsafe(const char *path, const char *words)
     ck_assert_msg(strstr(error.text, words) != NULL, "%s", error.text);
 }
 
+/* S2. */
 START_TEST(symbolic_link)
 {
     open_and_close(fixture_options());
@@ -230,6 +235,7 @@ START_TEST(symbolic_link_on_the_way_is_followed_once)
 }
 END_TEST
 
+/* S2. */
 START_TEST(not_a_file)
 {
     ck_assert_int_eq(mkfifo(harness_path("fifo"), 0600), 0);
@@ -242,6 +248,7 @@ START_TEST(not_a_file)
 }
 END_TEST
 
+/* S2. */
 START_TEST(file_of_another_user)
 {
     if (geteuid() != 0)
@@ -252,6 +259,7 @@ START_TEST(file_of_another_user)
 }
 END_TEST
 
+/* S2. */
 START_TEST(file_that_everybody_may_write)
 {
     open_and_close(fixture_options());
@@ -260,6 +268,7 @@ START_TEST(file_that_everybody_may_write)
 }
 END_TEST
 
+/* S2. */
 START_TEST(file_with_two_names)
 {
     open_and_close(fixture_options());
@@ -270,6 +279,7 @@ START_TEST(file_with_two_names)
 }
 END_TEST
 
+/* S2. */
 START_TEST(log_that_is_a_link)
 {
     open_and_close(fixture_options());
@@ -281,6 +291,7 @@ END_TEST
 
 /* ---- S3: no database ----------------------------------------------------------------- */
 
+/* S3. */
 START_TEST(not_a_database)
 {
     static char noise[100000];
@@ -309,6 +320,7 @@ static void make_foreign(const char *sql)
     ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
 }
 
+/* S4. */
 START_TEST(database_of_another_application)
 {
     static const char *const cases[] = {
@@ -323,6 +335,7 @@ START_TEST(database_of_another_application)
 }
 END_TEST
 
+/* S4. */
 START_TEST(unfinished_log_of_another_application_stays)
 {
     make_foreign("PRAGMA journal_mode = WAL; CREATE TABLE theirs(x)");
@@ -344,6 +357,7 @@ START_TEST(unfinished_log_of_another_application_stays)
 }
 END_TEST
 
+/* S4. */
 START_TEST(shared_database_keeps_all_that_is_not_ours)
 {
     make_foreign("PRAGMA application_id = 77; PRAGMA user_version = 5;"
@@ -407,6 +421,7 @@ static void fold(void)
     unlink(harness_path("store.db-shm"));
 }
 
+/* S5. */
 START_TEST(newer_version_is_refused_untouched)
 {
     open_and_close(fixture_options());
@@ -419,6 +434,7 @@ START_TEST(newer_version_is_refused_untouched)
 }
 END_TEST
 
+/* S5. */
 START_TEST(no_version_is_not_guessed)
 {
     static const char *const values[] = {"0", "-1", "'1'", "NULL", "1.0"};
@@ -497,7 +513,7 @@ START_TEST(blanks_in_the_schema_do_not_matter)
 }
 END_TEST
 
-/* One that comes while we have the file open; the next open refuses it. */
+/* S6.  One that comes while we have the file open; the next open refuses it. */
 START_TEST(triggers_of_others_do_not_run)
 {
     struct store *s = fixture_open();

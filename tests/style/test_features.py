@@ -43,18 +43,18 @@ def why_not(reference):
     return 'no such program'
 
 
-def features(t, text):
-    part = section(text, 'What the five systems do')
-    lines = [line for line in part.splitlines() if line.startswith('| ')]
-    rows = [line for line in lines if line != '| it | shown by |']
+def shown(t, text, head, columns):
+    """Each row of the tables under HEAD ends with the tests that show it, and they are there."""
+    lines = [line for line in section(text, head).splitlines() if line.startswith('| ')]
+    rows = [line for line in lines if line != columns]
     bare = [line for line in rows if not re.search(r'\| (`[^`]+`(, )?)+ \|$', line)]
-    t.check('each feature of the five systems names what shows it', rows and not bare, *bare)
+    t.check(f'{head}: each row names what shows it', rows and not bare, *bare)
     wrong = []
     for line in rows:
         for reference in re.findall(r'`([^`]+)`', line.rsplit(' | ', 1)[1]):
             why = why_not(reference)
             wrong += [f'{reference}: {why}'] if why else []
-    t.check('each test named is there', not wrong, *wrong)
+    t.check(f'{head}: each test named is there', not wrong, *wrong)
 
 
 def fields(name):
@@ -106,7 +106,8 @@ def tables(t, text):
 def main():
     t = tap.Tap()
     text = (ROOT / 'README.md').read_text()
-    features(t, text)
+    shown(t, text, 'What the five systems do', '| it | shown by |')
+    shown(t, text, 'The test of each promise', '| promise | held by |')
     options(t, text)
     places(t, text)
     tables(t, text)

@@ -39,7 +39,7 @@ LAYERS = [
     ('9', 'publish publish_* register'),
     ('9', 'reply'),
     ('9', 'tx tx_*'),
-    ('9', 'consume health inspect operate pause job progress service service_*'),
+    ('9', 'backup consume health inspect operate pause job progress service service_*'),
     ('9', 'testkit'),
     ('10', 'http'),
 ]

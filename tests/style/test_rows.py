@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TABLES = ROOT / 'tests/README.md'
 ROW = re.compile(r'^\| ([ASPHWMJG]\d+) \| (.*) \| (.*) \| (.*) \|$', re.M)
 NAMES = r'(?:[ASPHWMJG]\d+b?)(?:, [ASPHWMJG]\d+b?)*'
-MARK = re.compile(rf'^\s*(?:/\*|#|""") (---- )?({NAMES})[.:,]? ?')
+MARK = re.compile(rf'^\s*(?:/\*\s|#\s|""")(---- )?({NAMES})[.:,]? ?')
 TEST = re.compile(r'^\s*(?:START_TEST\((\w+)\)|def (\w+)\()')
 MOST = 4
 """Tests named in a row; there may be more."""

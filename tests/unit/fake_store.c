@@ -133,6 +133,7 @@ static const struct store_ops fake_ops = {.apply = apply,
                                           .leave = leave,
                                           .upkeep = upkeep,
                                           .log_bytes = log_bytes,
+                                          .purge = NULL, /* nobody asks */
                                           .look = look,
                                           .checkpoint = checkpoint,
                                           .close = store_close};

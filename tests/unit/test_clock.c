@@ -119,6 +119,20 @@ START_TEST(system_clocks_run)
 }
 END_TEST
 
+START_TEST(sums_end_at_the_farthest_time)
+{
+    ck_assert_int_eq(clock_plus(1, 2), 3);
+    ck_assert_int_eq(clock_plus(1, -2), -1);
+    ck_assert_int_eq(clock_plus(INT64_MAX, 0), INT64_MAX);
+    ck_assert_int_eq(clock_plus(INT64_MAX - 1, 1), INT64_MAX);
+    ck_assert_int_eq(clock_plus(INT64_MAX, 1), INT64_MAX);
+    ck_assert_int_eq(clock_plus(1, INT64_MAX), INT64_MAX);
+    ck_assert_int_eq(clock_plus(INT64_MIN, -1), INT64_MIN);
+    ck_assert_int_eq(clock_plus(-1, INT64_MIN), INT64_MIN);
+    ck_assert_int_eq(clock_plus(INT64_MIN, INT64_MAX), -1);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("clock");
@@ -133,6 +147,7 @@ static Suite *suite(void)
     tcase_add_test(c, small_buffers_are_not_overrun);
     tcase_add_test(c, neither_zone_nor_locale_matters);
     tcase_add_test(c, system_clocks_run);
+    tcase_add_test(c, sums_end_at_the_farthest_time);
     suite_add_tcase(s, c);
     return s;
 }

@@ -59,6 +59,22 @@ START_TEST(reader_that_holds_the_log_is_reported_once)
 }
 END_TEST
 
+/* S14. */
+START_TEST(check_point_without_room_is_told_once)
+{
+    rig_open(&rig, 1, 1);
+    atomic_store(&rig.store.held, BGMQ_EFULL);
+    for (uint64_t id = 1; id <= 20; id++) {
+        rig_add(&rig, id, BGMQ_COMMIT);
+        rig_flush(&rig);
+    }
+    WAIT_UNTIL(harness_log_has(&rig.log, "no room to check-point the database"));
+    ck_assert_int_eq(harness_log_count(&rig.log, BGMQ_LOG_WARNING), 1);
+    ck_assert_int_eq(rig_state(&rig), JOURNAL_GOOD);
+    rig_close(&rig);
+}
+END_TEST
+
 static bool sleeps(struct journal *j)
 {
     lock_take(&j->lock);
@@ -114,6 +130,7 @@ static Suite *suite(void)
     TCase *tc = harness_case(s, "care");
     tcase_add_test(tc, what_is_too_old_goes_by_itself_chunk_by_chunk);
     tcase_add_test(tc, file_that_is_gone_is_noticed_at_rest);
+    tcase_add_test(tc, check_point_without_room_is_told_once);
     tcase_add_test(tc, store_that_fails_while_it_is_read_is_failed_at_once);
     tcase_add_test(tc, it_sleeps_again_when_nothing_was_added);
     tcase_add_test(tc, reader_that_holds_the_log_is_reported_once);

@@ -52,8 +52,8 @@ START_TEST(all_who_were_released_are_waited_for_half_a_commit)
 }
 END_TEST
 
-/* Found by the schedule of tests/schedule/scenes_journal.c: no commit has succeeded, so nothing says
- * how long to wait, and a writer that expected two went to sleep for a second. */
+/* No commit has succeeded yet, so nothing says how long to wait: a writer that waits for others
+ * then sleeps for a second. */
 START_TEST(nobody_is_waited_for_before_the_first_commit)
 {
     j->commit_ns = 0;

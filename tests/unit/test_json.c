@@ -76,6 +76,7 @@ START_TEST(empty_is_refused)
 }
 END_TEST
 
+/* J6. */
 START_TEST(garbage_behind_is_refused)
 {
     refused("{} x", "line 1 column 4: ");
@@ -97,12 +98,14 @@ START_TEST(column_counts_bytes)
 }
 END_TEST
 
+/* J5, A3. */
 START_TEST(duplicate_keys_are_refused)
 {
     refused("{\"a\": 1, \"a\": 2}", "line 1 column 12: duplicate object key");
 }
 END_TEST
 
+/* J6. */
 START_TEST(text_that_is_not_utf8_is_refused)
 {
     refused("[\"\xff\"]", "line 1 column ");
@@ -111,6 +114,7 @@ START_TEST(text_that_is_not_utf8_is_refused)
 }
 END_TEST
 
+/* J6, A3. */
 START_TEST(numbers_out_of_range_are_refused)
 {
     refused("[9223372036854775808]", "line 1 column ");
@@ -132,6 +136,7 @@ static char *nested(size_t levels, const char *open, const char *close)
     return text;
 }
 
+/* J1. */
 START_TEST(depth_64_is_the_last)
 {
     json_t *value;
@@ -154,6 +159,7 @@ START_TEST(depth_of_objects_has_a_position)
 }
 END_TEST
 
+/* J1, A3. */
 START_TEST(a_hundred_thousand_levels_are_refused)
 {
     char *text = nested(100000, "[", "]");
@@ -211,7 +217,7 @@ START_TEST(packs_a_single_value)
 }
 END_TEST
 
-/* U+2028 ends a line in JavaScript; escaped it harms nobody. */
+/* J5.  U+2028 ends a line in JavaScript; escaped it harms nobody. */
 START_TEST(packs_ascii_only)
 {
     char *text;
@@ -243,6 +249,7 @@ START_TEST(bad_formats_are_refused)
 }
 END_TEST
 
+/* J2. */
 START_TEST(lengths_are_taken_unless_negative)
 {
     char *text = NULL;
@@ -269,6 +276,7 @@ START_TEST(refused_lengths_leak_no_value)
 }
 END_TEST
 
+/* J1. */
 START_TEST(deep_values_are_not_written)
 {
     char *text = NULL;

@@ -295,6 +295,26 @@ START_TEST(message_refuses)
 }
 END_TEST
 
+/* Somebody has set the clock to before 1970: then the farthest times are farther than a number. */
+START_TEST(message_times_hold_at_any_time)
+{
+    static const int64_t clocks[] = {-1, -HUNDRED_YEARS_MS, INT64_MAX - 1};
+    static const struct bgmq_message_options far = {.run_at_ms = INT64_MAX},
+                                             late = {.expire_at_ms = INT64_MAX},
+                                             soon = {.delay_ms = 5, .expire_ms = 9};
+    int64_t due, now = clocks[_i];
+    struct bgmq_message_options final;
+    if (now < 0) {
+        ck_assert_int_eq(bgmqi_options_message(&far, now, &due), BGMQ_EINVAL);
+        ck_assert_int_eq(bgmqi_options_message(&late, now, &due), BGMQ_EINVAL);
+    }
+    ck_assert_int_eq(bgmqi_options_message(&soon, now, &due), 0);
+    ck_assert_int_eq(due, clock_plus(now, 5));
+    bgmqi_options_final(&soon, 0, now, &final);
+    ck_assert_int_eq(final.expire_at_ms, clock_plus(now, 9));
+}
+END_TEST
+
 #define EACH(array) (int)(sizeof(array) / sizeof((array)[0]))
 
 static Suite *suite(void)
@@ -316,6 +336,7 @@ static Suite *suite(void)
     TCase *message = harness_case(s, "message");
     tcase_add_test(message, message_is_due_when_it_says);
     tcase_add_loop_test(message, message_refuses, 0, EACH(bad_messages));
+    tcase_add_loop_test(message, message_times_hold_at_any_time, 0, 3);
     return s;
 }
 

@@ -62,6 +62,8 @@ START_TEST(no_directory_no_lock)
 {
     struct bgmq_error error;
     refused(BGMQ_EOPEN, harness_path("missing/x.db"), &error);
+    ck_assert_ptr_nonnull(
+        strstr(error.text, "the lock beside the database: No such file"));
 }
 END_TEST
 
@@ -70,6 +72,8 @@ START_TEST(symlink_is_no_lock)
     struct bgmq_error error;
     ck_assert_int_eq(symlink(harness_path("target"), harness_path("x.db-lock")), 0);
     refused(BGMQ_EOPEN, base_path(), &error);
+    ck_assert_ptr_nonnull(strstr(error.text, "x.db-lock"));
+    ck_assert_ptr_nonnull(strstr(error.text, "symbolic link"));
     ck_assert_int_ne(access(harness_path("target"), F_OK), 0);
 }
 END_TEST

@@ -3,6 +3,8 @@
 
 #include "harness.h"
 
+#include <signal.h>
+
 #define MS INT64_C(1000000)
 
 START_TEST(wake_before_the_wait_is_kept)
@@ -166,6 +168,50 @@ START_TEST(one_waker_is_enough)
 }
 END_TEST
 
+static _Atomic int signals; /* that have come */
+
+static void count_signal(int number)
+{
+    atomic_fetch_add(&signals, 1);
+}
+
+struct sleeper {
+    struct park park;
+    struct gate enough;
+    _Atomic bool up;
+};
+
+static void *sleep_well(void *arg)
+{
+    struct sleeper *s = arg;
+    bgmqi_park_rest(&s->park);
+    atomic_store(&s->up, true);
+    gate_wait(&s->enough); /* signals need a thread to come to */
+    return NULL;
+}
+
+/* EINTR: the kernel ends the wait, and nobody has woken anybody. */
+START_TEST(rest_goes_on_after_a_signal)
+{
+    enum { SIGNALS = 50 };
+    struct sleeper s = {.up = false};
+    struct sigaction interrupt = {.sa_handler = count_signal}; /* no SA_RESTART */
+    gate_init(&s.enough);
+    ck_assert_int_eq(sigaction(SIGUSR1, &interrupt, NULL), 0);
+    pthread_t t = harness_thread(sleep_well, &s);
+    for (int i = 0; i < SIGNALS; i++) {
+        ck_assert_int_eq(pthread_kill(t, SIGUSR1), 0);
+        WAIT_UNTIL(atomic_load(&signals) > i);
+        ck_assert(!atomic_load(&s.up));
+    }
+    bgmqi_park_wake(&s.park);
+    WAIT_UNTIL(atomic_load(&s.up));
+    gate_open(&s.enough);
+    harness_join(t);
+    gate_fini(&s.enough);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("park");
@@ -180,6 +226,7 @@ static Suite *suite(void)
     tcase_add_test(two, no_wake_is_lost);
     tcase_add_test(two, no_wake_of_one_who_rests_is_lost);
     tcase_add_test(two, one_waker_is_enough);
+    tcase_add_test(two, rest_goes_on_after_a_signal);
     return s;
 }
 

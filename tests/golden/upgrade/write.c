@@ -8,6 +8,7 @@
  *     ./write schema-N-killed.db killed && rm schema-N*-shm schema-N*-lock schema-N.db-*
  *     gzip -9n schema-N* */
 #include <bgmq.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,7 @@ int main(int argc, char **argv)
     OK(bgmq_start(mq));
     struct bgmq_stats stats;
     do {
-        usleep(1000);
+        sched_yield();
         OK(bgmq_total_stats(mq, &stats));
     } while (stats.processed + stats.failed < 2);
     OK(bgmq_stop(mq, 0));

@@ -1,0 +1,124 @@
+/* store_backup.c - copies a database that is in use (see store_backup.h).
+ *
+ * The caller's thread, with a connection of its own that reads one state while others write on.
+ * The copy has no row and no byte of what was deleted.  It must never write over a file that is
+ * there, and never leave half a copy. */
+#include "store_backup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "err.h"
+#include "store_open.h"
+
+enum { TO_MAX = 480 };
+
+char *bgmqi_store_backup_source(const struct store *store)
+{
+    return strdup(((const struct sqlite_store *)store)->path);
+}
+
+static int failed(const char *to, struct bgmq_error *error)
+{
+    return bgmqi_err_set(error, errno == EEXIST ? BGMQ_EEXIST : BGMQ_EOPEN, "%s: %s", to,
+                         strerror(errno));
+}
+
+/* FULL gets the absolute name of TO, which SQLite cannot take for a URI; *FOLDER its folder. */
+static int make_file(const char *to, char full[PATH_MAX], int *folder,
+                     struct bgmq_error *error)
+{
+    char dir[PATH_MAX], real[PATH_MAX];
+    const char *slash = strrchr(to, '/');
+    const char *base = slash ? slash + 1 : to;
+    snprintf(dir, sizeof(dir), "%.*s/.", slash ? (int)(slash - to) : 1, slash ? to : ".");
+    if (!realpath(dir, real))
+        return failed(to, error);
+    int len = snprintf(full, PATH_MAX, "%s/%s", strcmp(real, "/") == 0 ? "" : real, base);
+    if (len > TO_MAX || !*base)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "%s: not the name of a file", to);
+    *folder = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*folder < 0)
+        return failed(to, error);
+    int fd = open(full, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        int err = failed(to, error);
+        close(*folder);
+        return err;
+    }
+    close(fd);
+    return 0;
+}
+
+static int error_of(int rc)
+{
+    switch (rc & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return BGMQ_EBUSY;
+    case SQLITE_FULL:
+        return BGMQ_EFULL;
+    case SQLITE_NOMEM:
+        return BGMQ_ENOMEM;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return BGMQ_ECORRUPT;
+    default:
+        return BGMQ_ESTORE;
+    }
+}
+
+static int copy(sqlite3 *db, const char *to, struct bgmq_error *error)
+{
+    sqlite3_stmt *q = NULL;
+    sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 1); /* the copy, while it is being written */
+    int rc = sqlite3_prepare_v2(db, "VACUUM main INTO ?1", -1, &q, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_bind_text(q, 1, to, -1, SQLITE_STATIC);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(q);
+    int err = rc == SQLITE_DONE ? 0
+                                : bgmqi_err_set(error, error_of(rc), "%s: %s (%d)", to,
+                                                sqlite3_errmsg(db), rc);
+    sqlite3_finalize(q);
+    return err;
+}
+
+/* Nobody else has the copy open: no lock is lost by this close. */
+static int sync_all(const char *to, int folder, struct bgmq_error *error)
+{
+    int fd = open(to, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int err = fd < 0 || fsync(fd) != 0 || fsync(folder) != 0
+                  ? bgmqi_err_set(error, BGMQ_ESTORE, "%s: %s", to, strerror(errno))
+                  : 0;
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+int bgmqi_store_backup_copy(const char *from, const char *to, struct bgmq_error *error)
+{
+    struct sqlite_store visit = {.patience_ms = 0};
+    char full[PATH_MAX];
+    int folder;
+    if (strnlen(to, TO_MAX + 1) > TO_MAX)
+        return bgmqi_err_set(error, BGMQ_EINVAL, "the name of a copy is too long");
+    int err = make_file(to, full, &folder, error);
+    if (err)
+        return err;
+    err = bgmqi_store_open_visit(&visit, from, error);
+    if (!err)
+        err = copy(visit.w, full, error);
+    bgmqi_store_open_leave(&visit);
+    if (!err)
+        err = sync_all(full, folder, error);
+    if (err)
+        unlink(full);
+    close(folder);
+    return err;
+}

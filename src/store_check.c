@@ -1,0 +1,146 @@
+/* store_check.c - looks for damage in a database that was not closed (see store_check.h).
+ *
+ * The opener's thread, or one of its own with a connection of its own, which only reads.  It tells
+ * and never mends: what is there stays as it is, for whoever can read it better.  Rows that hold
+ * what they should not are no damage here: recovery puts them aside one by one. */
+#include "store_check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "err.h"
+#include "store_open.h"
+#include "store_schema.h"
+#include "thread.h"
+
+enum { LINES = 100, STACK_SIZE = 1 << 20, STEPS = 10000 };
+
+struct store_check {
+    pthread_t thread;
+    struct sqlite_store visit;
+    _Atomic bool quit, damaged;
+    struct bgmq_error why; /* set before damaged is */
+};
+
+/* Whether LINE of quick_check is about the value in a row. */
+static bool is_value(const char *line)
+{
+    return strstr(line, " value in ") || strncmp(line, "CHECK constraint", 16) == 0;
+}
+
+/* WHY gets the first line that tells of damage; true: there is one.  RC: a code of SQLite. */
+static bool look(sqlite3 *db, struct bgmq_error *why, int *rc)
+{
+    sqlite3_stmt *q = NULL;
+    bool damaged = false;
+    *rc = sqlite3_prepare_v2(db, "PRAGMA main.quick_check(100)", -1, &q, NULL);
+    while (*rc == SQLITE_OK && !damaged && sqlite3_step(q) == SQLITE_ROW) {
+        const char *line = (const char *)sqlite3_column_text(q, 0);
+        if (!line || strcmp(line, "ok") == 0 || is_value(line))
+            continue;
+        const char *tree = strchr(line, '\n'); /* behind "*** in database main ***" */
+        bgmqi_err_set(why, 0, "%.160s", tree ? tree + 1 : line);
+        damaged = true;
+    }
+    int end = sqlite3_finalize(q);
+    *rc = *rc == SQLITE_OK && !damaged ? end : *rc;
+    return damaged;
+}
+
+static int is_clean(sqlite3 *db, bool *ret)
+{
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(
+        db, "SELECT value = 1 FROM main.bgmq_meta WHERE key = 'clean'", -1, &q, NULL);
+    *ret = rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW && sqlite3_column_int(q, 0);
+    int end = sqlite3_finalize(q);
+    return rc == SQLITE_OK ? end : rc;
+}
+
+static int size_of(sqlite3 *db, uint64_t *ret)
+{
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(
+        db, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", -1,
+        &q, NULL);
+    *ret = rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW
+               ? (uint64_t)sqlite3_column_int64(q, 0)
+               : 0;
+    int end = sqlite3_finalize(q);
+    return rc == SQLITE_OK ? end : rc;
+}
+
+int bgmqi_store_check_now(struct sqlite_store *s, uint64_t at_once, bool *later,
+                          struct bgmq_error *error)
+{
+    struct bgmq_error why = {.text = ""};
+    bool clean = false;
+    uint64_t size = 0;
+    int rc = is_clean(s->w, &clean);
+    if (rc == SQLITE_OK && !clean)
+        rc = size_of(s->w, &size);
+    *later = !clean && size >= at_once;
+    if (rc == SQLITE_OK && !clean && !*later && look(s->w, &why, &rc))
+        return bgmqi_err_set(error, BGMQ_ECORRUPT, "%s: it is damaged: %s" STORE_RECIPE,
+                             s->path, why.text);
+    return rc == SQLITE_OK
+               ? 0
+               : bgmqi_store_schema_error(s->w, rc, s->path, "looking for damage", error);
+}
+
+/* ---- beside the service ------------------------------------------------------------ */
+
+static int shall_stop(void *ctx)
+{
+    struct store_check *c = ctx;
+    return atomic_load(&c->quit);
+}
+
+static void *run(void *arg)
+{
+    struct store_check *c = arg;
+    int rc;
+    sqlite3_progress_handler(c->visit.w, STEPS, shall_stop, c);
+    bool damaged = look(c->visit.w, &c->why, &rc);
+    if (!damaged && (rc & 0xff) == SQLITE_CORRUPT) {
+        bgmqi_err_set(&c->why, 0, "%s", sqlite3_errmsg(c->visit.w));
+        damaged = true;
+    }
+    atomic_store(&c->damaged, damaged);
+    return NULL;
+}
+
+int bgmqi_store_check_beside(struct sqlite_store *s, struct bgmq_error *error)
+{
+    struct store_check *c = calloc(1, sizeof(*c));
+    if (!c)
+        return bgmqi_err_set(error, BGMQ_ENOMEM, "%s: no memory", s->path);
+    int err = bgmqi_store_open_visit(&c->visit, s->path, error);
+    if (!err && bgmqi_thread_start(&c->thread, "bgmq-check", STACK_SIZE, run, c) != 0)
+        err = bgmqi_err_set(error, BGMQ_ETHREAD, "%s: no thread to check it", s->path);
+    if (err) {
+        bgmqi_store_open_leave(&c->visit);
+        free(c);
+        return err;
+    }
+    s->check = c;
+    return 0;
+}
+
+int bgmqi_store_check_found(struct sqlite_store *s, struct bgmq_error *why)
+{
+    if (!s->check || !atomic_load(&s->check->damaged))
+        return 0;
+    return bgmqi_err_set(why, BGMQ_ECORRUPT, "%s", s->check->why.text);
+}
+
+void bgmqi_store_check_end(struct sqlite_store *s)
+{
+    if (!s->check)
+        return;
+    atomic_store(&s->check->quit, true);
+    PTHREAD_OK(pthread_join(s->check->thread, NULL));
+    bgmqi_store_open_leave(&s->check->visit);
+    free(s->check);
+    s->check = NULL;
+}

@@ -1,0 +1,19 @@
+/* store_check.h - whether a database whose last owner died is sound. */
+#ifndef BGMQI_STORE_CHECK_H
+#define BGMQI_STORE_CHECK_H
+
+#include "store_sqlite.h"
+
+/* Looks at the whole file when nobody has closed it, unless it has AT_ONCE bytes or more: *LATER.
+ * S->w is open, and its tables are ours.  ECORRUPT, with what is damaged in ERROR; nothing is
+ * changed. */
+int bgmqi_store_check_now(struct sqlite_store *s, uint64_t at_once, bool *later,
+                          struct bgmq_error *error);
+/* Does so on a thread of its own, beside the service.  S is set up. */
+int bgmqi_store_check_beside(struct sqlite_store *s, struct bgmq_error *error);
+/* 0; or ECORRUPT once the thread has found damage, which is in WHY. */
+int bgmqi_store_check_found(struct sqlite_store *s, struct bgmq_error *why);
+/* Ends the thread.  No-op when there is none. */
+void bgmqi_store_check_end(struct sqlite_store *s);
+
+#endif

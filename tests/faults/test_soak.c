@@ -1,0 +1,555 @@
+/* test_soak.c - everything at once for a long time, with a fault a second: a full, a slow and a
+ * failing disk, signals, pauses, stops, readers, guests.  Memory, descriptors and threads stay what
+ * they are, the log stays short, and nothing is lost.
+ *
+ *     BGMQ_SOAK_SECONDS=7200 ./tests/faults/run soak
+ *
+ * The application restarts its service when the store has failed, as README tells it to. */
+#include "../harness/harness.h"
+#include "../harness/shim_vfs.h"
+
+#include <bgmq.h>
+#include <bgmq_sqlite.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    PUBLISHERS = 3,
+    MESSAGES = 1 << 22,
+    TIMED = 1 << 20, /* publishes whose time is kept, of each publisher */
+    CROWD = 1000,
+    SECONDS = 60,
+    SECONDS_QUICK = 4,
+    WARM_MS = 200, /* between two faults, in full */
+    SAMPLES = 1 << 16,
+    LOG_MOST = 64 << 20,
+    GROWTH_KIB = 1024,
+    GROWTH_QUICK_KIB = 8192 /* its caches are not full yet */
+};
+
+enum { ACCEPTED = 1, HANDLED = 2 };
+
+struct publisher {
+    pthread_t thread;
+    uint64_t random;
+    size_t timed;
+    uint32_t us[TIMED];
+};
+
+static struct bgmq *mq; /* protected by LIFE */
+/* Publishers come again and again: a writer among them goes first. */
+static pthread_rwlock_t life = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static _Atomic int over;
+static _Atomic uint32_t numbers;
+static _Atomic unsigned char state[MESSAGES];
+static struct publisher publishers[PUBLISHERS];
+static pthread_key_t connection; /* of a worker, closed when it ends */
+static sqlite3 *app;             /* of the thread that makes the faults */
+static uint64_t seed, plan;
+static long lives, faults;
+
+static uint64_t roll(uint64_t *random, uint64_t n)
+{
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    return (*random >> 11) % n;
+}
+
+static char path[512]; /* set once, before there are threads */
+
+#define REPLAY "replay: ./tests/faults/run soak --seed %" PRIu64
+
+/* ---- the application's own connections ----------------------------------------------- */
+
+static int run(sqlite3 *db, const char *sql)
+{
+    return sqlite3_exec(db, sql, NULL, NULL, NULL);
+}
+
+/* NULL: the disk would not have it. */
+static sqlite3 *open_connection(void)
+{
+    sqlite3 *db;
+    int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL);
+    sqlite3_busy_timeout(db, 20000);
+    sqlite3_wal_autocheckpoint(db, 0);
+    /* A small cache, soon full: what grows is then no cache. */
+    if (rc == SQLITE_OK)
+        rc = run(db, "PRAGMA cache_spill = OFF; PRAGMA cache_size = 16");
+    if (rc == SQLITE_OK)
+        return db;
+    sqlite3_close(db);
+    return NULL;
+}
+
+static void close_connection(void *db)
+{
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+}
+
+static long number(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *q = NULL;
+    ck_assert_msg(sqlite3_prepare_v2(db, sql, -1, &q, NULL) == SQLITE_OK, "%s: %s", sql,
+                  sqlite3_errmsg(db));
+    ck_assert_int_eq(sqlite3_step(q), SQLITE_ROW);
+    long n = (long)sqlite3_column_int64(q, 0);
+    sqlite3_finalize(q);
+    return n;
+}
+
+/* ---- handlers -------------------------------------------------------------------------- */
+
+static void note(struct bgmq_job *job)
+{
+    unsigned long n = strtoul(bgmq_job_body(job, NULL), NULL, 10);
+    atomic_fetch_or(&state[n], HANDLED);
+}
+
+static int handle_plain(struct bgmq_job *job, void *ctx)
+{
+    if (bgmq_job_id(job) % 16 == 0 && bgmq_job_attempt(job) == 1)
+        return bgmq_job_fail(job, BGMQ_RETRY, "Soak", "the first time");
+    note(job);
+    return BGMQ_DONE;
+}
+
+static int with_effect(struct bgmq_job *job, sqlite3 *db, void *ctx)
+{
+    char sql[96];
+    snprintf(sql, sizeof(sql), "INSERT INTO effect VALUES(%.20s)",
+             (const char *)bgmq_job_body(job, NULL));
+    return run(db, sql) == SQLITE_OK ? BGMQ_DONE : BGMQ_RETRY;
+}
+
+static int handle_tx(struct bgmq_job *job, void *ctx)
+{
+    sqlite3 *db = pthread_getspecific(connection);
+    if (!db) {
+        db = open_connection();
+        if (!db)
+            return BGMQ_RETRY;
+        ck_assert_int_eq(pthread_setspecific(connection, db), 0);
+    }
+    int verdict = bgmq_job_transaction(job, db, with_effect, NULL);
+    if (verdict == BGMQ_DONE)
+        note(job);
+    return verdict;
+}
+
+/* ---- the service ------------------------------------------------------------------------ */
+
+static void quiet(void *ctx, enum bgmq_level level, const char *text)
+{
+    (void)ctx, (void)level, (void)text; /* the faults are ours */
+}
+
+static void open_service(void)
+{
+    struct bgmq_error error = {""};
+    struct bgmq_options options = {.database = path,
+                                   .share_database = 1,
+                                   .guests = 1,
+                                   .publish_timeout_ms = 2000,
+                                   .log = quiet};
+    struct bgmq_type_options type = {.threads = 2,
+                                     .max_attempts = 1000,
+                                     .backoff = BGMQ_BACKOFF_FIXED,
+                                     .backoff_base_ms = 5,
+                                     .window = 200};
+    int err = bgmq_open(&mq, &options, &error);
+    ck_assert_msg(err == 0, "open: %s: %s", bgmq_errname(err), error.text);
+    ck_assert_int_eq(bgmq_register(mq, "Plain", handle_plain, NULL, &type), 0);
+    ck_assert_int_eq(bgmq_register(mq, "Tx", handle_tx, NULL, &type), 0);
+    ck_assert_int_eq(bgmq_start(mq), 0);
+    lives++;
+}
+
+static void close_service(void)
+{
+    int err;
+    while ((err = bgmq_close(mq)) == BGMQ_EBUSY) {
+        /* a handler waits for a lock */
+    }
+    ck_assert_int_eq(err, 0);
+    bgmq_free(mq);
+}
+
+/* Opens it anew when the store has failed for good. */
+static void mend(void)
+{
+    int err = bgmq_start(mq);
+    ck_assert(err == 0 || err == BGMQ_ESTORE);
+    if (!err)
+        return;
+    pthread_rwlock_wrlock(&life);
+    close_service();
+    open_service();
+    pthread_rwlock_unlock(&life);
+}
+
+/* ---- publishers ------------------------------------------------------------------------- */
+
+static int is_crowded(const char *type)
+{
+    struct bgmq_collection c;
+    return bgmq_type_collection(mq, type, &c) == 0 && c.inq + c.delayed > CROWD;
+}
+
+static void publish(struct publisher *p, uint32_t n)
+{
+    static const enum bgmq_durability levels[] = {BGMQ_COMMIT, BGMQ_COMMIT, BGMQ_DISK};
+    char body[256] = {0};
+    const char *type = roll(&p->random, 8) ? "Plain" : "Tx";
+    struct bgmq_message_options options = {.durability = levels[roll(&p->random, 3)],
+                                           .priority = (int)roll(&p->random, 2)};
+    if (roll(&p->random, 16) == 0)
+        options.delay_ms = 1 + (int64_t)roll(&p->random, 20);
+    snprintf(body, sizeof(body), "%" PRIu32, n);
+    pthread_rwlock_rdlock(&life);
+    int64_t begin = harness_now();
+    int err = bgmq_publish(mq, type, body, sizeof(body), &options, NULL);
+    int64_t took = harness_now() - begin;
+    int crowded = is_crowded(type);
+    pthread_rwlock_unlock(&life);
+    if (p->timed < TIMED)
+        p->us[p->timed++] = (uint32_t)(took / 1000);
+    if (!err)
+        atomic_fetch_or(&state[n], ACCEPTED);
+    else
+        ck_assert_msg(err == BGMQ_EBUSY || err == BGMQ_EFULL || err == BGMQ_EUNCERTAIN ||
+                          err == BGMQ_ESTORE,
+                      "publish: %s; " REPLAY, bgmq_errname(err), seed);
+    if (err || crowded)
+        poll(NULL, 0, 2);
+}
+
+static void *publish_on(void *arg)
+{
+    struct publisher *p = arg;
+    while (!atomic_load(&over)) {
+        uint32_t n = atomic_fetch_add(&numbers, 1);
+        if (n >= MESSAGES)
+            break;
+        publish(p, n);
+    }
+    return NULL;
+}
+
+/* ---- faults ------------------------------------------------------------------------------ */
+
+static void full_disk(void)
+{
+    shim_vfs_arm(&(struct shim_fault){
+        .calls = SHIM_WRITE, .files = SHIM_WAL, .kind = SHIM_FULL, .nth = 1});
+    poll(NULL, 0, 150);
+    shim_vfs_disarm();
+}
+
+static void slow_disk(void)
+{
+    shim_vfs_arm(&(struct shim_fault){.calls = SHIM_SYNC,
+                                      .files = SHIM_ANY,
+                                      .kind = SHIM_SLOW,
+                                      .nth = 1,
+                                      .delay_ms = 40});
+    poll(NULL, 0, 200);
+    shim_vfs_disarm();
+}
+
+static void fail_once(enum shim_call call, unsigned files)
+{
+    shim_vfs_arm(&(struct shim_fault){
+        .calls = call, .files = files, .kind = SHIM_IOERR, .nth = 1, .times = 1});
+    poll(NULL, 0, 60);
+    shim_vfs_disarm();
+}
+
+static void failed_write(void)
+{
+    fail_once(SHIM_WRITE, SHIM_WAL);
+}
+
+static void failed_sync(void)
+{
+    fail_once(SHIM_SYNC, SHIM_ANY);
+}
+
+static void failed_read(void)
+{
+    fail_once(SHIM_READ, SHIM_ANY);
+}
+
+static void signals(void)
+{
+    for (int i = 0; i < 50; i++)
+        kill(getpid(), i % 2 ? SIGUSR1 : SIGHUP);
+}
+
+static void pause_all(void)
+{
+    ck_assert_int_eq(bgmq_pause(mq, "Plain"), 0);
+    ck_assert_int_eq(bgmq_pause(mq, "Tx"), 0);
+    poll(NULL, 0, 50);
+    ck_assert_int_eq(bgmq_resume(mq, "Plain"), 0);
+    ck_assert_int_eq(bgmq_resume(mq, "Tx"), 0);
+}
+
+static void stop_and_start(void)
+{
+    int err = bgmq_stop(mq, 100);
+    ck_assert(err == 0 || err == BGMQ_EBUSY);
+    poll(NULL, 0, 20);
+    ck_assert_int_eq(bgmq_start(mq), 0);
+}
+
+static void long_reader(void)
+{
+    ck_assert_int_eq(run(app, "BEGIN"), SQLITE_OK);
+    number(app, "SELECT count(*) FROM effect");
+    poll(NULL, 0, 250);
+    ck_assert_int_eq(run(app, "COMMIT"), SQLITE_OK);
+}
+
+static void long_writer(void)
+{
+    ck_assert_int_eq(run(app, "BEGIN IMMEDIATE"), SQLITE_OK);
+    poll(NULL, 0, 200);
+    ck_assert_int_eq(run(app, "COMMIT"), SQLITE_OK);
+}
+
+static void guests(void)
+{
+    char sql[128];
+    enum { ROWS = 200 };
+    uint32_t first = atomic_fetch_add(&numbers, ROWS);
+    if (first >= MESSAGES - ROWS || run(app, "BEGIN IMMEDIATE") != SQLITE_OK)
+        return;
+    int rc = SQLITE_OK;
+    for (uint32_t n = first; rc == SQLITE_OK && n < first + ROWS; n++) {
+        snprintf(sql, sizeof(sql),
+                 "INSERT INTO bgmq_inbox(type, body) VALUES('%s', '%" PRIu32 "')",
+                 n % 8 ? "Plain" : "Tx", n);
+        rc = run(app, sql);
+    }
+    rc = rc == SQLITE_OK ? run(app, "COMMIT") : rc;
+    for (uint32_t n = first; rc == SQLITE_OK && n < first + ROWS; n++)
+        atomic_fetch_or(&state[n], ACCEPTED);
+    if (rc != SQLITE_OK)
+        run(app, "ROLLBACK");
+}
+
+static void more_and_fewer_threads(void)
+{
+    ck_assert_int_eq(bgmq_set_threads(mq, "Plain", 4), 0);
+    poll(NULL, 0, 20);
+    ck_assert_int_eq(bgmq_set_threads(mq, "Plain", 2), 0);
+}
+
+static void (*const kinds[])(void) = {
+    full_disk,   slow_disk,   failed_write, failed_sync,
+    failed_read, signals,     pause_all,    stop_and_start,
+    long_reader, long_writer, guests,       more_and_fewer_threads};
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+
+/* ---- what is watched --------------------------------------------------------------------- */
+
+struct samples {
+    long kib[SAMPLES];
+    size_t n;
+    long log_most;
+};
+
+static struct samples samples;
+
+static void sample(void)
+{
+    char name[600];
+    struct stat st;
+    long pages = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(fscanf(f, "%ld %ld", &pages, &resident), 2);
+    fclose(f);
+    if (samples.n < SAMPLES)
+        samples.kib[samples.n++] = resident * (sysconf(_SC_PAGESIZE) / 1024);
+    snprintf(name, sizeof(name), "%s-wal", path);
+    if (stat(name, &st) == 0 && st.st_size > samples.log_most)
+        samples.log_most = st.st_size;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    long x = *(const long *)a, y = *(const long *)b;
+    return (x > y) - (x < y);
+}
+
+static int by_time(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The middle one of the samples from A to B, in quarters of the time. */
+static long middle(int a, int b)
+{
+    static long some[SAMPLES];
+    size_t from = samples.n * (size_t)a / 4, to = samples.n * (size_t)b / 4;
+    ck_assert_uint_gt(to, from);
+    memcpy(some, samples.kib + from, (to - from) * sizeof(some[0]));
+    qsort(some, to - from, sizeof(some[0]), by_number);
+    return some[(to - from) / 2];
+}
+
+static uint32_t p99_us(void)
+{
+    static uint32_t all[PUBLISHERS * TIMED];
+    size_t n = 0;
+    for (int i = 0; i < PUBLISHERS; i++) {
+        memcpy(all + n, publishers[i].us, publishers[i].timed * sizeof(all[0]));
+        n += publishers[i].timed;
+    }
+    ck_assert_uint_gt(n, 0);
+    qsort(all, n, sizeof(all[0]), by_time);
+    return all[n * 99 / 100];
+}
+
+/* ---- the end ----------------------------------------------------------------------------- */
+
+static uint64_t left(void)
+{
+    static const char *const types[] = {"Plain", "Tx"};
+    uint64_t n = (uint64_t)number(app, "SELECT count(*) FROM bgmq_inbox");
+    for (int i = 0; i < 2; i++) {
+        struct bgmq_collection c;
+        ck_assert_int_eq(bgmq_type_collection(mq, types[i], &c), 0);
+        n += c.inq + c.priorityq + c.delayed + c.running + c.dlq;
+    }
+    return n;
+}
+
+static void judge(void)
+{
+    long lost = 0, accepted = 0, twice;
+    int64_t deadline = harness_now() + INT64_C(60000000000) * harness_scale();
+    while (left() && harness_now() < deadline) {
+        mend(); /* what the last fault did may show only now */
+        poll(NULL, 0, 2);
+    }
+    ck_assert_msg(!left(), "%" PRIu64 " messages are left; " REPLAY, left(), seed);
+    for (uint32_t i = 0; i < MESSAGES; i++) {
+        unsigned char s = atomic_load(&state[i]);
+        accepted += (s & ACCEPTED) != 0;
+        lost += (s & ACCEPTED) && !(s & HANDLED);
+    }
+    twice = number(app, "SELECT count(*) - count(DISTINCT n) FROM effect");
+    harness_figure("messages", accepted);
+    harness_figure("lost", lost);
+    harness_figure("effects", twice);
+    ck_assert_msg(!lost && !twice, "%ld lost, %ld effects too many; " REPLAY, lost, twice,
+                  seed);
+}
+
+static void ignore(int number)
+{
+    (void)number;
+}
+
+/* One fault each TURN_MS, and a look at what the process holds in between. */
+static void make_faults(int64_t until, int turn_ms)
+{
+    for (size_t i = 0; harness_now() < until; i++) {
+        int64_t next = harness_now() + turn_ms * INT64_C(1000000);
+        kinds[i < KINDS ? i : roll(&plan, KINDS)]();
+        faults++;
+        mend();
+        while (harness_now() < next) {
+            sample();
+            poll(NULL, 0, 20);
+        }
+    }
+}
+
+static void begin(void)
+{
+    struct sigaction act = {.sa_handler = ignore};
+    ck_assert_int_eq(sigaction(SIGUSR1, &act, NULL), 0);
+    ck_assert_int_eq(sigaction(SIGHUP, &act, NULL), 0);
+    ck_assert_int_eq(pthread_key_create(&connection, close_connection), 0);
+    shim_vfs_install();
+    memset(publishers, 1,
+           sizeof(publishers)); /* memory of the test is there from now on */
+    memset(publishers, 0, sizeof(publishers));
+    for (size_t i = 0; i < MESSAGES; i++)
+        atomic_store(&state[i], 0);
+    snprintf(path, sizeof(path), "%s", harness_path("soak.db"));
+    seed = harness_seed(1);
+    plan = seed * 0x9e3779b97f4a7c15u + 1;
+    open_service();
+    app = open_connection();
+    ck_assert_ptr_nonnull(app);
+    ck_assert_int_eq(run(app, "CREATE TABLE effect(n)"), SQLITE_OK);
+    for (int i = 0; i < PUBLISHERS; i++) {
+        publishers[i].random = (seed + (uint64_t)i) * 0x9e3779b97f4a7c15u + 77;
+        publishers[i].thread = harness_thread(publish_on, &publishers[i]);
+    }
+}
+
+START_TEST(a_fault_a_second_leaves_nothing_behind)
+{
+    const char *text = getenv("BGMQ_SOAK_SECONDS");
+    long seconds = text && *text    ? strtol(text, NULL, 10)
+                   : harness_full() ? SECONDS
+                                    : SECONDS_QUICK;
+    int turn_ms = seconds < SECONDS ? (int)(seconds * 1000 / (KINDS + 2)) : 1000;
+    begin();
+    int64_t now = harness_now();
+    /* Warms up: what the allocator keeps for the next service grows for some twenty of them. */
+    make_faults(now + INT64_C(250000000) * seconds,
+                seconds < SECONDS ? turn_ms : WARM_MS);
+    int fds = harness_count_fds(), threads = harness_count_threads();
+    make_faults(now + INT64_C(1000000000) * seconds, turn_ms);
+    WAIT_UNTIL(harness_count_threads() <= threads);
+    WAIT_UNTIL(harness_count_fds() <= fds);
+    atomic_store(&over, 1);
+    for (int i = 0; i < PUBLISHERS; i++)
+        harness_join(publishers[i].thread);
+    judge();
+    close_service();
+    close_connection(app);
+    shim_vfs_remove();
+    pthread_key_delete(connection);
+    long growth = middle(3, 4) - middle(1, 2);
+    harness_figure("faults", faults);
+    harness_figure("growth_kib", growth);
+    harness_figure("log_mib", samples.log_most >> 20);
+    harness_figure("p99_us", p99_us());
+    printf("# %ld lives\n", lives);
+    ck_assert_int_lt(samples.log_most, LOG_MOST);
+    long most = seconds < SECONDS ? GROWTH_QUICK_KIB : GROWTH_KIB;
+    if (!HARNESS_ASAN && !HARNESS_TSAN)
+        ck_assert_msg(growth <= most, "memory grew by %ld KiB; " REPLAY, growth, seed);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("soak");
+    TCase *tc = harness_case(s, "soak");
+    tcase_set_timeout(tc, harness_full() ? 36000 : 120);
+    tcase_add_test(tc, a_fault_a_second_leaves_nothing_behind);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}

@@ -1,0 +1,92 @@
+/* fuzz_json.c - hostile bytes for the JSON helper: parsed or refused with a position, and what is
+ * parsed comes out again as ASCII that parses to the same. */
+#include "json.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(expr)                                                                      \
+    do {                                                                                 \
+        if (!(expr)) {                                                                   \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr);                   \
+            abort();                                                                     \
+        }                                                                                \
+    } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const char *__asan_default_options(void);
+
+/* What was freed is kept for a while, but not until the limit of memory. */
+const char *__asan_default_options(void)
+{
+    return "quarantine_size_mb=16";
+}
+
+static int pack(char **ret, size_t *ret_len, struct bgmq_error *error, const char *format,
+                ...)
+{
+    va_list args;
+    va_start(args, format);
+    int r = bgmqi_json_pack(ret, ret_len, error, format, args);
+    va_end(args);
+    return r;
+}
+
+static void check_ascii(const char *text, size_t len)
+{
+    CHECK(strlen(text) == len);
+    for (size_t i = 0; i < len; i++)
+        CHECK(text[i] >= 0x20); /* jansson lets DEL stand, as JSON does */
+}
+
+/* A value that was let in is one that may be written. */
+static void round_trip(json_t *value)
+{
+    struct bgmq_error error = {.text = ""};
+    char *text;
+    size_t len;
+    json_t *again;
+    CHECK(pack(&text, &len, &error, "O", value) == 0);
+    check_ascii(text, len);
+    CHECK(bgmqi_json_parse(text, len, &again, &error) == 0);
+    CHECK(json_equal(value, again));
+    json_decref(again);
+    free(text);
+}
+
+/* The bytes as a string of a body, as it is packed by publishers. */
+static void as_string(const char *data, size_t size)
+{
+    struct bgmq_error error = {.text = ""};
+    char *copy = strndup(data, size), *text;
+    size_t len;
+    CHECK(copy);
+    if (pack(&text, &len, &error, "{s:s, s:i}", "s", copy, "n", 1) == 0) {
+        check_ascii(text, len);
+        free(text);
+    } else {
+        CHECK(error.text[0]);
+    }
+    free(copy);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct bgmq_error error = {.text = ""};
+    json_t *value = NULL;
+    size_t line, column;
+    int r = bgmqi_json_parse(data, size, &value, &error);
+    if (r == 0) {
+        round_trip(value);
+        json_decref(value);
+    } else {
+        CHECK(r == BGMQ_EJSON);
+        CHECK(sscanf(error.text, "line %zu column %zu:", &line, &column) == 2);
+        CHECK(line >= 1 && column >= 1 && column <= size + 1);
+        CHECK(!strchr(error.text, '\n'));
+    }
+    as_string((const char *)data, size);
+    return 0;
+}

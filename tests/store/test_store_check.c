@@ -1,0 +1,167 @@
+/* test_store_check.c - a database that nobody has closed is looked at as a whole before it is used,
+ * and one that is damaged stays as it is. */
+#include "fixture.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ROWS = 1000 };
+
+/* Rows in the backlog, and nothing in the log; CLEAN: somebody has closed it. */
+static void make(int clean)
+{
+    struct store *s = fixture_open();
+    struct batch_of *b = batch_new();
+    for (uint64_t id = 1; id <= ROWS; id++)
+        batch_spill(b, id, LANE_INQ, 0);
+    batch_apply(s, b);
+    ck_assert_int_eq(recover(s, NULL, NULL, 0), ROWS);
+    if (clean)
+        ck_assert_int_eq(s->ops->leave(s, ROWS + 1), 0);
+    fixture_close(s);
+}
+
+/* Overwrites the first leaf of table NAME with bytes that are no page. */
+static void damage(const char *name)
+{
+    char sql[100], *bytes;
+    snprintf(sql, sizeof(sql), "SELECT rootpage FROM sqlite_schema WHERE name = '%s'",
+             name);
+    int64_t root = look(sql);
+    ck_assert_int_eq(unlink(harness_path("store.db-wal")), 0); /* it has them, too */
+    unlink(harness_path("store.db-shm"));
+    size_t len = harness_read_file(fixture_path(), &bytes);
+    const unsigned char *page = (unsigned char *)bytes + (root - 1) * 4096;
+    ck_assert_int_eq(page[0], 5); /* an inner page of a table */
+    const unsigned char *cell = page + (page[12] << 8 | page[13]);
+    int64_t leaf = (int64_t)cell[0] << 24 | cell[1] << 16 | cell[2] << 8 | cell[3];
+    memset(bytes + (leaf - 1) * 4096, 0xff, 4096);
+    harness_write_file(fixture_path(), bytes, len);
+    free(bytes);
+}
+
+static struct store *open_beside(void)
+{
+    struct store_options options = fixture_options();
+    options.check_at_once = 1;
+    return fixture_open_with(options);
+}
+
+/* S9. */
+START_TEST(damage_in_what_nobody_closed_is_refused_and_stays)
+{
+    char *before, *after;
+    struct bgmq_error error = {.text = ""};
+    make(0);
+    damage("bgmq_backlog");
+    size_t len = harness_read_file(fixture_path(), &before);
+    ck_assert_int_eq(fixture_open_fails(fixture_options(), &error), BGMQ_ECORRUPT);
+    ck_assert_msg(strstr(error.text, fixture_path()) != NULL, "%s", error.text);
+    ck_assert_msg(strstr(error.text, "age ") != NULL, "%s", error.text);
+    ck_assert_msg(strstr(error.text, ".recover") != NULL, "%s", error.text);
+    ck_assert_ptr_null(strchr(error.text, '\n'));
+    ck_assert_uint_eq(harness_read_file(fixture_path(), &after), len);
+    ck_assert_int_eq(memcmp(before, after, len), 0);
+    free(before);
+    free(after);
+}
+END_TEST
+
+START_TEST(what_was_closed_is_not_looked_at)
+{
+    make(1);
+    damage("bgmq_backlog");
+    fixture_close(fixture_open());
+}
+END_TEST
+
+START_TEST(sound_file_that_nobody_closed_opens)
+{
+    make(0);
+    struct store *s = fixture_open();
+    ck_assert_int_eq(recover(s, NULL, NULL, 0), ROWS);
+    ck_assert_int_eq(s->ops->look(s, NULL), 0);
+    fixture_close(s);
+}
+END_TEST
+
+/* S7.  A row that holds what it should not is put aside later, and is no reason not to open. */
+START_TEST(odd_values_in_rows_are_no_damage)
+{
+    make(0);
+    meddle(
+        fixture_path(),
+        "PRAGMA ignore_check_constraints = ON;"
+        "INSERT INTO bgmq_inbox(type, body, priority) VALUES('no/type', 'b', -5);"
+        "PRAGMA writable_schema = ON;"
+        "UPDATE sqlite_schema SET sql = replace(sql, 'body BLOB NOT NULL', 'body BLOB')"
+        " WHERE name = 'bgmq_job'");
+    meddle(fixture_path(), "INSERT INTO bgmq_job(id, type, seq, priority, attempt,"
+                           " max_attempts, run, crashes, flags, created, crc, body)"
+                           " VALUES(9000, 1, 9000, 0, 0, 0, 0, 0, 0, 0, 0, NULL)");
+    meddle(
+        fixture_path(),
+        "PRAGMA writable_schema = ON;"
+        "UPDATE sqlite_schema SET sql = replace(sql, 'body BLOB,', 'body BLOB NOT NULL,')"
+        " WHERE name = 'bgmq_job'");
+    ck_assert_str_ne(look_text("PRAGMA quick_check"), "ok");
+    fixture_close(fixture_open());
+}
+END_TEST
+
+START_TEST(great_file_opens_at_once_and_is_checked_beside)
+{
+    struct bgmq_error why = {.text = ""};
+    make(0);
+    damage("bgmq_backlog");
+    struct store *s = open_beside();
+    WAIT_UNTIL(s->ops->look(s, &why) != 0);
+    ck_assert_int_eq(s->ops->look(s, &why), BGMQ_ECORRUPT);
+    ck_assert_msg(strstr(why.text, "checking it") && strstr(why.text, ".recover"), "%s",
+                  why.text);
+    struct batch_of *b = batch_new();
+    batch_insert(b, ROWS + 1);
+    ck_assert_int_eq(batch_try(s, b, STORE_SYNC_FULL, NULL), STORE_FAIL_DEAD);
+    batch_free(b);
+    fixture_close(s);
+}
+END_TEST
+
+START_TEST(sound_great_file_goes_on_and_closes_at_any_time)
+{
+    for (int i = 0; i < 20; i++) {
+        make(0);
+        struct store *s = open_beside();
+        struct batch_of *b = batch_new();
+        batch_insert(b, ROWS + 1);
+        batch_add(b, STORE_DELETE_JOB, ROWS + 1);
+        batch_apply(s, b);
+        ck_assert_int_eq(s->ops->look(s, NULL), 0);
+        fixture_close(s);
+        unlink(fixture_path());
+        unlink(harness_path("store.db-wal"));
+    }
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("store_check");
+    TCase *c = harness_case(s, "check");
+    tcase_set_timeout(c, 60);
+    tcase_add_test(c, damage_in_what_nobody_closed_is_refused_and_stays);
+    tcase_add_test(c, what_was_closed_is_not_looked_at);
+    tcase_add_test(c, sound_file_that_nobody_closed_opens);
+    tcase_add_test(c, odd_values_in_rows_are_no_damage);
+    tcase_add_test(c, great_file_opens_at_once_and_is_checked_beside);
+    tcase_add_test(c, sound_great_file_goes_on_and_closes_at_any_time);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}
