@@ -445,9 +445,23 @@ static int checkpoint(struct store *s, int force)
     return 0;
 }
 
+static int purge(struct store *s)
+{
+    return ((struct disk_store *)s)->dead ? BGMQ_ESTORE : 0;
+}
+
 static void close_store(struct store *s)
 {
     free(s);
+}
+
+void __wrap_bgmqi_store_sqlite_want(struct store *store, _Atomic uint32_t *wanted);
+
+/* Nobody else locks it. */
+void __wrap_bgmqi_store_sqlite_want(struct store *store, _Atomic uint32_t *wanted)
+{
+    (void)store;
+    (void)wanted;
 }
 
 int __wrap_bgmqi_store_sqlite_open(struct store **ret,
@@ -472,6 +486,7 @@ int __wrap_bgmqi_store_sqlite_open(struct store **ret,
                                          .log_bytes = log_bytes,
                                          .look = look,
                                          .checkpoint = checkpoint,
+                                         .purge = purge,
                                          .close = close_store};
     (void)options;
     disk_take_time();

@@ -29,6 +29,7 @@ char *__real_strdup(const char *text);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *block, size_t size);
+void *__wrap_reallocarray(void *block, size_t n, size_t size);
 void __wrap_free(void *block);
 char *__wrap_strdup(const char *text);
 void *__wrap_bgmqi_mem_alloc(size_t size);
@@ -60,6 +61,11 @@ void *__wrap_realloc(void *block, size_t size)
         memcpy(more, block, before < size ? before : size);
     __wrap_free(block);
     return more;
+}
+
+void *__wrap_reallocarray(void *block, size_t n, size_t size)
+{
+    return __wrap_realloc(block, n * size);
 }
 
 void __wrap_free(void *block)
