@@ -315,10 +315,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     places = 0;
     now_ms = INT64_C(1900000000000);
     unsigned first = byte(), window = 2 + first / 2 % 16;
-    durable = first % 8 == 7; /* those take longer */
+    durable = first % 8 == 7;
     files_forget();
     open_service(window);
-    for (int i = 0; i < CALLS_MAX && in < in_end; i++) {
+    int most = durable ? CALLS_MAX / 3 : CALLS_MAX; /* those take longer */
+    for (int i = 0; i < most && in < in_end; i++) {
         switch (byte() % 8) {
         case 0:
         case 1:
