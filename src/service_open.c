@@ -208,10 +208,10 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
         return err;
     }
     err = recover(mq, store, &types, error);
-    if (!err)
+    if (!err) {
         bgmqi_store_sqlite_want(store, &bgmqi_flight_bell(mq->flight)->wanted);
-    if (!err)
         err = open_journal(mq, store);
+    }
     if (!err)
         err = bgmqi_tx_hub_new(&mq->hub, mq, mq->config.database);
     else
