@@ -212,6 +212,14 @@ static bool bad_terms(const struct bgmq_message_options *o, int64_t now_ms)
            (o->channel && !bgmqi_registry_valid(o->channel));
 }
 
+/* When MS from NOW_MS on are over.  A clock that stands before 1970 is borne, but no end is there:
+ * 0 would be none at all, and what is less the database takes for damage. */
+static int64_t end_of(int64_t now_ms, int64_t ms)
+{
+    int64_t end_ms = clock_plus(now_ms, ms);
+    return end_ms > 0 ? end_ms : 1;
+}
+
 void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expire_ms,
                          int64_t now_ms, struct bgmq_message_options *ret)
 {
@@ -220,10 +228,10 @@ void bgmqi_options_final(const struct bgmq_message_options *o, int64_t type_expi
     int64_t expire_ms =
         ret->expire_ms || ret->expire_at_ms ? ret->expire_ms : type_expire_ms;
     if (expire_ms)
-        ret->expire_at_ms = clock_plus(now_ms, expire_ms);
+        ret->expire_at_ms = end_of(now_ms, expire_ms);
     ret->expire_ms = 0;
     if (ret->unique_period_ms)
-        ret->unique_period_ms = clock_plus(ret->unique_period_ms, now_ms);
+        ret->unique_period_ms = end_of(now_ms, ret->unique_period_ms);
 }
 
 int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
@@ -241,6 +249,6 @@ int bgmqi_options_message(const struct bgmq_message_options *o, int64_t now_ms,
     if (due_ms > clock_plus(now_ms, HUNDRED_YEARS_MS))
         return BGMQ_EINVAL;
     if (due_ms > now_ms)
-        *ret_due_ms = due_ms;
+        *ret_due_ms = due_ms ? due_ms : 1;
     return 0;
 }

@@ -83,9 +83,15 @@ static bool look_for_next(struct type *t, int64_t now_ms)
     return next <= now_ms;
 }
 
+/* What has expired by NOW_MS.  In a choice 0 is any time, and nothing expires at 0. */
+static struct choice expired_by(int64_t now_ms)
+{
+    return (struct choice){.lanes = LANES_THAT_WAIT, .expired_ms = now_ms ? now_ms : -1};
+}
+
 void bgmqi_type_expire(struct type *t, int64_t now_ms)
 {
-    struct choice c = {.lanes = LANES_THAT_WAIT, .expired_ms = now_ms};
+    struct choice c = expired_by(now_ms);
     struct picked picks[PICK_MAX];
     bgmqi_type_lock(t);
     bool due = t->next_expiry <= now_ms && may_expire(t);
@@ -131,7 +137,7 @@ int64_t bgmqi_type_ask_expiry(struct type *t, int64_t now_ms)
 static bool expire_lane(struct type *t, struct store *s, enum lane lane, int64_t now_ms,
                         struct failure *why)
 {
-    struct choice c = {.lanes = LANES_THAT_WAIT, .expired_ms = now_ms};
+    struct choice c = expired_by(now_ms);
     struct cursor at = {.lane = lane};
     struct picked picks[PICK_MAX];
     for (int i = 0; i < ROUNDS && !at.over; i++) {
