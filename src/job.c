@@ -103,6 +103,8 @@ int64_t bgmq_job_time_left(const struct bgmq_job *job)
 int bgmq_job_json(struct bgmq_job *job, json_t **ret)
 {
     struct bgmq_error error;
+    if (!ret)
+        return BGMQ_EINVAL;
     if (!job->json) {
         int err =
             bgmqi_json_parse(job->message->body, job->message->len, &job->json, &error);
@@ -118,7 +120,7 @@ int bgmq_job_json(struct bgmq_job *job, json_t **ret)
 int bgmq_job_unpack(struct bgmq_job *job, const char *format, ...)
 {
     json_t *root;
-    int err = bgmq_job_json(job, &root);
+    int err = format ? bgmq_job_json(job, &root) : BGMQ_EINVAL;
     if (err)
         return err;
     json_error_t why;

@@ -73,10 +73,12 @@ static int open_file(struct owner *o, char *lock_path)
 
 static int not_opened(const char *lock_path, struct bgmq_error *error)
 {
-    const char *why =
-        errno == ELOOP ? "it is a symbolic link, none is followed" : strerror(errno);
-    return bgmqi_err_set(error, BGMQ_EOPEN, "%s, the lock beside the database: %s",
-                         lock_path, why);
+    static const char text[] = "the lock beside the database";
+    if (errno == ELOOP)
+        return bgmqi_err_set(error, BGMQ_EOPEN,
+                             "%s, %s: it is a symbolic link, none is followed", lock_path,
+                             text);
+    return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s, %s", lock_path, text);
 }
 
 /* The mutex is held. */

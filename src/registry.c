@@ -188,6 +188,9 @@ static int find_or_make(struct registry *r, const char *name, struct type **ret)
     lock_drop(&r->lock);
     if (!added || err)
         bgmqi_journal_entry_free(entry);
+    /* Who closes marks that first and then walks the list: one of the two sees the other. */
+    if (added && !err && atomic_load(&r->env->closed))
+        bgmqi_type_end_getters(*ret);
     return err;
 }
 

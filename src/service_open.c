@@ -161,6 +161,7 @@ static int open_journal(struct bgmq *mq, struct store *store)
     };
     if (!(mq->inbox = bgmqi_inbox_new(mq)))
         return BGMQ_ENOMEM;
+    bgmqi_store_sqlite_want(store, &bgmqi_flight_bell(mq->flight)->wanted);
     int err = bgmqi_journal_open(&mq->journal, store, &jo);
     mq->types.journal = mq->journal;
     return err;
@@ -208,8 +209,6 @@ static int open_store(struct bgmq *mq, struct bgmq_error *error)
         return err;
     }
     err = recover(mq, store, &types, error);
-    if (!err)
-        bgmqi_store_sqlite_want(store, &bgmqi_flight_bell(mq->flight)->wanted);
     if (!err)
         err = open_journal(mq, store);
     if (!err)

@@ -25,8 +25,8 @@ char *bgmqi_store_backup_source(const struct store *store)
 
 static int failed(const char *to, struct bgmq_error *error)
 {
-    return bgmqi_err_set(error, errno == EEXIST ? BGMQ_EEXIST : BGMQ_EOPEN, "%s: %s", to,
-                         strerror(errno));
+    return bgmqi_err_system(error, errno == EEXIST ? BGMQ_EEXIST : BGMQ_EOPEN, errno,
+                            "%s", to);
 }
 
 /* FULL gets the absolute name of TO, which SQLite cannot take for a URI; *FOLDER its folder. */
@@ -94,7 +94,7 @@ static int sync_all(const char *to, int folder, struct bgmq_error *error)
 {
     int fd = open(to, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     int err = fd < 0 || fsync(fd) != 0 || fsync(folder) != 0
-                  ? bgmqi_err_set(error, BGMQ_ESTORE, "%s: %s", to, strerror(errno))
+                  ? bgmqi_err_system(error, BGMQ_ESTORE, errno, "%s", to)
                   : 0;
     if (fd >= 0)
         close(fd);

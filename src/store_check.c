@@ -99,6 +99,7 @@ static int shall_stop(void *ctx)
 static void *run(void *arg)
 {
     struct store_check *c = arg;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     int rc;
     sqlite3_progress_handler(c->visit.w, STEPS, shall_stop, c);
     bool damaged = look(c->visit.w, &c->why, &rc);

@@ -55,7 +55,7 @@ MUTANTS = (
     Mutant('failed-batch-is-not-rolled-back', 'store_sqlite.c',
            'int undone = bgmqi_store_sqlite_run(s, Q_ROLLBACK);\n        if (!sqlite3_get',
            'int undone = bgmqi_store_sqlite_run(s, Q_COMMIT);\n        if (!sqlite3_get',
-           ('store/store_memory', 'faults/oom')),
+           ('store/store_ops:refusals',)),
     Mutant('batch-that-lacks-a-row-is-half-written', 'store_write.c',
            'rc = bgmqi_store_sqlite_run(b->s, Q_ROLLBACK);',
            'rc = bgmqi_store_sqlite_run(b->s, Q_COMMIT);', ('store/store_ops:rows',)),

@@ -108,6 +108,7 @@ int oom_handle(struct bgmq_job *job, void *ctx)
 void oom_begin(struct oom_world *w, int durable, int hasty)
 {
     memset(w, 0, sizeof(*w));
+    w->path = harness_path("oom.db");
     w->durable = durable;
     w->hasty = w->short_of_time = hasty;
     harness_log_init(&w->log);
@@ -117,7 +118,7 @@ struct bgmq_options oom_options(struct oom_world *w)
 {
     static const char *const responses[] = {"Answer", NULL};
     return (struct bgmq_options){
-        .database = w->durable ? harness_path("oom.db") : NULL,
+        .database = w->durable ? w->path : NULL,
         .share_database = w->durable,
         .publish_timeout_ms = w->short_of_time ? 30 : 20000,
         .response_types = responses,

@@ -31,7 +31,8 @@ struct oom_world {
     struct bgmq *mq; /* NULL: not open */
     struct bgmq_http *http;
     struct bgmq_guest *guest;
-    sqlite3 *db; /* of the application */
+    sqlite3 *db;      /* of the application */
+    const char *path; /* of the database */
     int durable;
     int short_of_time;     /* options: a publish waits for the store for a moment only */
     int hasty;             /* nothing that needs other threads is waited for to its end */
@@ -51,6 +52,7 @@ struct oom_scene {
     void (*ready)(struct oom_world *w); /* while there is memory */
     void (*act)(struct oom_world *w);
     int needs_database;
+    int remembers;  /* later calls say that an earlier one lacked memory */
     int allowed[4]; /* errors besides those of memory and store */
 };
 

@@ -41,7 +41,9 @@ def meets(bar, value, full):
 
 PARTS = (
     Part(1, 'contract', 'every function with what it refuses; stores conform to one contract',
-         (Command('faults/contract'),)),
+         (Command('faults/contract'), Command('faults/arguments'), Command('faults/codes'),
+          Command('store/store_conform')),
+         {'checks': '>= 1500', 'codes': '= 30'}),
     Part(2, 'hazards', 'what the linked SQLite does to others, and that it cannot do it to us',
          (Command('faults/hazards'), Command('faults/settings'))),
     Part(3, 'simulate', 'the core in virtual time: faults by a seed, then calm, and an oracle',
@@ -57,10 +59,12 @@ PARTS = (
           'effects': '= 0', 'replay_ms': '<= 1000'}),
     Part(6, 'ioerr', 'every call into the file system fails, once and for good',
          (Command('faults/ioerr'),), {'points': '>= 2000', 'kinds': '= 13'}),
-    Part(7, 'oom', 'every allocation fails, once and for good', (Command('faults/oom'),)),
+    Part(7, 'oom', 'every allocation fails, once and for good', (Command('faults/oom'),),
+         {'points': '>= 5000', 'threads': '>= 10'}),
     Part(8, 'sanitizers', 'storms under the address and the thread sanitizer',
          (Command('faults/storm', build='asan'), Command('faults/storm', build='tsan'))),
-    Part(9, 'valgrind', 'memcheck, helgrind and drd', (Command('faults/test_valgrind.py'),)),
+    Part(9, 'valgrind', 'memcheck: no error, no block lost, no file left', (Command('faults/test_valgrind.py'),),
+         {'programs': '>= 14'}),
     Part(10, 'models', 'Spin on the protocols, and on each with its guard removed',
          (Command('faults/test_models.py'),), {'guards': '>= 38', 'states': '>= 1000000'}),
     Part(11, 'schedule', 'one thread at a time, in an order that a seed decides',
@@ -91,5 +95,5 @@ PARTS = (
     Part(21, 'upgrade', 'files of other versions', (Command('faults/upgrade'),),
          {'releases': '= 4', 'kills': '>= 100'}),
     Part(22, 'mutants', 'faults put into the code, each found by a test',
-         (Command('faults/test_mutants.py'),), {'mutants': '>= 20', 'survivors': '= 0'}),
+         (Command('faults/test_mutants.py'),), {'mutants': '>= 60', 'survivors': '= 0'}),
 )

@@ -1,5 +1,6 @@
 /* test_consume.c - taking messages without a handler: waiting, order, settling once, and
  * looking without taking. */
+#include "../../src/handle.h"
 #include "flow.h"
 
 #include <stdio.h>
@@ -98,6 +99,19 @@ START_TEST(close_sends_getters_home)
     join_getters(&all);
     for (int i = 0; i < GETTERS; i++)
         ck_assert_int_eq(all.each[i].result, BGMQ_ECLOSED);
+    bgmq_free(mq);
+}
+END_TEST
+
+/* A getter that came in just before the close may be late to make its type. */
+START_TEST(type_made_beside_a_close_sends_getters_home)
+{
+    struct bgmq *mq = flow_open(0);
+    struct address a;
+    struct message *m;
+    OK(bgmq_close(mq));
+    OK(bgmqi_registry_resolve(mq->registry, "mq:Late.inq", &a));
+    ck_assert_int_eq(bgmqi_type_take(a.type, a.place, INT64_MAX / 2, &m), BGMQ_ECLOSED);
     bgmq_free(mq);
 }
 END_TEST
@@ -359,6 +373,7 @@ static Suite *suite(void)
     flow_add_both(tc, get_times_out_with_nothing);
     flow_add_both(tc, each_publish_wakes_one_getter);
     tcase_add_loop_test(tc, close_sends_getters_home, 0, 2);
+    tcase_add_test(tc, type_made_beside_a_close_sends_getters_home);
     tcase_add_test(tc, dropped_queue_sends_getters_home);
     flow_add_both(tc, get_keeps_the_order);
     flow_add_both(tc, only_the_first_settlement_counts);

@@ -356,6 +356,26 @@ START_TEST(type_name_twice_is_refused)
 }
 END_TEST
 
+/* A statement that fails without taking the transaction back by itself: its table is gone. */
+START_TEST(what_was_written_before_the_guilty_op_is_taken_back)
+{
+    meddle(fixture_path(), "ALTER TABLE bgmq_unique RENAME TO away");
+    insert_range(1, 3);
+    with_key(batch_insert(batch, 4), "k");
+    struct bgmq_error text = {.text = ""};
+    ck_assert_int_eq(batch_try(store, batch, STORE_SYNC_NORMAL, &text), STORE_FAIL_OP);
+    ck_assert_ptr_nonnull(strstr(text.text, "bgmq_unique"));
+    batch_free(batch);
+    meddle(fixture_path(), "ALTER TABLE away RENAME TO bgmq_unique");
+    ck_assert_int_eq(look("SELECT count(*) FROM bgmq_job"), 0);
+    batch = batch_new();
+    insert_range(1, 3);
+    with_key(batch_insert(batch, 4), "k");
+    apply();
+    ck_assert_int_eq(look("SELECT count(*) FROM bgmq_job"), 4);
+}
+END_TEST
+
 /* ---- everything at once, against a list ---------------------------------------------- */
 
 enum { IDS = 400 };
@@ -491,6 +511,7 @@ static Suite *suite(void)
     tcase_add_test(c, guilty_op_is_named_and_nothing_is_changed);
     tcase_add_test(c, refused_batch_keeps_the_id_of_a_duplicate);
     tcase_add_test(c, type_name_twice_is_refused);
+    tcase_add_test(c, what_was_written_before_the_guilty_op_is_taken_back);
     tcase_add_loop_test(c, random_batches_agree_with_a_model, 1, 9);
     return s;
 }

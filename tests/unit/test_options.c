@@ -311,7 +311,8 @@ START_TEST(message_times_hold_at_any_time)
     ck_assert_int_eq(bgmqi_options_message(&soon, now, &due), 0);
     ck_assert_int_eq(due, clock_plus(now, 5));
     bgmqi_options_final(&soon, 0, now, &final);
-    ck_assert_int_eq(final.expire_at_ms, clock_plus(now, 9));
+    int64_t end = clock_plus(now, 9);
+    ck_assert_int_eq(final.expire_at_ms, end > 1 ? end : 1); /* 0 is never */
 }
 END_TEST
 
