@@ -105,7 +105,7 @@ int bgmqi_store_backup_copy(const char *from, const char *to, struct bgmq_error 
 {
     struct sqlite_store visit = {.patience_ms = 0};
     char full[PATH_MAX];
-    int folder;
+    int folder = -1;
     if (strnlen(to, TO_MAX + 1) > TO_MAX)
         return bgmqi_err_set(error, BGMQ_EINVAL, "the name of a copy is too long");
     int err = make_file(to, full, &folder, error);

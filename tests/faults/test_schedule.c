@@ -31,7 +31,7 @@ static const struct scene *scene_at(unsigned at, unsigned *n)
 
 static unsigned count(void)
 {
-    unsigned n;
+    unsigned n = 0;
     scene_at(UINT32_MAX, &n);
     return n;
 }

@@ -118,7 +118,7 @@ static void linger(unsigned delay_ms)
 /* SQLITE_OK when the call is to be made; FILE may be NULL. */
 static int decide(enum shim_call call, enum shim_file kind, struct shim *file)
 {
-    struct shim_fault f;
+    struct shim_fault f = {.calls = 0};
     if (hook_runs)
         return SQLITE_OK;
     counts[index_of(call)][index_of(kind)]++;

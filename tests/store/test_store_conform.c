@@ -224,7 +224,7 @@ static struct batch_of *batch_by(const struct plan *plans, size_t n, const unsig
         op->attempt = (uint16_t)p->attempt;
         op->msg->priority = (int16_t)p->priority;
         if (keys[p->id]) {
-            char key[8];
+            char key[16];
             snprintf(key, sizeof(key), "k%u", keys[p->id]);
             batch_carry(op, &(struct bgmq_message_options){.unique_key = key});
         }
