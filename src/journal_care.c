@@ -68,17 +68,23 @@ int64_t bgmqi_journal_care_ns(const struct journal *j)
     return j->more_to_forget ? 0 : j->look_ns;
 }
 
+int bgmqi_journal_look(struct journal *j, struct bgmq_error *why)
+{
+    int err = j->store->ops->look(j->store, why);
+    if (err > 0)
+        bgmqi_log(j->options.log, BGMQ_LOG_WARNING, "%s", why->text);
+    return err < 0 ? err : 0;
+}
+
 int bgmqi_journal_care(struct journal *j, int64_t now, struct bgmq_error *why)
 {
     if (now < j->look_ns && !j->more_to_forget)
         return 0;
     if (now >= j->look_ns) {
         j->look_ns = now + LOOK_NS;
-        int err = j->store->ops->look(j->store, why);
-        if (err < 0)
+        int err = bgmqi_journal_look(j, why);
+        if (err)
             return err;
-        if (err > 0)
-            bgmqi_log(j->options.log, BGMQ_LOG_WARNING, "%s", why->text);
     }
     const struct clock *c = j->options.clock ? j->options.clock : &bgmqi_clock_system;
     j->more_to_forget = j->store->ops->upkeep(j->store, clock_wall_ms(c)) == 1;

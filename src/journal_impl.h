@@ -102,6 +102,9 @@ int64_t bgmqi_journal_gather_ns(const struct journal *j, int64_t now);
 void bgmqi_journal_gather_end(struct journal *j);
 
 /* journal_care.c; the writer's thread only. */
+/* Looks whether the store is as it should be; an error with the reason in WHY: it has failed.
+ * What is only worth a word is logged. */
+int bgmqi_journal_look(struct journal *j, struct bgmq_error *why);
 /* Looks after the store when it is time to; an error with the reason in WHY: it has failed. */
 int bgmqi_journal_care(struct journal *j, int64_t now, struct bgmq_error *why);
 /* When bgmqi_journal_care has something to do again; 0: at once. */

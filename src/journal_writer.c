@@ -429,8 +429,7 @@ static bool may_end(struct journal *j)
 static void look_after_reading(struct journal *j)
 {
     struct bgmq_error why = {""};
-    if (atomic_load(&j->state) != JOURNAL_FAILED &&
-        j->store->ops->look(j->store, &why) != 0)
+    if (atomic_load(&j->state) != JOURNAL_FAILED && bgmqi_journal_look(j, &why) != 0)
         fail(j, 0, &why);
 }
 

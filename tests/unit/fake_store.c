@@ -117,9 +117,13 @@ static uint64_t log_bytes(struct store *s)
 
 static int look(struct store *s, struct bgmq_error *text)
 {
-    if (atomic_load(&fake_of(s)->gone))
-        snprintf(text->text, sizeof(text->text), "the fake file is gone");
-    return atomic_load(&fake_of(s)->gone) ? BGMQ_ESTORE : 0;
+    struct fake_store *f = fake_of(s);
+    int gone = atomic_load(&f->gone), warn = atomic_load(&f->warn);
+    if (gone || warn)
+        snprintf(text->text, sizeof(text->text), "the fake file is %s",
+                 gone ? "gone" : "odd");
+    atomic_store(&f->warn, warn > 0 ? warn - 1 : 0);
+    return gone ? BGMQ_ESTORE : warn > 0;
 }
 
 static void store_close(struct store *s)

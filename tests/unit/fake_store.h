@@ -22,6 +22,7 @@ struct fake_store {
     _Atomic int held; /* what a check-point returns */
     _Atomic int old;  /* chunks that upkeep finds too old */
     _Atomic int gone; /* the file has been taken away */
+    _Atomic int warn; /* so many looks have a word to say */
     pthread_mutex_t lock;
     /* protected by lock */
     int failure, failures; /* of the next transactions; < 0: of all */

@@ -103,6 +103,26 @@ START_TEST(it_sleeps_again_when_nothing_was_added)
 }
 END_TEST
 
+static void find_it_odd(void *ctx, struct store *s)
+{
+    (void)s;
+    atomic_store(&((struct rig *)ctx)->store.warn, 1);
+}
+
+START_TEST(word_about_the_store_is_no_failure_whoever_hears_it)
+{
+    rig_open_lazy(&rig);
+    ck_assert_int_eq(bgmqi_journal_run(rig.journal, find_it_odd, &rig, INT64_MAX / 2), 0);
+    ck_assert_int_eq(bgmqi_journal_run(rig.journal, do_nothing, NULL, INT64_MAX / 2), 0);
+    WAIT_UNTIL(harness_log_has(&rig.log, "the fake file is odd"));
+    ck_assert_int_eq(harness_log_count(&rig.log, BGMQ_LOG_WARNING), 1);
+    rig_add(&rig, 1, BGMQ_COMMIT);
+    rig_flush(&rig);
+    ck_assert_int_eq(rig_state(&rig), JOURNAL_GOOD);
+    rig_close(&rig);
+}
+END_TEST
+
 static void lose_the_file(void *ctx, struct store *s)
 {
     (void)s;
@@ -132,6 +152,7 @@ static Suite *suite(void)
     tcase_add_test(tc, file_that_is_gone_is_noticed_at_rest);
     tcase_add_test(tc, check_point_without_room_is_told_once);
     tcase_add_test(tc, store_that_fails_while_it_is_read_is_failed_at_once);
+    tcase_add_test(tc, word_about_the_store_is_no_failure_whoever_hears_it);
     tcase_add_test(tc, it_sleeps_again_when_nothing_was_added);
     tcase_add_test(tc, reader_that_holds_the_log_is_reported_once);
     return s;
