@@ -13,23 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CHECK(expr)                                                                      \
-    do {                                                                                 \
-        if (!(expr)) {                                                                   \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr);                   \
-            abort();                                                                     \
-        }                                                                                \
-    } while (0)
+#include "target.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const char *__asan_default_options(void);
-
-/* What was freed is kept for a while, but not until the limit of memory. */
-const char *__asan_default_options(void)
-{
-    return "quarantine_size_mb=16";
-}
 
 static char files_folder[64], files_path[96], files_log[96];
 

@@ -6,29 +6,12 @@
 #include "json.h"
 #include "log.h"
 #include "report.h"
+#include "target.h"
 #include "utf8.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(expr)                                                                      \
-    do {                                                                                 \
-        if (!(expr)) {                                                                   \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr);                   \
-            abort();                                                                     \
-        }                                                                                \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const char *__asan_default_options(void);
-
-/* What was freed is kept for a while, but not until the limit of memory. */
-const char *__asan_default_options(void)
-{
-    return "quarantine_size_mb=16";
-}
 
 static void keep_line(void *ctx, enum bgmq_level level, const char *text)
 {

@@ -5,31 +5,15 @@
  * and what was logged.  One thread: the daemon is polled here. */
 #include <bgmq.h>
 #include <microhttpd.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "target.h"
+
 #define TOKEN "fuzz-token-0123456789-abcdef"
-#define CHECK(expr)                                                                      \
-    do {                                                                                 \
-        if (!(expr)) {                                                                   \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr);                   \
-            abort();                                                                     \
-        }                                                                                \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const char *__asan_default_options(void);
-
-/* What was freed is kept for a while, but not until the limit of memory. */
-const char *__asan_default_options(void)
-{
-    return "quarantine_size_mb=16";
-}
 
 /* The four admins, by the first byte. */
 static struct bgmq *mq;

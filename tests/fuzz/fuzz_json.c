@@ -1,28 +1,10 @@
 /* fuzz_json.c - hostile bytes for the JSON helper: parsed or refused with a position, and what is
  * parsed comes out again as ASCII that parses to the same. */
 #include "json.h"
+#include "target.h"
 
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(expr)                                                                      \
-    do {                                                                                 \
-        if (!(expr)) {                                                                   \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr);                   \
-            abort();                                                                     \
-        }                                                                                \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const char *__asan_default_options(void);
-
-/* What was freed is kept for a while, but not until the limit of memory. */
-const char *__asan_default_options(void)
-{
-    return "quarantine_size_mb=16";
-}
 
 static int pack(char **ret, size_t *ret_len, struct bgmq_error *error, const char *format,
                 ...)

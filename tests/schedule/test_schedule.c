@@ -1,13 +1,13 @@
-/* test_schedule.c - T11: the real code, one thread at a time, in an order that a seed decides.
+/* test_schedule.c - the real code, one thread at a time, in an order that a seed decides.
  *
- * ../schedule/ has the scheduler and the scenes.  With --seed N the first schedule of each scene is
- * the one of seed N. */
+ * T11 of the fault programme.  With --seed N the first schedule of each scene is the one of
+ * seed N. */
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "../harness/harness.h"
-#include "../schedule/scenes.h"
+#include "scenes.h"
 
 enum { FULL = 40000, QUICK = 4000, TOY = 300, TWICE = 5, FOUND = 42 };
 

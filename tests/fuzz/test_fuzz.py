@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Fuzzes whatever reads bytes: builds each tests/fuzz/fuzz_NAME.c with libFuzzer and the address
-and undefined behaviour sanitizers, replays its corpus (tests/fuzz/corpus/NAME), and goes on from
-there: for a second from a fixed seed, or as long as BGMQ_FUZZ_SECONDS says (15 s with BGMQ_FULL).
+"""Fuzzes whatever reads bytes: builds each fuzz_NAME.c with libFuzzer and the address and
+undefined behaviour sanitizers, replays its corpus (corpus/NAME), and goes on from there: for a
+second from a fixed seed, or as long as BGMQ_FUZZ_SECONDS says (15 s with BGMQ_FULL).
 
 BGMQ_SEED is another seed, BGMQ_FUZZ="NAME..." names the targets.  An input that was wrong is kept.
 """
@@ -16,8 +16,8 @@ import sys
 
 import tap
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-HERE = ROOT / 'tests' / 'fuzz'
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 BUILT = pathlib.Path(os.environ['BGMQ_BUILD_ROOT']) / 'fuzz'
 FULL = os.environ.get('BGMQ_FULL', '0') not in ('', '0')
 SECONDS = int(os.environ.get('BGMQ_FUZZ_SECONDS', '0')) or (15 if FULL else 1)
