@@ -248,16 +248,6 @@ static size_t crowd_size(void)
 
 /* ---- within reach ------------------------------------------------------------------ */
 
-static long resident_kib(void)
-{
-    long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    ck_assert_ptr_nonnull(f);
-    ck_assert_int_eq(fscanf(f, "%*d %ld", &pages), 1);
-    fclose(f);
-    return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
 /* Milliseconds to the answer of one request. */
 static long reach_ms(void)
 {
@@ -274,13 +264,13 @@ START_TEST(admin_stays_within_reach)
     crowd_begin(&crowd, crowd_size());
     setup();
     reach_ms();
-    long before = resident_kib();
+    long before = harness_resident_bytes();
     crowd_tell(&crowd, admin.port);
     for (int i = 0; i < (harness_full() ? 5 : 3); i++) {
         long took = reach_ms();
         worst = took > worst ? took : worst;
     }
-    long growth = resident_kib() - before;
+    long growth = (harness_resident_bytes() - before) / 1024;
     ck_assert_int_eq(bgmq_started(admin.mq), 1);
     crowd_end(&crowd);
     reach_ms();

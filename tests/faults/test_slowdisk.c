@@ -196,16 +196,6 @@ START_TEST(one_sync_that_takes_very_long)
 }
 END_TEST
 
-static long resident_bytes(void)
-{
-    long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    ck_assert_ptr_nonnull(f);
-    ck_assert_int_eq(fscanf(f, "%*s %ld", &pages), 1);
-    fclose(f);
-    return pages * sysconf(_SC_PAGESIZE);
-}
-
 /* What cannot be written meanwhile waits in memory, up to its bound. */
 START_TEST(memory_stays_within_its_bound_while_nothing_is_written)
 {
@@ -216,14 +206,14 @@ START_TEST(memory_stays_within_its_bound_while_nothing_is_written)
     ck_assert_int_eq(publish_at(mq, 0, BGMQ_DISK), 0);
     slow_syncs(LONG, 1);
     ck_assert_int_eq(publish_at(mq, 0, BGMQ_DISK), BGMQ_EUNCERTAIN);
-    long before = resident_bytes();
+    long before = harness_resident_bytes();
     int n = 0, err = 0;
     while (n < MANY && (err = publish_at(mq, n % 4096, BGMQ_BEHIND)) == 0)
         n++;
     ck_assert_int_eq(err, BGMQ_EFULL);
     ck_assert_int_gt(n, 1000);
     ck_assert_int_le((int64_t)n * 1024, BOUND);
-    long grown = resident_bytes() - before;
+    long grown = harness_resident_bytes() - before;
     if (!HARNESS_ASAN && !HARNESS_TSAN)
         ck_assert_msg(grown <= BOUND + SLACK, "%ld bytes", grown);
     shim_vfs_disarm();

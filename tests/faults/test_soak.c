@@ -374,13 +374,8 @@ static void sample(void)
 {
     char name[600];
     struct stat st;
-    long pages = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    ck_assert_ptr_nonnull(f);
-    ck_assert_int_eq(fscanf(f, "%ld %ld", &pages, &resident), 2);
-    fclose(f);
     if (samples.n < SAMPLES)
-        samples.kib[samples.n++] = resident * (sysconf(_SC_PAGESIZE) / 1024);
+        samples.kib[samples.n++] = harness_resident_bytes() / 1024;
     snprintf(name, sizeof(name), "%s-wal", path);
     if (stat(name, &st) == 0 && st.st_size > samples.log_most)
         samples.log_most = st.st_size;

@@ -202,16 +202,6 @@ START_TEST(idle_service_does_nothing)
 }
 END_TEST
 
-static long resident_bytes(void)
-{
-    long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    ck_assert_ptr_nonnull(f);
-    ck_assert_int_eq(fscanf(f, "%*s %ld", &pages), 1);
-    fclose(f);
-    return pages * sysconf(_SC_PAGESIZE);
-}
-
 START_TEST(waiting_message_costs_its_body_and_96_bytes)
 {
     enum { N = 100000, BODY = 100 };
@@ -222,10 +212,10 @@ START_TEST(waiting_message_costs_its_body_and_96_bytes)
     struct bgmq *mq = flow_open_with(0, SERVICE(.max_bytes = 256 * 1024 * 1024));
     for (int i = 0; i < 1000; i++)
         OK(bgmq_publish(mq, "T", body, BODY, NULL, NULL));
-    long before = resident_bytes();
+    long before = harness_resident_bytes();
     for (int i = 0; i < N; i++)
         OK(bgmq_publish(mq, "T", body, BODY, NULL, NULL));
-    long each = (resident_bytes() - before) / N;
+    long each = (harness_resident_bytes() - before) / N;
     ck_assert_msg(each > 0 && each <= BODY + 96, "%ld bytes", each);
     flow_close(mq);
 }
@@ -245,10 +235,10 @@ START_TEST(backlog_in_the_database_costs_no_memory)
     flow_register_with(mq, "T", &r, TYPE(.window = 10, .outq_limit = 1));
     for (int i = 0; i < WARM_UP; i++) /* caches of the store fill */
         OK(bgmq_publish(mq, "T", body, BODY, &MESSAGE(.durability = BGMQ_COMMIT), NULL));
-    long before = resident_bytes();
+    long before = harness_resident_bytes();
     for (int i = 0; i < N; i++)
         OK(bgmq_publish(mq, "T", body, BODY, &MESSAGE(.durability = BGMQ_COMMIT), NULL));
-    long grown = resident_bytes() - before;
+    long grown = harness_resident_bytes() - before;
     ck_assert_msg(grown < N / 20 * BODY, "%ld bytes of %d", grown, N * BODY);
     OK(bgmq_start(mq));
     flow_wait_ended(mq, "T", N + WARM_UP);

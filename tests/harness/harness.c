@@ -164,6 +164,16 @@ int harness_count_threads(void)
     return count_entries("/proc/self/task");
 }
 
+long harness_resident_bytes(void)
+{
+    long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(fscanf(f, "%*s %ld", &pages), 1);
+    fclose(f);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
 void harness_leaks_begin(struct harness_leaks *l)
 {
     l->fds = harness_count_fds();

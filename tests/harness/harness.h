@@ -101,6 +101,8 @@ void harness_leaks_check(const struct harness_leaks *l, const char *file, int li
 /* Open file descriptors and living threads of this process. */
 int harness_count_fds(void);
 int harness_count_threads(void);
+/* Memory of this process that is in RAM. */
+long harness_resident_bytes(void);
 
 /* In a child that is to be killed while its threads run: what it asserts goes nowhere.  All
  * processes of a test write to one file of Check's, and a kill may come in the middle of a line. */
