@@ -3,8 +3,8 @@
  * Each lock has a rank (enum lock_rank).  A debug build aborts when a thread takes a lock that
  * stands before one it holds, or two of one rank; and when it calls a handler, another function of
  * the application's or SQLite with any held.  Not known here are the mutexes of owner.c and
- * guest.c, around lists of what this process has open, and that of http_reaper.c: nothing is taken
- * under them. */
+ * guest.c, around lists of what this process has open, and those of http_reaper.c and
+ * http_throttle.c: nothing is taken under them. */
 #ifndef BGMQI_LOCK_H
 #define BGMQI_LOCK_H
 

@@ -2,7 +2,9 @@
  * and the one way in which transactions begin, end and fail.
  *
  *   store_open.c    the file and the connections: checks, recipe
+ *   store_site.c    what the file stands on, and who else may get at it
  *   store_check.c   whether a file that was not closed is sound
+ *   store_backup.c  a copy of a file in use
  *   store_schema.c  the tables: whose they are, creation, migration
  *   store_tables.c  what the tables are, and whether they still are
  *   store_statement.c the statements

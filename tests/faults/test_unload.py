@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""P15. A program that loads the library by dlopen() unloads it while its threads run: they go on,
+"""A program that loads the library by dlopen() unloads it while its threads run: they go on,
 and so does what the program holds of it."""
 import os
 import pathlib
@@ -61,8 +61,8 @@ int main(int argc, char **argv)
 '''
 
 
-def main():
-    t = Tap()
+# P15.
+def check_library_stays_while_its_threads_run(t):
     source = pathlib.Path(os.environ['BGMQ_SOURCE'])
     library = pathlib.Path(os.environ['BGMQ_BUILD_ROOT']) / 'src' / 'libbgmq.so'
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +77,11 @@ def main():
         t.check('the library stays when it is unloaded while its threads run',
                 ran and ran.returncode == 0 and 'still there' in ran.stdout,
                 made.stderr if not ran else f'status {ran.returncode}: {ran.stdout}{ran.stderr}')
+
+
+def main():
+    t = Tap()
+    check_library_stays_while_its_threads_run(t)
     return t.end()
 
 
