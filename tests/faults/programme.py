@@ -3,7 +3,7 @@
 A part's commands are test programs (AREA/test_NAME.c is 'AREA/NAME') or scripts
 ('AREA/test_NAME.py').  Each prints points in TAP and lines '# figure: NAME VALUE'; figures of one
 name are added up over the commands of a part.  BGMQ_FULL=1 asks for the full size, BGMQ_SEED=N for
-another plan.  A part without bars has nothing to count: its points are all it owes.
+another plan.  A part without bars has nothing to count: it owes a point of each command.
 """
 import dataclasses
 import operator
