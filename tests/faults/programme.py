@@ -68,7 +68,7 @@ PARTS = (
     Part(11, 'schedule', 'one thread at a time, in an order that a seed decides',
          (Command('schedule/schedule'),), {'schedules': '>= 5000'}),
     Part(12, 'fuzz', 'hostile bytes for whatever reads bytes', (Command('fuzz/test_fuzz.py'),),
-         {'executions': '>= 2000', 'crashes': '= 0'}),
+         {'executions': '>= 200000', 'crashes': '= 0'}),
     Part(13, 'hostile', 'slow, broken and many HTTP clients', (Command('faults/hostile'),),
          {'throughput_percent': '>= 90', 'reach_ms': '<= 10000', 'growth_kib': '<= 8192'}),
     Part(14, 'clock', 'the wall clock jumps', (Command('faults/clock'),)),
