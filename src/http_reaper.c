@@ -103,7 +103,7 @@ static void reap_locked(struct http_reaper *r)
             shutdown(s->fd, SHUT_RDWR);
             s->expires_ns = INT64_MAX;
         } else {
-            s->fd = -1; /* UNTESTED: it never became a connection */
+            s->fd = -1; /* the daemon is very late, or had no memory and closed it */
         }
     }
 }
@@ -111,23 +111,26 @@ static void reap_locked(struct http_reaper *r)
 /* ---- the door ------------------------------------------------------------------------ */
 
 /* When no place is free, nobody keeps one for long: otherwise idle clients that hold
- * all of them, wave after wave, would shut everybody else out.  The caller holds the
+ * all of them, wave after wave, would shut everybody else out.  Who did not start yet keeps
+ * its place: the daemon may be slow to take it, and has it nevertheless.  The caller holds the
  * lock. */
 static void make_room_locked(struct http_reaper *r)
 {
     int64_t latest = now_ns() + r->crowded_ns;
     if (find_locked(r, -1))
         return;
-    for (size_t i = 0; i < r->size; i++)
-        if (r->slots[i].expires_ns != INT64_MAX && r->slots[i].expires_ns > latest)
-            r->slots[i].expires_ns = latest;
+    for (size_t i = 0; i < r->size; i++) {
+        struct slot *s = &r->slots[i];
+        if (s->started && s->expires_ns != INT64_MAX && s->expires_ns > latest)
+            s->expires_ns = latest;
+    }
 }
 
 /* False when there is no place. */
 static int place(struct http_reaper *r, int fd, int started)
 {
     pthread_mutex_lock(&r->lock);
-    struct slot *s = find_locked(r, fd); /* one that never became a connection */
+    struct slot *s = find_locked(r, fd); /* one that the daemon closed unheard */
     if (!s)
         s = find_locked(r, -1);
     if (s) {
@@ -330,9 +333,14 @@ void bgmqi_http_reaper_started(struct http_reaper *r, int fd)
 {
     pthread_mutex_lock(&r->lock);
     struct slot *s = find_locked(r, fd);
-    if (s)
+    if (s) {
         s->started = 1;
+        make_room_locked(r);
+        arm_earliest_locked(r);
+    }
     pthread_mutex_unlock(&r->lock);
+    if (!s)
+        bgmqi_http_reaper_add(r, fd); /* it took so long that it was given up */
 }
 
 void bgmqi_http_reaper_remove(struct http_reaper *r, int fd)
