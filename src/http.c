@@ -43,6 +43,8 @@ struct bgmq_http {
     struct http_refuse refuse;
     struct MHD_Daemon *daemon;
     int told; /* 1: the service was told that it serves */
+    /* used by the reaper's thread, and after its end by who stops */
+    int shut; /* 1: the service was told that it cannot answer for now */
 };
 
 /* ---- requests ---------------------------------------------------------------------- */
@@ -173,7 +175,8 @@ static int enter(void *ctx, int connection, const struct sockaddr *addr, socklen
 static void tell(void *ctx, int shut)
 {
     struct bgmq_http *http = ctx;
-    bgmqi_notice_tell(http->mq, shut ? NOTICE_FAILED : NOTICE_MENDED);
+    http->shut = shut;
+    bgmqi_notice_tell(http->mq, shut ? NOTICE_SHUT : NOTICE_MENDED);
     bgmqi_notice_log(http->mq, shut ? BGMQ_LOG_WARNING : BGMQ_LOG_INFO,
                      shut ? "admin: no descriptor left, nobody can come in for now"
                           : "admin: it answers again");
@@ -355,10 +358,12 @@ void bgmq_http_stop(struct bgmq_http *http)
      * parent's. */
     if (!http || http->pid != getpid())
         return;
+    bgmqi_http_refuse_stop(&http->refuse);
+    bgmqi_http_reaper_end(http->reaper); /* nobody comes in any more, nobody tells */
+    if (http->shut)
+        bgmqi_notice_tell(http->mq, NOTICE_MENDED);
     if (http->told)
         bgmqi_notice_tell(http->mq, NOTICE_ENDED);
-    bgmqi_http_refuse_stop(&http->refuse);
-    bgmqi_http_reaper_end(http->reaper); /* nobody comes in any more */
     if (http->daemon)
         MHD_stop_daemon(http->daemon);
     if (http->socket.fd >= 0)
