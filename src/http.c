@@ -172,14 +172,18 @@ static int enter(void *ctx, int connection, const struct sockaddr *addr, socklen
 }
 
 /* On the reaper's thread. */
-static void tell(void *ctx, int shut)
+static void tell(void *ctx, int errnum)
 {
     struct bgmq_http *http = ctx;
-    http->shut = shut;
-    bgmqi_notice_tell(http->mq, shut ? NOTICE_SHUT : NOTICE_MENDED);
-    bgmqi_notice_log(http->mq, shut ? BGMQ_LOG_WARNING : BGMQ_LOG_INFO,
-                     shut ? "admin: no descriptor left, nobody can come in for now"
-                          : "admin: it answers again");
+    char words[128];
+    http->shut = errnum != 0;
+    bgmqi_notice_tell(http->mq, errnum ? NOTICE_SHUT : NOTICE_MENDED);
+    if (errnum)
+        bgmqi_notice_log(http->mq, BGMQ_LOG_WARNING,
+                         "admin: nobody can come in for now: %s",
+                         strerror_r(errnum, words, sizeof(words)));
+    else
+        bgmqi_notice_log(http->mq, BGMQ_LOG_INFO, "admin: it answers again");
 }
 
 /* The end is told before the descriptor is closed, so the reaper never holds a stale

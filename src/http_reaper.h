@@ -19,9 +19,9 @@ struct http_door {
     /* Takes CONNECTION in any case; 0: refused, and closed.  Tells by _started, if it ever gets so
      * far, and then by _remove; one that does not start by the deadline loses its place. */
     int (*enter)(void *ctx, int connection, const struct sockaddr *addr, socklen_t len);
-    /* Told by the reaper's thread when nobody comes in any more for want of a descriptor (SHUT 1),
-     * and when somebody did again (0).  NULL: nobody is told. */
-    void (*tell)(void *ctx, int shut);
+    /* Told by the reaper's thread when nobody comes in any more (ERRNUM says why: mostly for want
+     * of a descriptor), and when somebody did again (0).  NULL: nobody is told. */
+    void (*tell)(void *ctx, int errnum);
     void *ctx;
 };
 
@@ -30,7 +30,8 @@ struct http_door {
 int bgmqi_http_reaper_new(struct http_reaper **ret, size_t size, unsigned deadline_ms,
                           unsigned crowded_ms);
 /* Lets connections in from now on, as many as there are places.  Without a descriptor for one it
- * uses the one that it keeps for that, and without that it tries again a second later. */
+ * uses the one that it keeps for that, and without that, or when the system lets nobody in for
+ * another reason, it tries again a second later. */
 void bgmqi_http_reaper_open(struct http_reaper *reaper, const struct http_door *door);
 /* Ends the thread: nobody comes in any more, and no deadline is kept.  NULL is allowed. */
 void bgmqi_http_reaper_end(struct http_reaper *reaper);

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -124,6 +126,52 @@ START_TEST(admin_that_could_not_start_is_shown_until_one_does)
 }
 END_TEST
 
+/* What accept(2) says of a connection that the network took away is not about us. */
+START_TEST(who_has_gone_is_no_lack)
+{
+    static const int gone[] = {ENETDOWN, EPROTO,       ENOPROTOOPT, EHOSTDOWN,
+                               ENONET,   EHOSTUNREACH, EOPNOTSUPP,  ENETUNREACH};
+    const int n = sizeof gone / sizeof gone[0];
+    memcpy(errors, gone, sizeof gone);
+    ck_assert_int_eq(client_status(admin.port, "GET", "/mq/status", ""), 200);
+    ck_assert_int_eq(given, n);
+    ck_assert_int_eq(harness_log_count(&kept, BGMQ_LOG_WARNING), 0);
+    ck_assert_int_eq(shown(), 1);
+}
+END_TEST
+
+static const struct {
+    int errnum;
+    const char *words;
+} lacks[] = {
+    {EMFILE, "Too many open files"},    {ENFILE, "Too many open files in system"},
+    {ENOMEM, "Cannot allocate memory"}, {ENOBUFS, "No buffer space available"},
+    {EPERM, "Operation not permitted"}, {EACCES, "Permission denied"},
+};
+
+/* Also a system that forbids it makes nobody busy: the next try is a second later. */
+START_TEST(door_that_stays_shut_says_why)
+{
+    struct reply r;
+    char line[128];
+    errors[0] = errors[1] = lacks[_i].errnum;
+    gate_shut(&may_answer);
+    int client = client_connect(admin.port);
+    client_text(client, "GET /mq/status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    counter_wait(&asked, 1);
+    int64_t start = harness_now();
+    gate_open(&may_answer);
+    client_read(client, &r);
+    ck_assert_int_ge(harness_now() - start, 1000 * INT64_C(1000000));
+    ck_assert_int_eq(r.status, 200);
+    ck_assert_int_eq(counter_value(&asked), 3);
+    snprintf(line, sizeof line, "admin: nobody can come in for now: %s", lacks[_i].words);
+    ck_assert(harness_log_has(&kept, line));
+    ck_assert_int_eq(shown(), 1);
+    close(client);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("http_door");
@@ -132,6 +180,11 @@ static Suite *suite(void)
     tcase_add_test(tc, admin_that_ends_while_it_fails_is_no_failed_one);
     tcase_add_test(tc, admin_that_cannot_answer_is_shown_until_it_can);
     tcase_add_test(tc, admin_that_could_not_start_is_shown_until_one_does);
+    tc = harness_case(s, "errors");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, who_has_gone_is_no_lack);
+    tcase_add_loop_test(tc, door_that_stays_shut_says_why, 0,
+                        sizeof lacks / sizeof lacks[0]);
     return s;
 }
 
