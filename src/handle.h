@@ -67,7 +67,8 @@ struct bgmq {
     _Atomic bool draining;     /* publishing from outside handlers is refused */
     _Atomic bool breaker;      /* the last start was not obeyed */
     _Atomic int admins;        /* that serve */
-    _Atomic bool admin_failed; /* one could not start, or cannot answer */
+    _Atomic int admins_shut;   /* that cannot answer for now */
+    _Atomic bool admin_failed; /* one could not start, and none has since */
 
     /* used by the ticker only */
     struct solo solo;

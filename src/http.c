@@ -43,6 +43,8 @@ struct bgmq_http {
     struct http_refuse refuse;
     struct MHD_Daemon *daemon;
     int told; /* 1: the service was told that it serves */
+    /* used by the reaper's thread, and after its end by who stops */
+    int shut; /* 1: the service was told that it cannot answer for now */
 };
 
 /* ---- requests ---------------------------------------------------------------------- */
@@ -170,13 +172,18 @@ static int enter(void *ctx, int connection, const struct sockaddr *addr, socklen
 }
 
 /* On the reaper's thread. */
-static void tell(void *ctx, int shut)
+static void tell(void *ctx, int errnum)
 {
     struct bgmq_http *http = ctx;
-    bgmqi_notice_tell(http->mq, shut ? NOTICE_FAILED : NOTICE_MENDED);
-    bgmqi_notice_log(http->mq, shut ? BGMQ_LOG_WARNING : BGMQ_LOG_INFO,
-                     shut ? "admin: no descriptor left, nobody can come in for now"
-                          : "admin: it answers again");
+    char words[128];
+    http->shut = errnum != 0;
+    bgmqi_notice_tell(http->mq, errnum ? NOTICE_SHUT : NOTICE_MENDED);
+    if (errnum)
+        bgmqi_notice_log(http->mq, BGMQ_LOG_WARNING,
+                         "admin: nobody can come in for now: %s",
+                         strerror_r(errnum, words, sizeof(words)));
+    else
+        bgmqi_notice_log(http->mq, BGMQ_LOG_INFO, "admin: it answers again");
 }
 
 /* The end is told before the descriptor is closed, so the reaper never holds a stale
@@ -355,10 +362,12 @@ void bgmq_http_stop(struct bgmq_http *http)
      * parent's. */
     if (!http || http->pid != getpid())
         return;
+    bgmqi_http_refuse_stop(&http->refuse);
+    bgmqi_http_reaper_end(http->reaper); /* nobody comes in any more, nobody tells */
+    if (http->shut)
+        bgmqi_notice_tell(http->mq, NOTICE_MENDED);
     if (http->told)
         bgmqi_notice_tell(http->mq, NOTICE_ENDED);
-    bgmqi_http_refuse_stop(&http->refuse);
-    bgmqi_http_reaper_end(http->reaper); /* nobody comes in any more */
     if (http->daemon)
         MHD_stop_daemon(http->daemon);
     if (http->socket.fd >= 0)

@@ -24,7 +24,7 @@
 
 enum { STACK_SIZE = 1024 * 1024 };
 
-/* How long the door stays shut when there is no descriptor for who comes. */
+/* How long the door stays shut when the system lets nobody in. */
 #define SHUT_NS INT64_C(1000000000)
 
 struct slot {
@@ -103,7 +103,7 @@ static void reap_locked(struct http_reaper *r)
             shutdown(s->fd, SHUT_RDWR);
             s->expires_ns = INT64_MAX;
         } else {
-            s->fd = -1; /* UNTESTED: it never became a connection */
+            s->fd = -1; /* the daemon is very late, or had no memory and closed it */
         }
     }
 }
@@ -111,23 +111,26 @@ static void reap_locked(struct http_reaper *r)
 /* ---- the door ------------------------------------------------------------------------ */
 
 /* When no place is free, nobody keeps one for long: otherwise idle clients that hold
- * all of them, wave after wave, would shut everybody else out.  The caller holds the
+ * all of them, wave after wave, would shut everybody else out.  Who did not start yet keeps
+ * its place: the daemon may be slow to take it, and has it nevertheless.  The caller holds the
  * lock. */
 static void make_room_locked(struct http_reaper *r)
 {
     int64_t latest = now_ns() + r->crowded_ns;
     if (find_locked(r, -1))
         return;
-    for (size_t i = 0; i < r->size; i++)
-        if (r->slots[i].expires_ns != INT64_MAX && r->slots[i].expires_ns > latest)
-            r->slots[i].expires_ns = latest;
+    for (size_t i = 0; i < r->size; i++) {
+        struct slot *s = &r->slots[i];
+        if (s->started && s->expires_ns != INT64_MAX && s->expires_ns > latest)
+            s->expires_ns = latest;
+    }
 }
 
 /* False when there is no place. */
 static int place(struct http_reaper *r, int fd, int started)
 {
     pthread_mutex_lock(&r->lock);
-    struct slot *s = find_locked(r, fd); /* one that never became a connection */
+    struct slot *s = find_locked(r, fd); /* one that the daemon closed unheard */
     if (!s)
         s = find_locked(r, -1);
     if (s) {
@@ -146,14 +149,20 @@ static int accept_one(int fd, struct sockaddr_storage *addr, socklen_t *len)
     return accept4(fd, (struct sockaddr *)addr, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
-/* Whoever was at the door has gone; the next may be there. */
+/* Whoever was at the door has gone, or the network took the connection away, which accept(2)
+ * says once: the next may be there.  With any other error the same one is there still. */
 static int has_gone(int errnum)
 {
-    return errnum == EAGAIN || errnum == EINTR || errnum == ECONNABORTED ||
-           errnum == EPROTO;
+    static const int gone[] = {EAGAIN,       EINTR,       ECONNABORTED, EPROTO,
+                               ENETDOWN,     ENETUNREACH, ENOPROTOOPT,  ENONET,
+                               EHOSTUNREACH, EHOSTDOWN,   EOPNOTSUPP};
+    for (size_t i = 0; i < sizeof(gone) / sizeof(gone[0]); i++)
+        if (errnum == gone[i])
+            return 1;
+    return 0;
 }
 
-/* Without a descriptor for who is at the door it stays shut for a while. */
+/* When who is at the door cannot come in, it stays shut for a while. */
 static void shut_door(struct http_reaper *r)
 {
     pthread_mutex_lock(&r->lock);
@@ -161,13 +170,13 @@ static void shut_door(struct http_reaper *r)
     pthread_mutex_unlock(&r->lock);
 }
 
-static void tell(struct http_reaper *r, const struct http_door *door, int shut)
+static void tell(struct http_reaper *r, const struct http_door *door, int errnum)
 {
-    if (r->shut == shut)
+    if (r->shut == (errnum != 0))
         return;
-    r->shut = shut;
+    r->shut = errnum != 0;
     if (door->tell)
-        door->tell(door->ctx, shut);
+        door->tell(door->ctx, errnum);
 }
 
 /* Somebody is at the door, or was. */
@@ -181,11 +190,11 @@ static void let_in(struct http_reaper *r, const struct http_door *door)
         r->spare = -1;
         fd = accept_one(door->fd, &addr, &len);
     }
-    int shut = fd < 0 && !has_gone(errno);
-    if (shut)
+    int errnum = fd < 0 && !has_gone(errno) ? errno : 0;
+    if (errnum)
         shut_door(r);
-    if (shut || fd >= 0)
-        tell(r, door, shut);
+    if (errnum || fd >= 0)
+        tell(r, door, errnum);
     if (fd < 0)
         return;
     if (!place(r, fd, 0))
@@ -330,9 +339,14 @@ void bgmqi_http_reaper_started(struct http_reaper *r, int fd)
 {
     pthread_mutex_lock(&r->lock);
     struct slot *s = find_locked(r, fd);
-    if (s)
+    if (s) {
         s->started = 1;
+        make_room_locked(r);
+        arm_earliest_locked(r);
+    }
     pthread_mutex_unlock(&r->lock);
+    if (!s)
+        bgmqi_http_reaper_add(r, fd); /* it took so long that it was given up */
 }
 
 void bgmqi_http_reaper_remove(struct http_reaper *r, int fd)

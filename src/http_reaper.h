@@ -17,20 +17,21 @@ struct http_reaper;
 struct http_door {
     int fd; /* listens, and does not block; stays the caller's */
     /* Takes CONNECTION in any case; 0: refused, and closed.  Tells by _started, if it ever gets so
-     * far, and then by _remove. */
+     * far, and then by _remove; one that does not start by the deadline loses its place. */
     int (*enter)(void *ctx, int connection, const struct sockaddr *addr, socklen_t len);
-    /* Told by the reaper's thread when nobody comes in any more for want of a descriptor (SHUT 1),
-     * and when somebody did again (0).  NULL: nobody is told. */
-    void (*tell)(void *ctx, int shut);
+    /* Told by the reaper's thread when nobody comes in any more (ERRNUM says why: mostly for want
+     * of a descriptor), and when somebody did again (0).  NULL: nobody is told. */
+    void (*tell)(void *ctx, int errnum);
     void *ctx;
 };
 
 /* Starts a thread that watches up to SIZE connections.  When all places are taken,
- * each of them has at most CROWDED_MS left: others wait.  ENOMEM, ETHREAD, EHTTP. */
+ * each that has started has at most CROWDED_MS left: others wait.  ENOMEM, ETHREAD, EHTTP. */
 int bgmqi_http_reaper_new(struct http_reaper **ret, size_t size, unsigned deadline_ms,
                           unsigned crowded_ms);
 /* Lets connections in from now on, as many as there are places.  Without a descriptor for one it
- * uses the one that it keeps for that, and without that it tries again a second later. */
+ * uses the one that it keeps for that, and without that, or when the system lets nobody in for
+ * another reason, it tries again a second later. */
 void bgmqi_http_reaper_open(struct http_reaper *reaper, const struct http_door *door);
 /* Ends the thread: nobody comes in any more, and no deadline is kept.  NULL is allowed. */
 void bgmqi_http_reaper_end(struct http_reaper *reaper);
@@ -39,7 +40,8 @@ void bgmqi_http_reaper_free(struct http_reaper *reaper);
 
 /* Watches FD from now on, which stays the caller's.  Any thread. */
 void bgmqi_http_reaper_add(struct http_reaper *reaper, int fd);
-/* FD, which came in by the door, is the daemon's now. */
+/* FD, which came in by the door, is the daemon's now.  Is shut down where its place was lost and
+ * none is free. */
 void bgmqi_http_reaper_started(struct http_reaper *reaper, int fd);
 /* Forgets FD.  Must come before FD is closed.  Any thread. */
 void bgmqi_http_reaper_remove(struct http_reaper *reaper, int fd);

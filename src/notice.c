@@ -26,20 +26,22 @@ void bgmqi_notice_tell(struct bgmq *mq, enum notice notice)
         break;
     case NOTICE_ENDED:
         atomic_fetch_sub(&mq->admins, 1);
-        atomic_store(&mq->admin_failed, false);
         break;
     case NOTICE_FAILED:
         atomic_store(&mq->admin_failed, true);
         break;
+    case NOTICE_SHUT:
+        atomic_fetch_add(&mq->admins_shut, 1);
+        break;
     case NOTICE_MENDED:
-        atomic_store(&mq->admin_failed, false);
+        atomic_fetch_sub(&mq->admins_shut, 1);
         break;
     }
 }
 
 int bgmqi_notice_admin(struct bgmq *mq)
 {
-    if (atomic_load(&mq->admin_failed))
+    if (atomic_load(&mq->admin_failed) || atomic_load(&mq->admins_shut) > 0)
         return 2;
     return atomic_load(&mq->admins) > 0;
 }

@@ -10,10 +10,11 @@ void bgmqi_notice_log(struct bgmq *mq, enum bgmq_level level, const char *format
     __attribute__((format(printf, 3, 4)));
 
 enum notice {
-    NOTICE_BEGUN,  /* one more admin serves */
+    NOTICE_BEGUN,  /* one more admin serves: it makes up for those that could not start */
     NOTICE_ENDED,  /* one less */
-    NOTICE_FAILED, /* one could not start, or cannot answer for now */
-    NOTICE_MENDED  /* it does again */
+    NOTICE_FAILED, /* one could not start */
+    NOTICE_SHUT,   /* one cannot answer for now */
+    NOTICE_MENDED  /* it does again, or is about to end */
 };
 
 /* Tells the state of an admin of MQ (counters.admin).  Any thread. */

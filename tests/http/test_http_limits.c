@@ -232,6 +232,48 @@ START_TEST(h11_descriptors_stay_few)
 }
 END_TEST
 
+static struct counter stands;
+static struct gate goes_on;
+
+/* A log that takes its time, on the daemon's thread. */
+static void stand_still(void *ctx, enum bgmq_level level, const char *text)
+{
+    (void)ctx, (void)text;
+    if (level != BGMQ_LOG_WARNING)
+        return;
+    counter_add(&stands, 1);
+    gate_wait(&goes_on);
+}
+
+/* H10, M3, H11.  The refused one makes the daemon stand still, and is shut when the house, full
+ * by the second, leaves no more time: the second did not even start by then. */
+START_TEST(h10_who_comes_while_the_daemon_stands_still_has_a_deadline)
+{
+    struct admin a = {0};
+    struct http_limits limits = {
+        .connections = 2, .idle_s = 1000, .deadline_ms = 300, .crowded_ms = 20};
+    counter_init(&stands);
+    gate_init(&goes_on);
+    ck_assert_int_eq(bgmq_open(&a.mq, &(struct bgmq_options){.log = stand_still}, NULL),
+                     0);
+    ck_assert_int_eq(bgmqi_http_start(&a.http, a.mq, NULL, &limits, NULL), 0);
+    a.port = bgmq_http_port(a.http);
+    int refused = client_connect(a.port);
+    client_text(refused, "GET /mq/status HTTP/1.1\r\nHost: evil\r\n\r\n");
+    counter_wait(&stands, 1);
+    int second = client_connect(a.port);
+    client_closed(refused, 0);
+    gate_open(&goes_on);
+    client_closed(second, 0);
+    ck_assert_int_eq(client_status(a.port, "GET", "/mq/status", ""), 200);
+    close(refused);
+    close(second);
+    admin_stop(&a);
+    gate_fini(&goes_on);
+    counter_fini(&stands);
+}
+END_TEST
+
 /* ---- the end ---- */
 
 START_TEST(stop_does_not_wait_for_open_connections)
@@ -416,6 +458,7 @@ static Suite *suite(void)
     tcase_add_test(tc, h11_held_connections_do_not_shut_others_out);
     tcase_add_test(tc, h11_at_the_limit_the_next_waits_for_the_deadline);
     tcase_add_test(tc, h11_descriptors_stay_few);
+    tcase_add_test(tc, h10_who_comes_while_the_daemon_stands_still_has_a_deadline);
     tc = harness_case(s, "end");
     tcase_add_test(tc, stop_does_not_wait_for_open_connections);
     tcase_add_test(tc, start_and_stop_leave_nothing);

@@ -1,4 +1,4 @@
-/* test_http_reaper.c - the deadline of connections, on socket pairs. */
+/* test_http_reaper.c - the deadline of connections, on socket pairs and behind a door. */
 #include "http_reaper.h"
 
 #include "admin.h"
@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -184,6 +185,124 @@ START_TEST(ends_while_connections_are_open)
 }
 END_TEST
 
+/* ---- behind the door ---- */
+
+/* A daemon that says nothing of who came in before the test does. */
+struct hall {
+    int listening, client; /* the client's own end */
+    struct counter came;
+    int connection; /* set before it is counted */
+    struct http_door door;
+};
+
+static int enter(void *ctx, int connection, const struct sockaddr *addr, socklen_t len)
+{
+    struct hall *h = ctx;
+    (void)addr, (void)len;
+    h->connection = connection;
+    counter_add(&h->came, 1);
+    return 1;
+}
+
+/* Somebody comes in by the door of R; returns the connection, which did not start yet. */
+static int let_one_in(struct hall *h, struct http_reaper *r)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof addr;
+    sa_family_t any = AF_UNIX; /* the kernel finds a name */
+    int type = SOCK_STREAM | SOCK_CLOEXEC;
+    counter_init(&h->came);
+    h->listening = socket(AF_UNIX, type | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(bind(h->listening, (struct sockaddr *)&any, sizeof any), 0);
+    ck_assert_int_eq(listen(h->listening, 1), 0);
+    ck_assert_int_eq(getsockname(h->listening, (struct sockaddr *)&addr, &len), 0);
+    h->client = socket(AF_UNIX, type, 0);
+    ck_assert_int_eq(connect(h->client, (struct sockaddr *)&addr, len), 0);
+    h->door = (struct http_door){.fd = h->listening, .enter = enter, .ctx = h};
+    bgmqi_http_reaper_open(r, &h->door);
+    counter_wait(&h->came, 1);
+    return h->connection;
+}
+
+/* After the reaper. */
+static void hall_end(struct hall *h)
+{
+    close(h->connection);
+    close(h->client);
+    close(h->listening);
+    counter_fini(&h->came);
+}
+
+static int watches(struct http_reaper *r, int fd)
+{
+    int fds[4];
+    for (size_t n = bgmqi_http_reaper_list(r, fds, 4); n > 0; n--)
+        if (fds[n - 1] == fd)
+            return 1;
+    return 0;
+}
+
+/* H10, M3, H11.  The daemon's thread may stand still for longer than a full house leaves. */
+START_TEST(full_house_forgets_nobody_on_the_way)
+{
+    struct http_reaper *r;
+    struct hall hall;
+    int first[2];
+    pair(first);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 2, 60000, 100), 0);
+    bgmqi_http_reaper_add(r, first[0]);
+    int fd = let_one_in(&hall, r);
+    client_closed(first[1], 0); /* what a full house leaves is over */
+    ck_assert_int_eq(watches(r, fd), 1);
+    ck_assert_int_eq(is_shut(hall.client), 0);
+    int64_t start = harness_now();
+    bgmqi_http_reaper_started(r, fd);
+    ck_assert_int_ge(client_closed(hall.client, start), 99 * MS);
+    bgmqi_http_reaper_free(r);
+    hall_end(&hall);
+    close_pair(first);
+}
+END_TEST
+
+/* H10.  A place is not kept for ever for one that the daemon may have closed unheard. */
+START_TEST(late_start_has_a_deadline_too)
+{
+    struct http_reaper *r;
+    struct hall hall;
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 1, 100, 60000), 0);
+    int fd = let_one_in(&hall, r);
+    WAIT_UNTIL(!watches(r, fd));
+    ck_assert_int_eq(is_shut(hall.client), 0);
+    int64_t start = harness_now();
+    bgmqi_http_reaper_started(r, fd);
+    ck_assert_int_eq(watches(r, fd), 1);
+    ck_assert_int_ge(client_closed(hall.client, start), 99 * MS);
+    bgmqi_http_reaper_free(r);
+    hall_end(&hall);
+}
+END_TEST
+
+/* H10, H11. */
+START_TEST(late_start_without_a_place_is_shut)
+{
+    struct http_reaper *r;
+    struct hall hall;
+    int other[2];
+    pair(other);
+    ck_assert_int_eq(bgmqi_http_reaper_new(&r, 1, 100, 60000), 0);
+    int fd = let_one_in(&hall, r);
+    WAIT_UNTIL(!watches(r, fd));
+    bgmqi_http_reaper_add(r, other[0]);
+    ck_assert_int_eq(is_shut(hall.client), 0);
+    bgmqi_http_reaper_started(r, fd);
+    ck_assert_int_eq(is_shut(hall.client), 1);
+    ck_assert_int_eq(watches(r, other[0]), 1);
+    bgmqi_http_reaper_free(r);
+    hall_end(&hall);
+    close_pair(other);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("http_reaper");
@@ -197,6 +316,10 @@ static Suite *suite(void)
     tcase_add_test(tc, full_table_leaves_little_time);
     tcase_add_test(tc, beyond_the_size_there_is_no_connection);
     tcase_add_test(tc, ends_while_connections_are_open);
+    tc = harness_case(s, "door");
+    tcase_add_test(tc, full_house_forgets_nobody_on_the_way);
+    tcase_add_test(tc, late_start_has_a_deadline_too);
+    tcase_add_test(tc, late_start_without_a_place_is_shut);
     return s;
 }
 
