@@ -345,17 +345,28 @@ static void do_nothing(void *ctx, struct store *s)
 {
 }
 
+/* True while the journal may have something of JOB's message.  Of one that was given up, which is
+ * not ours to look at, nothing will be written. */
+static bool is_in_journal(struct bgmq_job *job)
+{
+    const struct message *m = job->message;
+    if (!bgmqi_desk_hold(job->desk))
+        return false;
+    uint8_t insert = atomic_load(&m->insert);
+    bool is = insert == INSERT_WRITING || insert == INSERT_PASSED ||
+              (m->row == ROW_BACKLOG && m->run > 1) || m->kept;
+    bgmqi_desk_unhold(job->desk);
+    return is;
+}
+
 /* Has the journal write what it has of JOB's message: once we have the lock it cannot. */
 static int settle_journal(struct bgmq_job *job)
 {
-    const struct message *m = job->message;
     struct bgmq *mq = job->env->service;
-    uint8_t insert = atomic_load(&m->insert);
-    bool wait = insert == INSERT_WRITING || insert == INSERT_PASSED ||
-                (m->row == ROW_BACKLOG && m->run > 1) || m->kept;
-    return wait && mq->journal ? bgmqi_journal_run(mq->journal, do_nothing, NULL,
-                                                   mq->config.publish_timeout_ms * MS)
-                               : 0;
+    return is_in_journal(job) && mq->journal
+               ? bgmqi_journal_run(mq->journal, do_nothing, NULL,
+                                   mq->config.publish_timeout_ms * MS)
+               : 0;
 }
 
 /* Begins a transaction that we will know again.  0, or a verdict. */
