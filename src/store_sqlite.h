@@ -195,6 +195,8 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
                             struct bgmq_error *text);
 /* The negative enum bgmq_err of an enum store_failure. */
 int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure);
+/* Likewise of a code of SQLite that a connection of one call's own came upon. */
+int bgmqi_store_sqlite_code(int rc);
 /* A check-point by C ended with RC, not OK: the error to return.  After a failed sync the
  * next one may succeed without the data, so that is the end. */
 int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc);
