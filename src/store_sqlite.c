@@ -271,6 +271,7 @@ int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *opti
         .inbox = bgmqi_store_inbox_rows,
         .upkeep = bgmqi_store_prune_upkeep,
         .log_bytes = bgmqi_store_upkeep_log_bytes,
+        .checks = bgmqi_store_upkeep_checks,
         .purge = bgmqi_store_purge,
         .look = bgmqi_store_upkeep_look,
         .checkpoint = bgmqi_store_upkeep_checkpoint,

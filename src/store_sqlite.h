@@ -225,6 +225,7 @@ int bgmqi_store_upkeep_leave(struct store *store, uint64_t next);
 int bgmqi_store_upkeep_checkpoint(struct store *store, int force);
 int bgmqi_store_upkeep_look(struct store *store, struct bgmq_error *text);
 uint64_t bgmqi_store_upkeep_log_bytes(struct store *store);
+bool bgmqi_store_upkeep_checks(struct store *store);
 int bgmqi_store_search_rows(struct store *store, const struct store_search *what,
                             store_row_fn *fn, void *ctx);
 int bgmqi_store_search_ended(struct store *store, uint64_t id, store_ended_fn *fn,
