@@ -90,7 +90,7 @@ int bgmq_sqlite_prepare(struct bgmq *mq, struct sqlite3 *db)
         return err;
     struct tx_conn *c;
     if (mq->hub && db && !bgmqi_tx_hub_find(mq->hub, db))
-        bgmqi_store_site_look_for_twin(&mq->config.log); /* DB may be of another one */
+        bgmqi_store_site_look_again(&mq->config.log); /* DB may be of another one */
     if (db && !sqlite3_get_autocommit(db))
         return BGMQ_EINVAL;
     err = conn_of(mq, db, &c);
