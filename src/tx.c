@@ -50,7 +50,15 @@ static unsigned stop_spilling(sqlite3 *db, int *rc)
     return 2;
 }
 
-/* Sees to it, once, that nobody loses anything by what C's connection does by itself. */
+/* What is deleted through DB, as by bgmq_job_complete_tx, is overwritten as by us.  Also within a
+ * transaction. */
+static int erase_too(sqlite3 *db)
+{
+    return sqlite3_exec(db, "PRAGMA main.secure_delete = ON", NULL, NULL, NULL);
+}
+
+/* Sees to it, once, that nobody loses anything by what C's connection does by itself, and that it
+ * leaves nothing behind that is to be erased. */
 static int quieten(struct bgmq *mq, struct tx_conn *c, enum bgmq_level level)
 {
     static const char *const what[] = {
@@ -61,6 +69,8 @@ static int quieten(struct bgmq *mq, struct tx_conn *c, enum bgmq_level level)
         return 0;
     unsigned did = stop_checkpoints(c->db, &rc);
     did |= stop_spilling(c->db, &rc);
+    if (rc == SQLITE_OK && mq->config.erase)
+        rc = erase_too(c->db);
     c->quiet = rc == SQLITE_OK;
     if (did && c->quiet)
         bgmqi_log(&mq->config.log, level,

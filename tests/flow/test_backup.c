@@ -262,6 +262,39 @@ START_TEST(purge_beside_a_reader_of_the_newest_state_is_refused)
 }
 END_TEST
 
+static int complete_by_db(struct bgmq_job *job, void *ctx)
+{
+    app_sql(ctx, "BEGIN IMMEDIATE");
+    OK(bgmq_job_complete_tx(job, ctx));
+    app_sql(ctx, "COMMIT");
+    return BGMQ_DONE;
+}
+
+/* The application's connection deletes the row.  _i: with erase. */
+START_TEST(what_the_application_deletes_is_erased_too)
+{
+    char text[6000];
+    struct bgmq *mq = flow_open_with(1, SERVICE(.erase = _i, .share_database = 1));
+    sqlite3 *db = app_open();
+    app_sql(db, "PRAGMA secure_delete = OFF");
+    memset(text, 's', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    flow_publish(mq, "T", text);
+    OK(bgmq_flush(mq));
+    OK(bgmq_register(mq, "T", complete_by_db, db, NULL));
+    OK(bgmq_start(mq));
+    WAIT_UNTIL(flow_collection(mq, "T").outq == 1);
+    OK(bgmq_stop(mq, 10000));
+    ck_assert_int_eq(app_number(db, "PRAGMA secure_delete"), _i);
+    app_close(db);
+    if (_i) {
+        OK(bgmq_purge(mq));
+        ck_assert(!is_there("ssssssss"));
+    }
+    flow_close(mq);
+}
+END_TEST
+
 START_TEST(purge_without_erase_is_refused)
 {
     struct bgmq *mq = flow_open(_i);
@@ -308,6 +341,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tc, what_is_purged_is_in_no_file, 0, 2);
     tcase_add_test(tc, purge_beside_a_reader_is_refused);
     tcase_add_test(tc, purge_beside_a_reader_of_the_newest_state_is_refused);
+    tcase_add_loop_test(tc, what_the_application_deletes_is_erased_too, 0, 2);
     flow_add_both(tc, purge_without_erase_is_refused);
     tcase_add_test(tc, older_copy_in_the_place_of_the_database_ends_the_service);
     return s;
