@@ -239,7 +239,7 @@ START_TEST(purge_beside_a_reader_is_refused)
 }
 END_TEST
 
-/* A log that a reader of the newest state keeps from beginning anew goes on, however short it is. */
+/* A log that a reader of the newest state keeps from beginning anew goes on, short as it is. */
 START_TEST(purge_beside_a_reader_of_the_newest_state_is_refused)
 {
     struct bgmq *mq = flow_open_with(1, SERVICE(.erase = 1, .share_database = 1));

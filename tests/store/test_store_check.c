@@ -149,8 +149,8 @@ START_TEST(sound_great_file_goes_on_and_closes_at_any_time)
 }
 END_TEST
 
-/* A file that nobody has closed, with LEAVES pages of somebody else's, on a disk that takes 1 ms for
- * each; a store that checks it. */
+/* A file that nobody has closed, with LEAVES pages of somebody else's, on a disk that takes 1 ms
+ * for each; a store that checks it. */
 static struct store *open_on_a_slow_disk(uint64_t log_hard)
 {
     char sql[200];
