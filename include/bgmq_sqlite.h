@@ -24,7 +24,8 @@ struct sqlite3;
 /* Makes DB ready: after it, plain SQL on DB, INSERT INTO bgmq_inbox(type, body, ...), wakes the
  * workers at the commit, too.  Turns DB's automatic check-points off where the SQLite in use loses
  * data by them (to 3.51.2), and keeps its cache from spilling likewise (to 3.50.1), so that a
- * transaction has to fit into memory; says so in the log.  A wal_hook of your own stays, and must
+ * transaction has to fit into memory; says so in the log.  With the option erase DB overwrites what
+ * it deletes (secure_delete), also what is yours.  A wal_hook of your own stays, and must
  * not check-point there.  Takes none of DB's hooks.  Once for each connection; harmless when
  * repeated.  Must not be called in a transaction: EINVAL.  Close DB when you like.  EOTHERFILE;
  * EREADONLY. */

@@ -5,10 +5,21 @@
 #include "err.h"
 #include "handle.h"
 #include "store_backup.h"
+#include "thread.h"
 
 static void find_source(void *ctx, struct store *store)
 {
     *(char **)ctx = bgmqi_store_backup_source(store);
+}
+
+/* On a thread of the host's, which may not hear of a limit that the copy meets. */
+static int copy(const char *source, const char *path, struct bgmq_error *error)
+{
+    struct thread_calm calm;
+    bgmqi_thread_calm(&calm);
+    int err = bgmqi_store_backup_copy(source, path, error);
+    bgmqi_thread_uncalm(&calm);
+    return err;
 }
 
 int bgmq_backup(struct bgmq *mq, const char *path, struct bgmq_error *error)
@@ -24,7 +35,7 @@ int bgmq_backup(struct bgmq *mq, const char *path, struct bgmq_error *error)
         err = bgmqi_journal_run(mq->journal, find_source, &source,
                                 mq->config.publish_timeout_ms * INT64_C(1000000));
     if (!err)
-        err = source ? bgmqi_store_backup_copy(source, path, error) : BGMQ_ENOMEM;
+        err = source ? copy(source, path, error) : BGMQ_ENOMEM;
     free(source);
     if (err && error && !error->text[0])
         bgmqi_err_set(error, err, "%s", bgmq_strerror(err));

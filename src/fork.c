@@ -2,7 +2,12 @@
  *
  * Threads that use SQLite hold the guard together; who forks holds it alone.  A fork that waits
  * goes first, so that busy threads do not keep it out.  A thread that forks within the guard, as a
- * log callback may, does not wait for itself. */
+ * log callback may, does not wait for itself.
+ *
+ * bgmq_backup and the check of a great file (store_check.c) stay outside: each is one call of
+ * SQLite that may take minutes, and no fork of the host waits that long.  A child that is forked
+ * meanwhile may find SQLite's locks taken for ever, and has to exec before it opens a database; the
+ * manual says so. */
 #include "fork.h"
 
 #include "monitor.h"

@@ -161,33 +161,6 @@ static int enter(const struct bgmq_guest *g)
 
 /* ---- publish ----------------------------------------------------------------------- */
 
-static int error_of(int rc)
-{
-    switch (rc & 0xff) {
-    case SQLITE_OK:
-    case SQLITE_DONE:
-        return 0;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-        return BGMQ_EBUSY;
-    case SQLITE_FULL:
-        return BGMQ_EFULL;
-    case SQLITE_NOMEM:
-        return BGMQ_ENOMEM;
-    case SQLITE_CONSTRAINT:
-        return BGMQ_EINVAL; /* the table's own checks */
-    case SQLITE_TOOBIG:
-        return BGMQ_ETOOBIG;
-    case SQLITE_READONLY:
-        return BGMQ_EREADONLY;
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        return BGMQ_ECORRUPT;
-    default:
-        return BGMQ_ESTORE;
-    }
-}
-
 /* META as the text of a JSON object, to free(); NULL: out of memory. */
 static char *meta_text(const char *const *meta)
 {
@@ -304,7 +277,7 @@ static int write_row(struct bgmq_guest *g, uint64_t *ret_id)
     give_way(g);
     int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
     if (rc != SQLITE_OK)
-        return error_of(rc);
+        return bgmqi_store_sqlite_code(rc);
     take_turn(g);
     rc = sqlite3_step(g->insert);
     sqlite3_reset(g->insert);
@@ -317,7 +290,8 @@ static int write_row(struct bgmq_guest *g, uint64_t *ret_id)
         return 0;
     /* A COMMIT that SQLite has ended itself may be in the log. */
     bool begun = inserted && sqlite3_get_autocommit(db);
-    int err = bgmqi_store_sqlite_no_room(db, rc, true) ? BGMQ_EFULL : error_of(rc);
+    int err = bgmqi_store_sqlite_no_room(db, rc, true) ? BGMQ_EFULL
+                                                       : bgmqi_store_sqlite_code(rc);
     bgmqi_store_open_roll_back(db);
     if (inserted && (err == BGMQ_ESTORE || (begun && err == BGMQ_ENOMEM))) {
         g->failed = true; /* as the journal after a failed commit */
@@ -361,7 +335,7 @@ int bgmq_guest_publish(struct bgmq_guest *g, const char *type, const void *body,
     bind_text(g->insert, 13, meta);
     struct thread_calm calm;
     bgmqi_thread_calm(&calm);
-    err = error_of(set_sync(g, synced));
+    err = bgmqi_store_sqlite_code(set_sync(g, synced));
     if (!err)
         err = write_row(g, &r.id);
     bgmqi_thread_uncalm(&calm);
@@ -411,7 +385,7 @@ int bgmq_guest_status(struct bgmq_guest *g, char **ret)
     if (rc == SQLITE_OK)
         rc = write_status(q, f);
     sqlite3_finalize(q);
-    err = error_of(rc);
+    err = bgmqi_store_sqlite_code(rc);
     if (fclose(f) != 0 && !err)
         err = BGMQ_ENOMEM;
     if (err)

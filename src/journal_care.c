@@ -29,12 +29,13 @@ static void watch_reader(struct journal *j, int held, int64_t now)
     if (!held || j->held_told || now - j->held_since_ns < limit_ns)
         return;
     j->held_told = true;
-    bgmqi_log(
-        j->options.log, BGMQ_LOG_WARNING,
-        "a reader of the database has held its log for %lld s (%llu bytes): it grows "
-        "until that reader ends its transaction",
-        (long long)((now - j->held_since_ns) / (1000 * MS)),
-        (unsigned long long)j->store->ops->log_bytes(j->store));
+    bool ours = j->store->ops->checks(j->store);
+    bgmqi_log(j->options.log, BGMQ_LOG_WARNING,
+              "%s has held its log for %lld s (%llu bytes): it grows until %s",
+              ours ? "our own check of the database" : "a reader of the database",
+              (long long)((now - j->held_since_ns) / (1000 * MS)),
+              (unsigned long long)j->store->ops->log_bytes(j->store),
+              ours ? "that has ended" : "that reader ends its transaction");
 }
 
 /* True once a minute; *TOLD_NS: when it was so last. */

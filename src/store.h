@@ -222,6 +222,8 @@ struct store_ops {
     int (*upkeep)(struct store *s, int64_t now_ms);
     /* Bytes of the log that are not in the file, or cannot be used anew, for a reader's sake. */
     uint64_t (*log_bytes)(struct store *s);
+    /* True: its own check of the file runs, and may be that reader. */
+    bool (*checks)(struct store *s);
     /* Takes what is gone out of the log, too.  EBUSY: somebody reads it; errors of apply. */
     int (*purge)(struct store *s);
     /* Whether the file is still the one that was opened, and the store alive: 0, or its error with

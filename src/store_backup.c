@@ -23,10 +23,15 @@ char *bgmqi_store_backup_source(const struct store *store)
     return strdup(((const struct sqlite_store *)store)->path);
 }
 
+static bool is_no_room(int system_error)
+{
+    return system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG;
+}
+
 static int failed(const char *to, struct bgmq_error *error)
 {
-    return bgmqi_err_system(error, errno == EEXIST ? BGMQ_EEXIST : BGMQ_EOPEN, errno,
-                            "%s", to);
+    int err = errno == EEXIST ? BGMQ_EEXIST : is_no_room(errno) ? BGMQ_EFULL : BGMQ_EOPEN;
+    return bgmqi_err_system(error, err, errno, "%s", to);
 }
 
 /* FULL gets the absolute name of TO, which SQLite cannot take for a URI; *FOLDER its folder. */
@@ -55,22 +60,12 @@ static int make_file(const char *to, char full[PATH_MAX], int *folder,
     return 0;
 }
 
-static int error_of(int rc)
+/* The file of the copy is closed by now: only the connection still knows what its disk said. */
+static int error_of(sqlite3 *db, int rc)
 {
-    switch (rc & 0xff) {
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-        return BGMQ_EBUSY;
-    case SQLITE_FULL:
+    if ((rc & 0xff) == SQLITE_IOERR && is_no_room(sqlite3_system_errno(db)))
         return BGMQ_EFULL;
-    case SQLITE_NOMEM:
-        return BGMQ_ENOMEM;
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        return BGMQ_ECORRUPT;
-    default:
-        return BGMQ_ESTORE;
-    }
+    return bgmqi_store_sqlite_code(rc);
 }
 
 static int copy(sqlite3 *db, const char *to, struct bgmq_error *error)
@@ -83,8 +78,8 @@ static int copy(sqlite3 *db, const char *to, struct bgmq_error *error)
     if (rc == SQLITE_OK)
         rc = sqlite3_step(q);
     int err = rc == SQLITE_DONE ? 0
-                                : bgmqi_err_set(error, error_of(rc), "%s: %s (%d)", to,
-                                                sqlite3_errmsg(db), rc);
+                                : bgmqi_err_set(error, error_of(db, rc), "%s: %s (%d)",
+                                                to, sqlite3_errmsg(db), rc);
     sqlite3_finalize(q);
     return err;
 }
@@ -94,11 +89,21 @@ static int sync_all(const char *to, int folder, struct bgmq_error *error)
 {
     int fd = open(to, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     int err = fd < 0 || fsync(fd) != 0 || fsync(folder) != 0
-                  ? bgmqi_err_system(error, BGMQ_ESTORE, errno, "%s", to)
+                  ? bgmqi_err_system(error, is_no_room(errno) ? BGMQ_EFULL : BGMQ_ESTORE,
+                                     errno, "%s", to)
                   : 0;
     if (fd >= 0)
         close(fd);
     return err;
+}
+
+/* A copy that came to nothing, and the journal of the transaction it was written in. */
+static void remove_all(const char *to)
+{
+    char journal[TO_MAX + sizeof("-journal")];
+    snprintf(journal, sizeof(journal), "%.*s-journal", TO_MAX, to);
+    unlink(journal);
+    unlink(to);
 }
 
 int bgmqi_store_backup_copy(const char *from, const char *to, struct bgmq_error *error)
@@ -118,7 +123,7 @@ int bgmqi_store_backup_copy(const char *from, const char *to, struct bgmq_error 
     if (!err)
         err = sync_all(full, folder, error);
     if (err)
-        unlink(full);
+        remove_all(full);
     close(folder);
     return err;
 }

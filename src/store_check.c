@@ -9,17 +9,20 @@
 #include <string.h>
 
 #include "err.h"
+#include "park.h"
 #include "store_open.h"
 #include "store_schema.h"
 #include "thread.h"
 
-enum { LINES = 100, STACK_SIZE = 1 << 20, STEPS = 10000 };
+enum { STACK_SIZE = 1 << 20, AGAIN_NS = 5000000 };
 
 struct store_check {
     pthread_t thread;
     struct sqlite_store visit;
-    _Atomic bool quit, damaged;
+    struct park end; /* woken once it has ended */
+    _Atomic bool quit, ended, damaged;
     struct bgmq_error why; /* set before damaged is */
+    bool given_up_told;    /* used by the store's thread only */
 };
 
 /* Whether LINE of quick_check is about the value in a row. */
@@ -90,25 +93,30 @@ int bgmqi_store_check_now(struct sqlite_store *s, uint64_t at_once, bool *later,
 
 /* ---- beside the service ------------------------------------------------------------ */
 
-static int shall_stop(void *ctx)
-{
-    struct store_check *c = ctx;
-    return atomic_load(&c->quit);
-}
-
 static void *run(void *arg)
 {
     struct store_check *c = arg;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    int rc;
-    sqlite3_progress_handler(c->visit.w, STEPS, shall_stop, c);
-    bool damaged = look(c->visit.w, &c->why, &rc);
+    int rc = SQLITE_OK;
+    bool damaged = !atomic_load(&c->quit) && look(c->visit.w, &c->why, &rc);
     if (!damaged && (rc & 0xff) == SQLITE_CORRUPT) {
         bgmqi_err_set(&c->why, 0, "%s", sqlite3_errmsg(c->visit.w));
         damaged = true;
     }
-    atomic_store(&c->damaged, damaged);
+    /* An interrupted look takes what it has not come to for damage. */
+    if (!atomic_load(&c->quit))
+        atomic_store(&c->damaged, damaged);
+    atomic_store(&c->ended, true);
+    bgmqi_park_wake(&c->end);
     return NULL;
+}
+
+/* SQLite 3.40 asks for nothing else while it looks at a tree.  To be repeated until it has ended:
+ * an interrupt that comes before the statement begins is lost. */
+static void interrupt(struct store_check *c)
+{
+    atomic_store(&c->quit, true);
+    sqlite3_interrupt(c->visit.w);
 }
 
 int bgmqi_store_check_beside(struct sqlite_store *s, struct bgmq_error *error)
@@ -135,13 +143,42 @@ int bgmqi_store_check_found(struct sqlite_store *s, struct bgmq_error *why)
     return bgmqi_err_set(why, BGMQ_ECORRUPT, "%s", s->check->why.text);
 }
 
+bool bgmqi_store_check_runs(const struct sqlite_store *s)
+{
+    return s->check && !atomic_load(&s->check->ended);
+}
+
+void bgmqi_store_check_give_up(struct sqlite_store *s)
+{
+    if (bgmqi_store_check_runs(s))
+        interrupt(s->check);
+}
+
+int bgmqi_store_check_given_up(struct sqlite_store *s, struct bgmq_error *text)
+{
+    struct store_check *c = s->check;
+    if (!c || !atomic_load(&c->quit) || c->given_up_told)
+        return 0;
+    c->given_up_told = true;
+    bgmqi_err_set(
+        text, 0,
+        "our own check of the file is given up, as the log grows while it reads: "
+        "it is made when the file is next opened after a crash: %s",
+        s->path);
+    return 1;
+}
+
 void bgmqi_store_check_end(struct sqlite_store *s)
 {
-    if (!s->check)
+    struct store_check *c = s->check;
+    if (!c)
         return;
-    atomic_store(&s->check->quit, true);
-    PTHREAD_OK(pthread_join(s->check->thread, NULL));
-    bgmqi_store_open_leave(&s->check->visit);
-    free(s->check);
+    while (!atomic_load(&c->ended)) {
+        interrupt(c);
+        bgmqi_park_wait(&c->end, AGAIN_NS);
+    }
+    PTHREAD_OK(pthread_join(c->thread, NULL));
+    bgmqi_store_open_leave(&c->visit);
+    free(c);
     s->check = NULL;
 }

@@ -13,7 +13,13 @@ int bgmqi_store_check_now(struct sqlite_store *s, uint64_t at_once, bool *later,
 int bgmqi_store_check_beside(struct sqlite_store *s, struct bgmq_error *error);
 /* 0; or ECORRUPT once the thread has found damage, which is in WHY. */
 int bgmqi_store_check_found(struct sqlite_store *s, struct bgmq_error *why);
-/* Ends the thread.  No-op when there is none. */
+/* True while the thread reads: one state of the database, so that the log cannot begin anew. */
+bool bgmqi_store_check_runs(const struct sqlite_store *s);
+/* Has the thread end, soon, and find nothing.  To be called again while it runs. */
+void bgmqi_store_check_give_up(struct sqlite_store *s);
+/* 1, once, after that, with words for the log in TEXT; else 0. */
+int bgmqi_store_check_given_up(struct sqlite_store *s, struct bgmq_error *text);
+/* Ends the thread, wherever it is.  No-op when there is none. */
 void bgmqi_store_check_end(struct sqlite_store *s);
 
 #endif

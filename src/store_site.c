@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <link.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,14 +127,33 @@ static bool is_twin(const char *name)
     return yes;
 }
 
+static _Atomic unsigned long long loaded; /* objects ever, at the last look */
+static _Atomic bool twin_told;
+
+static int note_loads(struct dl_phdr_info *info, size_t size, void *ctx)
+{
+    (void)size;
+    *(unsigned long long *)ctx = info->dlpi_adds;
+    return 1; /* the first says it for all */
+}
+
+static unsigned long long count_loads(void)
+{
+    unsigned long long n = 0;
+    dl_iterate_phdr(note_loads, &n);
+    return n;
+}
+
 void bgmqi_store_site_look_for_twin(const struct log *log)
 {
     struct objects o = {.n = 0};
     bool told = false;
+    atomic_store(&loaded, count_loads());
     dl_iterate_phdr(note_object, &o);
     for (size_t i = 0; i < o.n; i++) {
         if (!told && log && is_twin(o.names[i])) {
             told = true;
+            atomic_store(&twin_told, true);
             bgmqi_log(log, BGMQ_LOG_WARNING,
                       "a second SQLite is in this process, with %s: never use it on the "
                       "database, the two drop each other's locks",
@@ -141,6 +161,12 @@ void bgmqi_store_site_look_for_twin(const struct log *log)
         }
         free(o.names[i]);
     }
+}
+
+void bgmqi_store_site_look_again(const struct log *log)
+{
+    if (!atomic_load(&twin_told) && count_loads() != atomic_load(&loaded))
+        bgmqi_store_site_look_for_twin(log);
 }
 
 int bgmqi_store_site_check(const char *path, const struct log *log,

@@ -13,5 +13,8 @@ int bgmqi_store_site_check(const char *path, const struct log *log,
                            struct bgmq_error *error);
 /* Warns when another SQLite than ours is in this process: each drops the locks of the other. */
 void bgmqi_store_site_look_for_twin(const struct log *log);
+/* Likewise, but only when something was loaded since the last look, and none was ever found.  Cheap
+ * enough for each connection. */
+void bgmqi_store_site_look_again(const struct log *log);
 
 #endif

@@ -171,6 +171,33 @@ int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure)
     }
 }
 
+int bgmqi_store_sqlite_code(int rc)
+{
+    switch (rc & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_DONE:
+        return 0;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return BGMQ_EBUSY;
+    case SQLITE_FULL:
+        return BGMQ_EFULL;
+    case SQLITE_NOMEM:
+        return BGMQ_ENOMEM;
+    case SQLITE_CONSTRAINT:
+        return BGMQ_EINVAL; /* the table's own checks */
+    case SQLITE_TOOBIG:
+        return BGMQ_ETOOBIG;
+    case SQLITE_READONLY:
+        return BGMQ_EREADONLY;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return BGMQ_ECORRUPT;
+    default:
+        return BGMQ_ESTORE;
+    }
+}
+
 int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc)
 {
     if ((rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM)
@@ -244,6 +271,7 @@ int bgmqi_store_sqlite_open(struct store **ret, const struct store_options *opti
         .inbox = bgmqi_store_inbox_rows,
         .upkeep = bgmqi_store_prune_upkeep,
         .log_bytes = bgmqi_store_upkeep_log_bytes,
+        .checks = bgmqi_store_upkeep_checks,
         .purge = bgmqi_store_purge,
         .look = bgmqi_store_upkeep_look,
         .checkpoint = bgmqi_store_upkeep_checkpoint,

@@ -197,6 +197,8 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
                             struct bgmq_error *text);
 /* The negative enum bgmq_err of an enum store_failure. */
 int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure);
+/* Likewise of a code of SQLite that a connection of one call's own came upon. */
+int bgmqi_store_sqlite_code(int rc);
 /* A check-point by C ended with RC, not OK: the error to return.  After a failed sync the
  * next one may succeed without the data, so that is the end. */
 int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc);
@@ -225,6 +227,7 @@ int bgmqi_store_upkeep_leave(struct store *store, uint64_t next);
 int bgmqi_store_upkeep_checkpoint(struct store *store, int force);
 int bgmqi_store_upkeep_look(struct store *store, struct bgmq_error *text);
 uint64_t bgmqi_store_upkeep_log_bytes(struct store *store);
+bool bgmqi_store_upkeep_checks(struct store *store);
 int bgmqi_store_search_rows(struct store *store, const struct store_search *what,
                             store_row_fn *fn, void *ctx);
 int bgmqi_store_search_ended(struct store *store, uint64_t id, store_ended_fn *fn,

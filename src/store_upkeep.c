@@ -103,6 +103,8 @@ int bgmqi_store_upkeep_checkpoint(struct store *store, int force)
     struct sqlite_store *s = (struct sqlite_store *)store;
     if (s->dead)
         return s->dead_err;
+    if (bgmqi_store_upkeep_log_bytes(store) > s->log_hard / 2)
+        bgmqi_store_check_give_up(s); /* better no check than no publishing */
     if (!force && (!s->log_used || s->wal_pages < s->checkpoint_at))
         return s->log_held;
     unsigned patience = s->patience_ms;
@@ -141,6 +143,8 @@ int bgmqi_store_upkeep_look(struct store *store, struct bgmq_error *text)
         bgmqi_err_set(text, 0, "%s", s->why_dead.text);
         return s->dead_err;
     }
+    if (bgmqi_store_check_given_up(s, text))
+        return 1;
     if (!s->stranger || s->stranger_told || !bgmqi_store_open_loses_data())
         return 0;
     s->stranger_told = true;
@@ -151,6 +155,11 @@ int bgmqi_store_upkeep_look(struct store *store, struct bgmq_error *text)
         "bgmq_sqlite_prepare do it: %s",
         sqlite3_libversion(), s->path);
     return 1;
+}
+
+bool bgmqi_store_upkeep_checks(struct store *store)
+{
+    return bgmqi_store_check_runs((struct sqlite_store *)store);
 }
 
 /* Once all of the log is in the file, the next commit begins it anew, if no reader is in it. */

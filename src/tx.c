@@ -50,7 +50,15 @@ static unsigned stop_spilling(sqlite3 *db, int *rc)
     return 2;
 }
 
-/* Sees to it, once, that nobody loses anything by what C's connection does by itself. */
+/* What is deleted through DB, as by bgmq_job_complete_tx, is overwritten as by us.  Also within a
+ * transaction. */
+static int erase_too(sqlite3 *db)
+{
+    return sqlite3_exec(db, "PRAGMA main.secure_delete = ON", NULL, NULL, NULL);
+}
+
+/* Sees to it, once, that nobody loses anything by what C's connection does by itself, and that it
+ * leaves nothing behind that is to be erased. */
 static int quieten(struct bgmq *mq, struct tx_conn *c, enum bgmq_level level)
 {
     static const char *const what[] = {
@@ -61,6 +69,8 @@ static int quieten(struct bgmq *mq, struct tx_conn *c, enum bgmq_level level)
         return 0;
     unsigned did = stop_checkpoints(c->db, &rc);
     did |= stop_spilling(c->db, &rc);
+    if (rc == SQLITE_OK && mq->config.erase)
+        rc = erase_too(c->db);
     c->quiet = rc == SQLITE_OK;
     if (did && c->quiet)
         bgmqi_log(&mq->config.log, level,
@@ -90,7 +100,7 @@ int bgmq_sqlite_prepare(struct bgmq *mq, struct sqlite3 *db)
         return err;
     struct tx_conn *c;
     if (mq->hub && db && !bgmqi_tx_hub_find(mq->hub, db))
-        bgmqi_store_site_look_for_twin(&mq->config.log); /* DB may be of another one */
+        bgmqi_store_site_look_again(&mq->config.log); /* DB may be of another one */
     if (db && !sqlite3_get_autocommit(db))
         return BGMQ_EINVAL;
     err = conn_of(mq, db, &c);

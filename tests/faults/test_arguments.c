@@ -255,7 +255,10 @@ START_TEST(nowhere_to_put_the_answer_is_refused)
                        bgmq_job_complete_tx(NULL, NULL),
                        bgmq_job_fail_tx(NULL, NULL, BGMQ_RETRY, NULL, NULL),
                        bgmq_job_save_cursor_tx(NULL, NULL, "", 0),
-                       bgmq_drain(NULL, 0)};
+                       bgmq_drain(NULL, 0),
+                       bgmq_backup(mq, NULL, NULL),
+                       bgmq_backup(mq, "", NULL),
+                       bgmq_purge(mq)}; /* without erase */
     for (size_t i = 0; i < COUNT(got); i++, contract_checks++)
         ck_assert_msg(got[i] == BGMQ_EINVAL, "%zu: %s", i, bgmq_errname(got[i]));
     ck_assert_int_lt(bgmq_drop_queue(mq, NULL), 0);

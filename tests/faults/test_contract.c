@@ -77,6 +77,8 @@ static const struct bgmq_change change = {.set_time = 1};
     X(result, bgmq_result(mq, 1, &o->bytes, &o->len))                                    \
     X(runs, bgmq_runs(mq, o->runs, 2))                                                   \
     X(health, bgmq_health(mq, &o->health))                                               \
+    X(purge, bgmq_purge(mq))                                                             \
+    X(backup, bgmq_backup(mq, "copy", NULL))                                             \
     X(http_start, bgmq_http_start(&o->http, mq, NULL, NULL))                             \
     X(http_mount, bgmq_http_mount(&o->http, mq, NULL, NULL))                             \
     X(test_inline, bgmq_test_inline(mq, 1))                                              \

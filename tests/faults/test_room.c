@@ -136,6 +136,68 @@ START_TEST(files_that_may_not_grow_for_a_guest)
 }
 END_TEST
 
+static char copy[650];
+
+/* A copy has failed for want of room, with words, and nothing is left of it. */
+static void expect_no_copy(int err, const struct bgmq_error *error)
+{
+    char journal[670];
+    snprintf(journal, sizeof(journal), "%s-journal", copy);
+    ck_assert_msg(err == BGMQ_EFULL, "%s: %s", bgmq_errname(err), error->text);
+    ck_assert_ptr_nonnull(strstr(error->text, copy));
+    ck_assert_int_ne(access(copy, F_OK), 0);
+    ck_assert_int_ne(access(journal, F_OK), 0);
+}
+
+/* A service with something to copy. */
+static struct bgmq *service_to_copy(void)
+{
+    struct bgmq *mq = NULL;
+    limits_begin();
+    ck_assert_int_eq(limits_open(&mq), 0);
+    for (int i = 0; i < 100; i++)
+        ck_assert_int_eq(limits_publish(mq), 0);
+    snprintf(copy, sizeof(copy), "%s.copy", limits_database);
+    return mq;
+}
+
+/* P12.  A copy is written on the host's own thread.  _i: where in it the limit is met. */
+START_TEST(files_that_may_not_grow_for_a_copy)
+{
+    struct bgmq_error error = {.text = ""};
+    struct bgmq *mq = service_to_copy();
+    signal(SIGXFSZ, note_signal);
+    limits_set(RLIMIT_FSIZE, (rlim_t)((1 + _i) * 25000));
+    int err = bgmq_backup(mq, copy, &error);
+    lift_file_limit();
+    ck_assert_int_eq(signals, 0);
+    expect_no_copy(err, &error);
+    ck_assert_int_eq(bgmq_backup(mq, copy, NULL), 0);
+    limits_close(mq);
+}
+END_TEST
+
+/* _i: the quota ends at this write of the copy, and its journal's. */
+START_TEST(quota_that_is_used_up_by_a_copy)
+{
+    struct bgmq_error error = {.text = ""};
+    shim_vfs_install();
+    struct bgmq *mq = service_to_copy();
+    ck_assert_int_eq(bgmq_flush(mq), 0);
+    shim_vfs_arm(&(struct shim_fault){.calls = SHIM_WRITE,
+                                      .files = SHIM_DB | SHIM_JOURNAL,
+                                      .kind = SHIM_NOSPACE,
+                                      .nth = 1 + _i,
+                                      .errno_ = EDQUOT});
+    int err = bgmq_backup(mq, copy, &error);
+    shim_vfs_disarm();
+    expect_no_copy(err, &error);
+    ck_assert_int_eq(bgmq_backup(mq, copy, NULL), 0);
+    limits_close(mq);
+    shim_vfs_remove();
+}
+END_TEST
+
 static char ballast[650];
 
 static void drop_ballast(void)
@@ -226,6 +288,8 @@ static Suite *suite(void)
     tcase_add_test(tc, files_that_may_not_grow);
     tcase_add_test(tc, files_that_may_not_grow_while_it_runs);
     tcase_add_test(tc, files_that_may_not_grow_for_a_guest);
+    tcase_add_loop_test(tc, files_that_may_not_grow_for_a_copy, 0, 4);
+    tcase_add_loop_test(tc, quota_that_is_used_up_by_a_copy, 0, 4);
     tcase_add_test(tc, disk_that_fills_and_empties);
     tcase_add_test(tc, quota_that_is_used_up);
     return s;

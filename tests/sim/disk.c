@@ -484,6 +484,7 @@ int __wrap_bgmqi_store_sqlite_open(struct store **ret,
                                          .inbox = disk_inbox,
                                          .upkeep = upkeep,
                                          .log_bytes = log_bytes,
+                                         .checks = NULL, /* nothing holds the log */
                                          .look = look,
                                          .checkpoint = checkpoint,
                                          .purge = purge,

@@ -2,13 +2,15 @@
  * and one that is damaged stays as it is. */
 #include "fixture.h"
 
+#include "../harness/shim_vfs.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ROWS = 1000 };
+enum { ROWS = 1000, LEAVES = 4000 };
 
 /* Rows in the backlog, and nothing in the log; CLEAN: somebody has closed it. */
 static void make(int clean)
@@ -147,6 +149,76 @@ START_TEST(sound_great_file_goes_on_and_closes_at_any_time)
 }
 END_TEST
 
+/* A file that nobody has closed, with LEAVES pages of somebody else's, on a disk that takes 1 ms
+ * for each; a store that checks it. */
+static struct store *open_on_a_slow_disk(uint64_t log_hard)
+{
+    char sql[200];
+    struct store_options options = fixture_options();
+    make(0);
+    snprintf(
+        sql, sizeof(sql),
+        "CREATE TABLE theirs(body); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT"
+        " i + 1 FROM n WHERE i < %d) INSERT INTO theirs SELECT zeroblob(3000) FROM n;"
+        " PRAGMA wal_checkpoint(TRUNCATE)",
+        LEAVES);
+    meddle(fixture_path(), sql);
+    options.check_at_once = 1;
+    options.share = 1;
+    options.log_hard_bytes = log_hard;
+    shim_vfs_install();
+    struct store *s = fixture_open_with(options);
+    shim_vfs_reset();
+    shim_vfs_arm(&(struct shim_fault){.calls = SHIM_READ,
+                                      .files = SHIM_DB,
+                                      .kind = SHIM_SLOW,
+                                      .nth = 1,
+                                      .delay_ms = 1});
+    WAIT_UNTIL(shim_vfs_count(SHIM_READ, SHIM_DB) > 20);
+    return s;
+}
+
+static void expect_it_was_interrupted(void)
+{
+    ck_assert_int_lt(shim_vfs_count(SHIM_READ, SHIM_DB), LEAVES / 2);
+}
+
+START_TEST(close_does_not_wait_for_the_check)
+{
+    struct store *s = open_on_a_slow_disk(0);
+    ck_assert(s->ops->checks(s));
+    fixture_close(s);
+    expect_it_was_interrupted();
+    shim_vfs_remove();
+}
+END_TEST
+
+/* It reads one state as long as it runs, and the log cannot begin anew. */
+START_TEST(check_is_given_up_before_publishers_are_refused)
+{
+    enum { HARD = 1 << 20 };
+    struct bgmq_error text = {.text = ""};
+    struct store *s = open_on_a_slow_disk(HARD);
+    uint64_t id = ROWS;
+    while (s->ops->log_bytes(s) <= HARD / 2) {
+        struct batch_of *b = batch_new();
+        for (int i = 0; i < 100; i++)
+            batch_insert(b, ++id);
+        batch_apply(s, b);
+    }
+    ck_assert_int_ge(s->ops->checkpoint(s, 0), 0);
+    WAIT_UNTIL(!s->ops->checks(s));
+    expect_it_was_interrupted();
+    ck_assert_int_eq(s->ops->look(s, &text), 1);
+    ck_assert_msg(strstr(text.text, "given up") != NULL, "%s", text.text);
+    ck_assert_int_eq(s->ops->look(s, &text), 0); /* told once, and no damage */
+    ck_assert_int_eq(s->ops->checkpoint(s, 1), 0);
+    ck_assert_uint_eq(s->ops->log_bytes(s), 0);
+    fixture_close(s);
+    shim_vfs_remove();
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("store_check");
@@ -158,6 +230,8 @@ static Suite *suite(void)
     tcase_add_test(c, odd_values_in_rows_are_no_damage);
     tcase_add_test(c, great_file_opens_at_once_and_is_checked_beside);
     tcase_add_test(c, sound_great_file_goes_on_and_closes_at_any_time);
+    tcase_add_test(c, close_does_not_wait_for_the_check);
+    tcase_add_test(c, check_is_given_up_before_publishers_are_refused);
     return s;
 }
 

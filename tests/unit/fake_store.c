@@ -115,6 +115,11 @@ static uint64_t log_bytes(struct store *s)
     return 4711;
 }
 
+static bool checks(struct store *s)
+{
+    return atomic_load(&fake_of(s)->checks);
+}
+
 static int look(struct store *s, struct bgmq_error *text)
 {
     struct fake_store *f = fake_of(s);
@@ -137,6 +142,7 @@ static const struct store_ops fake_ops = {.apply = apply,
                                           .leave = leave,
                                           .upkeep = upkeep,
                                           .log_bytes = log_bytes,
+                                          .checks = checks,
                                           .purge = NULL, /* nobody asks */
                                           .look = look,
                                           .checkpoint = checkpoint,

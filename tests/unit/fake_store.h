@@ -19,10 +19,11 @@ struct fake_store {
     struct counter begun;  /* transactions that came to the gate */
     struct counter failed; /* ... and ended with a failure */
     struct counter closed;
-    _Atomic int held; /* what a check-point returns */
-    _Atomic int old;  /* chunks that upkeep finds too old */
-    _Atomic int gone; /* the file has been taken away */
-    _Atomic int warn; /* so many looks have a word to say */
+    _Atomic int held;   /* what a check-point returns */
+    _Atomic int checks; /* that is its own check of the file */
+    _Atomic int old;    /* chunks that upkeep finds too old */
+    _Atomic int gone;   /* the file has been taken away */
+    _Atomic int warn;   /* so many looks have a word to say */
     pthread_mutex_t lock;
     /* protected by lock */
     int failure, failures; /* of the next transactions; < 0: of all */
