@@ -175,15 +175,16 @@ static int enter(void *ctx, int connection, const struct sockaddr *addr, socklen
 static void tell(void *ctx, int errnum)
 {
     struct bgmq_http *http = ctx;
-    char words[128];
     http->shut = errnum != 0;
     bgmqi_notice_tell(http->mq, errnum ? NOTICE_SHUT : NOTICE_MENDED);
-    if (errnum)
+    if (errnum) {
+        char words[128];
         bgmqi_notice_log(http->mq, BGMQ_LOG_WARNING,
                          "admin: nobody can come in for now: %s",
                          strerror_r(errnum, words, sizeof(words)));
-    else
+    } else {
         bgmqi_notice_log(http->mq, BGMQ_LOG_INFO, "admin: it answers again");
+    }
 }
 
 /* The end is told before the descriptor is closed, so the reaper never holds a stale

@@ -163,7 +163,8 @@ void __wrap__mark_point(const char *file, int line)
 void __real__ck_assert_failed(const char *file, int line, const char *expr,
                               const char *message, ...) CK_ATTRIBUTE_NORETURN;
 void __wrap__ck_assert_failed(const char *file, int line, const char *expr,
-                              const char *message, ...) CK_ATTRIBUTE_NORETURN;
+                              const char *message, ...) CK_ATTRIBUTE_NORETURN
+    CK_ATTRIBUTE_FORMAT(printf, 4, 5);
 void __wrap__ck_assert_failed(const char *file, int line, const char *expr,
                               const char *message, ...)
 {

@@ -227,10 +227,12 @@ static int look_closely(void *ctx, const struct bgmq_message *m)
 static void *look(void *arg)
 {
     struct looker *l = arg;
-    while (!atomic_load(&l->over)) {
+    bool last;
+    do { /* once more when all is over, and in outq */
+        last = atomic_load(&l->over);
         ck_assert_int_ge(bgmq_peek(l->mq, "mq:T.inq", 20, look_closely, l), 0);
         ck_assert_int_ge(bgmq_peek(l->mq, "mq:T.outq", 20, look_closely, l), 0);
-    }
+    } while (!last);
     return NULL;
 }
 

@@ -43,9 +43,9 @@ START_TEST(token_holds_128_bits)
     memset(longest, 'x', sizeof longest - 1);
     longest[1025] = '\0';
     ck_assert_int_eq(given(TOKEN), 0); /* 22 of base64 */
-    ck_assert_int_eq(given(TOKEN + 1), BGMQ_EINVAL);
+    ck_assert_int_eq(given(&TOKEN[1]), BGMQ_EINVAL);
     ck_assert_int_eq(given(HEX), 0);
-    ck_assert_int_eq(given(HEX + 1), BGMQ_EINVAL);
+    ck_assert_int_eq(given(&HEX[1]), BGMQ_EINVAL);
     ck_assert_int_eq(given(longest), BGMQ_EINVAL);
     ck_assert_int_eq(given(longest + 1), 0);
 }
