@@ -242,6 +242,25 @@ START_TEST(purge_beside_a_reader_is_refused)
 }
 END_TEST
 
+/* All that he reads is in the file, too, but he holds the log that it was copied from. */
+START_TEST(purge_beside_a_reader_of_the_newest_state_is_refused)
+{
+    static const char body[4000] = "a secret";
+    struct bgmq *mq = flow_open_with(1, SERVICE(.erase = 1, .share_database = 1));
+    sqlite3 *db = app_open();
+    for (int i = 0; i < 50; i++)
+        OK(bgmq_publish(mq, "T", body, sizeof(body), NULL, NULL));
+    OK(bgmq_flush(mq));
+    app_sql(db, "BEGIN");
+    app_number(db, "SELECT count(*) FROM bgmq_job");
+    FAILS(BGMQ_EBUSY, bgmq_purge(mq));
+    app_sql(db, "ROLLBACK");
+    OK(bgmq_purge(mq));
+    app_close(db);
+    flow_close(mq);
+}
+END_TEST
+
 START_TEST(purge_without_erase_is_refused)
 {
     struct bgmq *mq = flow_open(_i);
@@ -287,6 +306,7 @@ static Suite *suite(void)
     tcase_add_test(tc, copy_has_nothing_of_what_is_gone);
     tcase_add_loop_test(tc, what_is_purged_is_in_no_file, 0, 2);
     tcase_add_test(tc, purge_beside_a_reader_is_refused);
+    tcase_add_test(tc, purge_beside_a_reader_of_the_newest_state_is_refused);
     flow_add_both(tc, purge_without_erase_is_refused);
     tcase_add_test(tc, older_copy_in_the_place_of_the_database_ends_the_service);
     return s;
