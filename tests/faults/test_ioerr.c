@@ -163,6 +163,13 @@ int __wrap_lstat64(const char *path, struct stat *st)
     return own_fails() ? -1 : __real_lstat64(path, st);
 }
 
+int __real_stat64(const char *path, struct stat *st);
+int __wrap_stat64(const char *path, struct stat *st);
+int __wrap_stat64(const char *path, struct stat *st)
+{
+    return own_fails() ? -1 : __real_stat64(path, st);
+}
+
 int __real_posix_fallocate64(int fd, off_t at, off_t n);
 int __wrap_posix_fallocate64(int fd, off_t at, off_t n);
 int __wrap_posix_fallocate64(int fd, off_t at, off_t n)

@@ -85,6 +85,16 @@ WRAP(char *, strdup, (const char *text), (text))
 WRAP(char *, strndup, (const char *text, size_t n), (text, n))
 WRAP(FILE *, open_memstream, (char **text, size_t *size), (text, size))
 
+/* The library closes texts in memory only: it is there that their last bytes find no room. */
+int __real_fclose(FILE *f);
+int __wrap_fclose(FILE *f);
+int __wrap_fclose(FILE *f)
+{
+    bool fails = refuse(MEMORY);
+    int err = __real_fclose(f);
+    return fails ? EOF : err;
+}
+
 int __real_posix_memalign(void **ret, size_t align, size_t size);
 int __wrap_posix_memalign(void **ret, size_t align, size_t size);
 int __wrap_posix_memalign(void **ret, size_t align, size_t size)

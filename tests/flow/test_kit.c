@@ -470,6 +470,8 @@ START_TEST(wrong_arguments_are_refused)
     FAILS(BGMQ_EINVAL, bgmq_test_record(mq, 0, NULL));
     FAILS(BGMQ_EINVAL, bgmq_test_published(mq, MAIL, NULL, 1));
     ck_assert_int_eq(bgmq_test_step(mq, ""), BGMQ_EINVAL);
+    FAILS(BGMQ_EINVAL, bgmq_test_drain(mq, (unsigned)INT32_MAX + 1));
+    ck_assert_str_eq(bgmq_test_missing(mq, MAIL, NULL, 1), bgmq_strerror(BGMQ_EINVAL));
     FAILS(BGMQ_EINVAL, bgmq_test_inline(plain, 1));
     FAILS(BGMQ_EINVAL, bgmq_test_advance(plain, 1));
     FAILS(BGMQ_EINVAL, (int)bgmq_test_now(plain));
