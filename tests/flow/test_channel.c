@@ -135,6 +135,8 @@ START_TEST(names_with_a_channel_are_not_for_publish_and_register)
     FAILS(BGMQ_EINVAL,
           bgmq_register(mq, "T", see, &s, &TYPE(.channel = "a", .any_channel = 1)));
     FAILS(BGMQ_EINVAL, bgmq_publish(mq, "T", "x", 1, &MESSAGE(.channel = "a b"), NULL));
+    FAILS(BGMQ_EINVAL, bgmq_publish(mq, "a b", "x", 1, &MESSAGE(.channel = "a"), NULL));
+    FAILS(BGMQ_EINVAL, bgmq_register(mq, "a b", see, &s, &TYPE(.channel = "a")));
     FAILS(BGMQ_EINVAL,
           bgmq_publish(mq, name, "x", 1, &MESSAGE(.channel = channel), NULL));
     FAILS(BGMQ_EINVAL,

@@ -37,6 +37,7 @@ START_TEST(custom_queue_takes_back)
     publish_to(mq, "audit", "1");
     publish_to(mq, "audit", "2");
     struct bgmq_message *m = flow_take(mq, "audit");
+    FAILS(BGMQ_EINVAL, bgmq_nak(m, 0)); /* there is no dlq */
     OK(bgmq_nak(m, 1));
     FAILS(BGMQ_ELOST, bgmq_ack(m));
     bgmq_message_free(m);
@@ -62,6 +63,22 @@ START_TEST(custom_queue_carries_what_options_say)
     ck_assert_str_eq(bgmq_message_reply_to(m), "back");
     ck_assert_uint_eq(bgmq_message_reply_id(m), 77);
     flow_done(m);
+    flow_close(mq);
+}
+END_TEST
+
+START_TEST(custom_queue_is_within_the_memory_of_the_service)
+{
+    static const char body[100000];
+    struct bgmq *mq = flow_open_with(_i, SERVICE(.max_bytes = 1 << 20));
+    int n = 0, err;
+    while ((err = bgmq_publish_to(mq, "audit", body, sizeof(body), NULL, NULL)) == 0)
+        n++;
+    ck_assert_int_eq(err, BGMQ_EFULL);
+    ck_assert_int_ge(n, 1);
+    ck_assert_int_le(n, 10);
+    flow_done(flow_take(mq, "audit"));
+    OK(bgmq_publish_to(mq, "audit", body, sizeof(body), NULL, NULL));
     flow_close(mq);
 }
 END_TEST
@@ -236,6 +253,7 @@ static Suite *suite(void)
     flow_add_both(tc, custom_queue_is_made_on_first_use);
     flow_add_both(tc, custom_queue_takes_back);
     tcase_add_test(tc, custom_queue_carries_what_options_say);
+    flow_add_both(tc, custom_queue_is_within_the_memory_of_the_service);
     tcase_add_test(tc, queue_names_are_checked);
     flow_add_both(tc, queues_of_a_type_by_name);
     tc = flow_case(s, "temporary queues");

@@ -190,6 +190,25 @@ START_TEST(second_response_replaces_the_first)
 }
 END_TEST
 
+static int answer_too_much(struct bgmq_job *job, void *ctx)
+{
+    (void)ctx;
+    FAILS(BGMQ_ETOOBIG, bgmq_job_respond(job, "First", "12345", 5));
+    OK(bgmq_job_respond(job, "First", "1234", 4));
+    return BGMQ_DONE;
+}
+
+START_TEST(response_is_no_larger_than_a_body)
+{
+    struct bgmq *mq = flow_open_with(_i, SERVICE(.max_body = 4));
+    OK(bgmq_register(mq, "Ask", answer_too_much, NULL, NULL));
+    OK(bgmq_start(mq));
+    flow_publish(mq, "Ask", "x");
+    flow_expect(mq, "mq:First.inq", "1234");
+    flow_close(mq);
+}
+END_TEST
+
 START_TEST(response_taken_back_is_no_response)
 {
     int take_back = 1;
@@ -367,6 +386,7 @@ static Suite *suite(void)
     flow_add_both(tc, response_without_reply_to_carries_along_too);
     flow_add_both(tc, handler_reads_what_was_published);
     flow_add_both(tc, second_response_replaces_the_first);
+    flow_add_both(tc, response_is_no_larger_than_a_body);
     flow_add_both(tc, response_taken_back_is_no_response);
     flow_add_both(tc, responses_off_leaves_reply_to_alone);
     flow_add_both(tc, response_on_the_list_is_published);

@@ -6,6 +6,7 @@
 
 #include <bgmq.h>
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,9 @@ START_TEST(token_file_is_a_file)
     ck_assert_int_eq(from_path(harness_path("none")), BGMQ_EHTTP);
     ck_assert_ptr_nonnull(strstr(error.text, "No such file"));
     ck_assert_int_eq(from_path("/dev/zero"), BGMQ_EHTTP);
+    /* A file of our own that only we may read, and nobody can: nothing is at its beginning. */
+    ck_assert_int_eq(from_path("/proc/self/mem"), BGMQ_EHTTP);
+    ck_assert_ptr_nonnull(strstr(error.text, strerror(EIO)));
 }
 END_TEST
 

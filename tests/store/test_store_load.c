@@ -456,6 +456,7 @@ END_TEST
 START_TEST(ids_run_out_without_harm)
 {
     uint64_t first = 42;
+    ck_assert_int_eq(store->ops->reserve_ids(store, UINT64_MAX, &first), BGMQ_EINVAL);
     meddle(fixture_path(),
            "UPDATE bgmq_meta SET value = 9223372036854775000 WHERE key = 'next_id'");
     ck_assert_int_lt(store->ops->reserve_ids(store, 1 << 20, &first), 0);

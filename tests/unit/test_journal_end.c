@@ -58,6 +58,13 @@ START_TEST(end_writes_what_is_left)
 }
 END_TEST
 
+static void never(void *ctx, struct store *s)
+{
+    (void)ctx;
+    (void)s;
+    ck_abort_msg("it ran");
+}
+
 START_TEST(added_after_the_end_is_refused)
 {
     rig_open_lazy(r);
@@ -66,6 +73,7 @@ START_TEST(added_after_the_end_is_refused)
     rig_add_message(r, m);
     ck_assert_int_eq(rig_await(rig_publish(r, 1, 2)), BGMQ_ECLOSED);
     ck_assert_int_eq(bgmqi_journal_flush(r->journal, patience()), BGMQ_ECLOSED);
+    ck_assert_int_eq(bgmqi_journal_run(r->journal, never, NULL, 1000), BGMQ_ECLOSED);
     rig_expect(r, "X");
     rig_close(r);
     ck_assert_uint_eq(atomic_load(&m->refs), 1);

@@ -1,0 +1,190 @@
+/* test_fault_calls.c - what can only go wrong between two steps of one call: an attempt that is
+ * given up, a store that fails, ids that run out.
+ *
+ * The linker puts functions in the place of the library's that say so on order, to the thread that
+ * ordered it. */
+#include "app.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+struct desk;
+struct journal;
+
+/* ---- what says no ---------------------------------------------------------------------- */
+
+enum doubt { HOLD, FAILED, NEXT_ID, RANDOM, DOUBTS };
+
+static _Thread_local int refused_at[DOUBTS]; /* 0: none; 1: the next one */
+
+static int refuses(enum doubt doubt)
+{
+    return refused_at[doubt] && --refused_at[doubt] == 0;
+}
+
+_Bool __real_bgmqi_desk_hold(struct desk *d);
+_Bool __wrap_bgmqi_desk_hold(struct desk *d);
+_Bool __wrap_bgmqi_desk_hold(struct desk *d)
+{
+    return !refuses(HOLD) && __real_bgmqi_desk_hold(d);
+}
+
+_Bool __real_bgmqi_journal_failed(struct journal *j);
+_Bool __wrap_bgmqi_journal_failed(struct journal *j);
+_Bool __wrap_bgmqi_journal_failed(struct journal *j)
+{
+    return refuses(FAILED) || __real_bgmqi_journal_failed(j);
+}
+
+uint64_t __real_bgmqi_journal_next_id(struct journal *j);
+uint64_t __wrap_bgmqi_journal_next_id(struct journal *j);
+uint64_t __wrap_bgmqi_journal_next_id(struct journal *j)
+{
+    return refuses(NEXT_ID) ? 0 : __real_bgmqi_journal_next_id(j);
+}
+
+ssize_t __real_getrandom(void *ret, size_t n, unsigned flags);
+ssize_t __wrap_getrandom(void *ret, size_t n, unsigned flags);
+ssize_t __wrap_getrandom(void *ret, size_t n, unsigned flags)
+{
+    if (!refuses(RANDOM))
+        return __real_getrandom(ret, n, flags);
+    errno = ENOSYS;
+    return -1;
+}
+
+/* CALL fails with ERR when the N-th question of KIND gets a no. */
+#define FAILS_AT(err, kind, n, call)                                                     \
+    do {                                                                                 \
+        refused_at[kind] = (n);                                                          \
+        FAILS((err), (call));                                                            \
+        ck_assert_int_eq(refused_at[kind], 0);                                           \
+    } while (0)
+
+/* ---- outside of handlers --------------------------------------------------------------- */
+
+START_TEST(name_that_cannot_be_drawn_is_none)
+{
+    char name[40] = "as it was";
+    struct bgmq *mq = flow_open(_i);
+    FAILS_AT(BGMQ_EBUSY, RANDOM, 1, bgmq_temp_queue(mq, name));
+    ck_assert_str_eq(name, "as it was");
+    OK(bgmq_temp_queue(mq, name));
+    flow_close(mq);
+}
+END_TEST
+
+/* Ids are reserved in the store: when that has no room for long, they run out. */
+START_TEST(without_an_id_nothing_is_accepted)
+{
+    struct bgmq *mq = flow_open_with(1, SERVICE(.share_database = 1));
+    sqlite3 *db = app_open();
+    FAILS_AT(BGMQ_EFULL, NEXT_ID, 1, bgmq_publish(mq, "T", "x", 1, NULL, NULL));
+    app_sql(db, "BEGIN");
+    FAILS_AT(BGMQ_EFULL, NEXT_ID, 1, bgmq_publish_tx(mq, db, "T", "x", 1, NULL, NULL));
+    app_sql(db, "COMMIT");
+    ck_assert_uint_eq(flow_collection(mq, "T").inq, 0);
+    flow_publish(mq, "T", "y");
+    flow_expect(mq, "mq:T.inq", "y");
+    app_close(db);
+    flow_close(mq);
+}
+END_TEST
+
+START_TEST(store_that_fails_on_the_way_is_told)
+{
+    struct bgmq *mq = flow_open_with(1, SERVICE(.share_database = 1));
+    sqlite3 *db = app_open();
+    FAILS_AT(BGMQ_ESTORE, FAILED, 2, bgmq_start(mq));
+    ck_assert_int_eq(bgmq_started(mq), 0);
+    OK(bgmq_start(mq));
+    app_sql(db, "BEGIN");
+    FAILS_AT(BGMQ_ESTORE, FAILED, 1, bgmq_publish_tx(mq, db, "T", "x", 1, NULL, NULL));
+    app_sql(db, "COMMIT");
+    ck_assert_int_eq(flow_rows(), 0);
+    app_close(db);
+    flow_close(mq);
+}
+END_TEST
+
+/* ---- in a handler ---------------------------------------------------------------------- */
+
+static sqlite3 *app;
+
+static int save(struct bgmq_job *job, void *ctx)
+{
+    const char *cursor;
+    size_t len;
+    (void)ctx;
+    OK(bgmq_job_save_cursor(job, "one", 3, BGMQ_COMMIT));
+    FAILS_AT(BGMQ_ESTORE, FAILED, 1, bgmq_job_save_cursor(job, "two", 3, BGMQ_COMMIT));
+    FAILS_AT(BGMQ_ELOST, HOLD, 1, bgmq_job_save_cursor(job, "two", 3, BGMQ_COMMIT));
+    FAILS_AT(BGMQ_ELOST, HOLD, 1, bgmq_job_progress(job, 1, "half"));
+    FAILS_AT(BGMQ_ELOST, HOLD, 1, bgmq_job_result(job, "r", 1));
+    FAILS_AT(BGMQ_ELOST, HOLD, 2, bgmq_job_save_cursor(job, "two", 3, BGMQ_COMMIT));
+    cursor = bgmq_job_cursor(job, &len);
+    ck_assert_uint_eq(len, 3);
+    ck_assert_int_eq(memcmp(cursor, "one", 3), 0);
+    return BGMQ_DONE;
+}
+
+static int end(struct bgmq_job *job, void *ctx)
+{
+    (void)ctx;
+    app_sql(app, "BEGIN");
+    FAILS_AT(BGMQ_ELOST, HOLD, 1, bgmq_job_save_cursor_tx(job, app, "one", 3));
+    FAILS_AT(BGMQ_ELOST, HOLD, 1, bgmq_job_complete_tx(job, app));
+    FAILS_AT(BGMQ_ELOST, HOLD, 1,
+             bgmq_job_fail_tx(job, app, BGMQ_PERMANENT, "code", "text"));
+    FAILS_AT(BGMQ_EFULL, NEXT_ID, 1,
+             bgmq_job_fail_tx(job, app, BGMQ_PERMANENT, "code", "text"));
+    OK(bgmq_job_complete_tx(job, app));
+    app_sql(app, "COMMIT");
+    return BGMQ_DONE;
+}
+
+/* Runs one message with HANDLER to its good end. */
+static void run(bgmq_handler_fn *handler)
+{
+    struct bgmq *mq = flow_open_with(1, SERVICE(.share_database = 1));
+    app = app_open();
+    OK(bgmq_register(mq, "T", handler, NULL, NULL));
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "x");
+    flow_wait_ended(mq, "T", 1);
+    ck_assert_uint_eq(flow_stats(mq, "T").processed, 1);
+    app_close(app);
+    flow_close(mq);
+    ck_assert_int_eq(flow_rows(), 0);
+}
+
+START_TEST(attempt_given_up_on_the_way_saves_nothing)
+{
+    run(save);
+}
+END_TEST
+
+START_TEST(attempt_given_up_on_the_way_ends_nothing)
+{
+    run(end);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("fault_calls");
+    TCase *tc = flow_case(s, "outside");
+    flow_add_both(tc, name_that_cannot_be_drawn_is_none);
+    tcase_add_test(tc, without_an_id_nothing_is_accepted);
+    tcase_add_test(tc, store_that_fails_on_the_way_is_told);
+    tc = flow_case(s, "inside");
+    tcase_add_test(tc, attempt_given_up_on_the_way_saves_nothing);
+    tcase_add_test(tc, attempt_given_up_on_the_way_ends_nothing);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}
