@@ -39,14 +39,15 @@ static void step(struct tour *t, const char *where)
  * is at fault; notes the latter. */
 static int bear(struct tour *t, int err)
 {
-    static const int known[] = {BGMQ_EFULL, BGMQ_EBUSY, BGMQ_EUNCERTAIN, BGMQ_ESTORE,
-                                BGMQ_ECORRUPT};
+    static const int known[] = {BGMQ_EFULL,  BGMQ_EBUSY,    BGMQ_EUNCERTAIN,
+                                BGMQ_ESTORE, BGMQ_ECORRUPT, BGMQ_EOTHERFILE};
+    const int n = sizeof(known) / sizeof(known[0]);
     if (err >= 0)
         return err;
     int i = 0;
-    while (i < 5 && known[i] != err)
+    while (i < n && known[i] != err)
         i++;
-    ck_assert_msg(i < 5, "%s: %s", t->where, bgmq_errname(err));
+    ck_assert_msg(i < n, "%s: %s", t->where, bgmq_errname(err));
     t->hurt = 1;
     return err;
 }

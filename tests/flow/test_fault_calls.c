@@ -5,16 +5,17 @@
  * ordered it. */
 #include "app.h"
 
+#include "journal.h"
+#include "type.h"
+
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/random.h>
 
-struct desk;
-struct journal;
-
 /* ---- what says no ---------------------------------------------------------------------- */
 
-enum doubt { HOLD, FAILED, NEXT_ID, RANDOM, DOUBTS };
+enum doubt { HOLD, FAILED, NEXT_ID, TAKE_BACK, RANDOM, DOUBTS };
 
 static _Thread_local int refused_at[DOUBTS]; /* 0: none; 1: the next one */
 
@@ -23,16 +24,16 @@ static int refuses(enum doubt doubt)
     return refused_at[doubt] && --refused_at[doubt] == 0;
 }
 
-_Bool __real_bgmqi_desk_hold(struct desk *d);
-_Bool __wrap_bgmqi_desk_hold(struct desk *d);
-_Bool __wrap_bgmqi_desk_hold(struct desk *d)
+bool __real_bgmqi_desk_hold(struct desk *d);
+bool __wrap_bgmqi_desk_hold(struct desk *d);
+bool __wrap_bgmqi_desk_hold(struct desk *d)
 {
     return !refuses(HOLD) && __real_bgmqi_desk_hold(d);
 }
 
-_Bool __real_bgmqi_journal_failed(struct journal *j);
-_Bool __wrap_bgmqi_journal_failed(struct journal *j);
-_Bool __wrap_bgmqi_journal_failed(struct journal *j)
+bool __real_bgmqi_journal_failed(struct journal *j);
+bool __wrap_bgmqi_journal_failed(struct journal *j);
+bool __wrap_bgmqi_journal_failed(struct journal *j)
 {
     return refuses(FAILED) || __real_bgmqi_journal_failed(j);
 }
@@ -42,6 +43,22 @@ uint64_t __wrap_bgmqi_journal_next_id(struct journal *j);
 uint64_t __wrap_bgmqi_journal_next_id(struct journal *j)
 {
     return refuses(NEXT_ID) ? 0 : __real_bgmqi_journal_next_id(j);
+}
+
+static _Thread_local int
+    writing; /* the journal writes the row, as often as it is asked */
+
+bool __real_bgmqi_journal_take_back(struct message *m);
+bool __wrap_bgmqi_journal_take_back(struct message *m);
+bool __wrap_bgmqi_journal_take_back(struct message *m)
+{
+    if (writing) {
+        atomic_store(&m->insert, INSERT_WRITING);
+        return false;
+    }
+    if (atomic_load(&m->insert) == INSERT_WRITING)
+        atomic_store(&m->insert, INSERT_QUEUED); /* it never was */
+    return !refuses(TAKE_BACK) && __real_bgmqi_journal_take_back(m);
 }
 
 ssize_t __real_getrandom(void *ret, size_t n, unsigned flags);
@@ -144,10 +161,25 @@ static int end(struct bgmq_job *job, void *ctx)
     return BGMQ_DONE;
 }
 
-/* Runs one message with HANDLER to its good end. */
-static void run(bgmq_handler_fn *handler)
+/* The row is not written yet, and somebody else has it: the journal, or nobody knows who. */
+static int end_behind(struct bgmq_job *job, void *ctx)
 {
-    struct bgmq *mq = flow_open_with(1, SERVICE(.share_database = 1));
+    (void)ctx;
+    app_sql(app, "BEGIN");
+    FAILS_AT(BGMQ_ELOST, TAKE_BACK, 1, bgmq_job_complete_tx(job, app));
+    writing = 1;
+    FAILS(BGMQ_EBUSY, bgmq_job_complete_tx(job, app));
+    writing = 0;
+    OK(bgmq_job_complete_tx(job, app));
+    app_sql(app, "COMMIT");
+    return BGMQ_DONE;
+}
+
+/* Runs one message with HANDLER to its good end. */
+static void run_as(bgmq_handler_fn *handler, struct bgmq_options options)
+{
+    options.share_database = 1;
+    struct bgmq *mq = flow_open_with(1, options);
     app = app_open();
     OK(bgmq_register(mq, "T", handler, NULL, NULL));
     OK(bgmq_start(mq));
@@ -157,6 +189,11 @@ static void run(bgmq_handler_fn *handler)
     app_close(app);
     flow_close(mq);
     ck_assert_int_eq(flow_rows(), 0);
+}
+
+static void run(bgmq_handler_fn *handler)
+{
+    run_as(handler, SERVICE(0));
 }
 
 START_TEST(attempt_given_up_on_the_way_saves_nothing)
@@ -171,6 +208,13 @@ START_TEST(attempt_given_up_on_the_way_ends_nothing)
 }
 END_TEST
 
+START_TEST(row_that_somebody_else_has_is_not_ended)
+{
+    run_as(end_behind, SERVICE(.durability = BGMQ_BEHIND, .flush_interval_ms = 3600000,
+                               .flush_batch = 4096));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("fault_calls");
@@ -181,6 +225,7 @@ static Suite *suite(void)
     tc = flow_case(s, "inside");
     tcase_add_test(tc, attempt_given_up_on_the_way_saves_nothing);
     tcase_add_test(tc, attempt_given_up_on_the_way_ends_nothing);
+    tcase_add_test(tc, row_that_somebody_else_has_is_not_ended);
     return s;
 }
 

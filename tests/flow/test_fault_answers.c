@@ -1,18 +1,21 @@
-/* test_guest_fault.c - what a guest makes of each answer of SQLite, at each step of a publish,
- * and an owner of what it cannot read.
+/* test_fault_answers.c - what is made of each answer of SQLite: by a guest at each step of a publish,
+ * in the application's transaction, by a copy of the database, by an owner that opens it.
  *
- * No owner is there, so what goes through the functions below is the guest's. */
-#include "flow.h"
+ * The answers are given to the thread that ordered them. */
+#include "app.h"
 
 #include <bgmq_sqlite.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- SQLite's answers: the linker puts these in their place ---------------------------- */
 
-static const char *failing; /* the beginning of a statement; NULL: none fails */
-static int answer, done;    /* DONE: it is what is said of a statement that has run */
+static _Thread_local const char
+    *failing; /* the beginning of a statement; NULL: none fails */
+static _Thread_local int answer,
+    done; /* DONE: it is what is said of a statement that has run */
 
 /* True when TEXT is to fail. */
 static int fails(const char *text)
@@ -168,6 +171,57 @@ START_TEST(database_without_an_inbox_waits_for_its_owner)
 }
 END_TEST
 
+START_TEST(each_answer_to_a_publish_in_a_transaction_has_its_error)
+{
+    static const struct {
+        int rc, err;
+    } told[] = {
+        {SQLITE_BUSY, BGMQ_EBUSY},         {SQLITE_LOCKED, BGMQ_EBUSY},
+        {SQLITE_FULL, BGMQ_EFULL},         {SQLITE_NOMEM, BGMQ_ENOMEM},
+        {SQLITE_READONLY, BGMQ_EREADONLY}, {SQLITE_CORRUPT, BGMQ_ESTORE},
+        {SQLITE_IOERR_WRITE, BGMQ_ESTORE},
+    };
+    struct bgmq *mq = flow_open_with(1, SERVICE(.share_database = 1));
+    sqlite3 *db = app_open();
+    for (size_t i = 0; i < sizeof(told) / sizeof(*told); i++) {
+        app_sql(db, "BEGIN");
+        begin("INSERT INTO main.bgmq_job", told[i].rc);
+        FAILS(told[i].err, bgmq_publish_tx(mq, db, "T", "x", 1, NULL, NULL));
+        failing = NULL;
+        app_sql(db, "COMMIT");
+    }
+    ck_assert_int_eq(flow_rows(), 0);
+    ck_assert_uint_eq(flow_collection(mq, "T").inq, 0);
+    app_close(db);
+    flow_close(mq);
+}
+END_TEST
+
+START_TEST(each_answer_to_a_copy_has_its_error)
+{
+    static const struct {
+        int rc, err;
+    } told[] = {
+        {SQLITE_BUSY, BGMQ_EBUSY},        {SQLITE_LOCKED, BGMQ_EBUSY},
+        {SQLITE_FULL, BGMQ_EFULL},        {SQLITE_NOMEM, BGMQ_ENOMEM},
+        {SQLITE_CORRUPT, BGMQ_ECORRUPT},  {SQLITE_NOTADB, BGMQ_ECORRUPT},
+        {SQLITE_IOERR_READ, BGMQ_ESTORE},
+    };
+    struct bgmq *mq = flow_open(1);
+    const char *to = harness_path("copy.db");
+    for (size_t i = 0; i < sizeof(told) / sizeof(*told); i++) {
+        struct bgmq_error error = {""};
+        begin("VACUUM main INTO", told[i].rc);
+        FAILS(told[i].err, bgmq_backup(mq, to, &error));
+        ck_assert_ptr_nonnull(strstr(error.text, to));
+        ck_assert_int_ne(access(to, F_OK), 0);
+    }
+    failing = NULL;
+    OK(bgmq_backup(mq, to, NULL));
+    flow_close(mq);
+}
+END_TEST
+
 START_TEST(status_says_why_there_is_none)
 {
     struct bgmq_guest *g = visit();
@@ -201,7 +255,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-    Suite *s = suite_create("guest_fault");
+    Suite *s = suite_create("fault_answers");
     TCase *tc = flow_case(s, "answers");
     tcase_add_loop_test(tc, each_answer_of_sqlite_has_its_error, 0, ANSWERS);
     tcase_add_loop_test(tc, commit_that_fails_is_uncertain_where_nobody_can_know, 0,
@@ -209,6 +263,8 @@ static Suite *suite(void)
     tcase_add_test(tc, commit_that_lacked_memory_at_its_end_is_uncertain);
     tcase_add_test(tc, tables_that_cannot_be_read_are_no_tables);
     tcase_add_test(tc, database_without_an_inbox_waits_for_its_owner);
+    tcase_add_test(tc, each_answer_to_a_publish_in_a_transaction_has_its_error);
+    tcase_add_test(tc, each_answer_to_a_copy_has_its_error);
     tcase_add_test(tc, status_says_why_there_is_none);
     tcase_add_test(tc, database_that_can_only_be_read_is_refused);
     return s;
