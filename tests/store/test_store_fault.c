@@ -2,6 +2,7 @@
  * that the store makes of the system, one after the other. */
 #include "fixture.h"
 #include "shim_vfs.h"
+#include "store_sqlite.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -322,6 +323,29 @@ START_TEST(full_database_changes_nothing_and_passes)
 }
 END_TEST
 
+/* SQLite calls it an I/O error where there was no memory for one. */
+START_TEST(lack_of_memory_for_io_passes)
+{
+    struct bgmq_error text = {.text = ""};
+    ck_assert_int_eq(bgmqi_store_sqlite_fail((struct sqlite_store *)store,
+                                             SQLITE_IOERR_NOMEM, STAGE_BODY, &text),
+                     STORE_FAIL_FULL);
+    ck_assert_int_eq(apply_change(STORE_SYNC_FULL, NULL), STORE_FAIL_NONE);
+}
+END_TEST
+
+/* A database without a file, or without a log, has no disk to ask. */
+START_TEST(where_there_is_no_file_nothing_is_full)
+{
+    sqlite3 *db;
+    ck_assert_int_eq(sqlite3_open(":memory:", &db), SQLITE_OK);
+    ck_assert(!bgmqi_store_sqlite_no_room(db, SQLITE_IOERR_WRITE, true));
+    ck_assert(!bgmqi_store_sqlite_no_room(db, SQLITE_IOERR_WRITE, false));
+    ck_assert(!bgmqi_store_sqlite_no_room(db, SQLITE_IOERR_READ, false));
+    sqlite3_close(db);
+}
+END_TEST
+
 static int no_row(void *ctx, const struct store_row *row)
 {
     ck_abort_msg("a dead store reads");
@@ -500,6 +524,8 @@ static Suite *suite(void)
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_loop_test(c, full_disk_changes_nothing_and_passes, 0, 2);
     tcase_add_test(c, full_database_changes_nothing_and_passes);
+    tcase_add_test(c, lack_of_memory_for_io_passes);
+    tcase_add_test(c, where_there_is_no_file_nothing_is_full);
     tcase_add_test(c, failed_sync_is_the_end);
     tcase_add_loop_test(c, failing_anywhere_in_a_batch, 0, 2);
     tcase_add_test(c, page_that_cannot_be_read_is_the_end);
