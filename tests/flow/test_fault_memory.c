@@ -1,0 +1,308 @@
+/* test_fault_memory.c - each allocation of one thread fails in its turn while it makes one call: the
+ * call says so and has changed nothing, and succeeds as soon as none fails.
+ *
+ * That is for calls of handlers, and for work of the journal's thread, which the scenes of
+ * tests/faults/test_oom.c meet by chance only. */
+#include "app.h"
+
+#include "mem.h"
+#include "service.h"
+
+#include <bgmq_operate.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- memory: the linker puts these in the place of the system's ------------------------- */
+
+static _Thread_local long left; /* allocations until one is refused; 0: none is */
+static _Thread_local long refusals;
+
+static bool refuse(void)
+{
+    if (!left || --left)
+        return false;
+    refusals++;
+    return true;
+}
+
+static bool refuse_block(size_t size)
+{
+    (void)size;
+    return refuse();
+}
+
+#define WRAP(type, name, params, args)                                                   \
+    type __real_##name params;                                                           \
+    type __wrap_##name params;                                                           \
+    type __wrap_##name params                                                            \
+    {                                                                                    \
+        return refuse() ? NULL : __real_##name args;                                     \
+    }
+
+WRAP(void *, malloc, (size_t size), (size))
+WRAP(void *, calloc, (size_t n, size_t size), (n, size))
+WRAP(void *, realloc, (void *old, size_t size), (old, size))
+WRAP(void *, reallocarray, (void *old, size_t n, size_t size), (old, n, size))
+WRAP(char *, strdup, (const char *text), (text))
+WRAP(void *, sqlite3_malloc64, (sqlite3_uint64 size), (size))
+
+static void setup(void)
+{
+    atomic_store(&bgmqi_mem_refuses, refuse_block);
+}
+
+/* Makes CALL with its first allocation refused, its second, until none is; what it returns then.
+ * A call that was refused memory and gets on without is fine. */
+#define EACH(ret, call)                                                                  \
+    do {                                                                                 \
+        for (long n = 1;; n++) {                                                         \
+            left = n;                                                                    \
+            refusals = 0;                                                                \
+            (ret) = (call);                                                              \
+            left = 0;                                                                    \
+            if ((ret) != BGMQ_ENOMEM)                                                    \
+                break;                                                                   \
+            ck_assert_int_eq(refusals, 1);                                               \
+        }                                                                                \
+    } while (0)
+
+/* The journal's thread refuses the N-th from now on; 0: none. */
+struct order {
+    long n, refusals;
+};
+
+static void obey(void *ctx, struct store *s)
+{
+    struct order *o = ctx;
+    (void)s;
+    left = o->n;
+    o->refusals = refusals;
+    refusals = 0;
+}
+
+/* Returns how many it has refused since the last order. */
+static long order(struct bgmq *mq, long n)
+{
+    struct order o = {.n = n};
+    OK(bgmqi_journal_run(mq->journal, obey, &o, INT64_C(10000000000)));
+    return o.refusals;
+}
+
+/* ---- the caller ------------------------------------------------------------------------ */
+
+START_TEST(message_that_finds_no_memory_takes_nobodys_place)
+{
+    struct bgmq_message_options o = MESSAGE(.unique_key = "k");
+    struct bgmq *mq = flow_open(_i);
+    int err;
+    flow_publish_with(mq, "T", "old", o);
+    o.on_conflict = BGMQ_CONFLICT_REPLACE;
+    EACH(err, bgmq_publish(mq, "T", "new", 3, &o, NULL));
+    OK(err);
+    flow_expect(mq, "mq:T.inq", "new");
+    flow_expect_empty(mq, "mq:T.inq");
+    flow_close(mq);
+}
+END_TEST
+
+/* ---- a handler ------------------------------------------------------------------------- */
+
+static sqlite3 *app;
+
+static int save_and_end(struct bgmq_job *job, void *ctx)
+{
+    int err;
+    (void)ctx;
+    EACH(err, bgmq_job_save_cursor(job, "one", 3, BGMQ_COMMIT));
+    OK(err);
+    EACH(err, bgmq_job_progress(job, 1, "half"));
+    OK(err);
+    EACH(err, bgmq_job_result(job, "result", 6));
+    OK(err);
+    for (long n = 1; n < 60; n++) {
+        app_sql(app, "BEGIN");
+        left = n;
+        err = bgmq_job_save_cursor_tx(job, app, "two", 3);
+        if (!err)
+            err = bgmq_job_fail_tx(job, app, BGMQ_PERMANENT, "code", "text");
+        left = 0;
+        ck_assert_msg(err == 0 || err == BGMQ_ENOMEM || err == BGMQ_ESTORE, "%ld: %s", n,
+                      bgmq_errname(err));
+        app_sql(app, "ROLLBACK");
+        app_sql(app, "BEGIN");
+        left = n;
+        err = bgmq_job_complete_tx(job, app);
+        left = 0;
+        ck_assert_msg(err == 0 || err == BGMQ_ENOMEM, "%ld: %s", n, bgmq_errname(err));
+        app_sql(app, "ROLLBACK");
+    }
+    return BGMQ_DONE;
+}
+
+/* _i: whether its row is written. */
+START_TEST(handler_without_memory_is_told_and_goes_on)
+{
+    struct bgmq_options options = SERVICE(.share_database = 1);
+    if (!_i)
+        options.durability = BGMQ_BEHIND, options.flush_interval_ms = 3600000;
+    struct bgmq *mq = flow_open_with(1, options);
+    app = app_open();
+    OK(bgmq_register(mq, "T", save_and_end, NULL, NULL));
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "x");
+    flow_wait_ended(mq, "T", 1);
+    ck_assert_uint_eq(flow_stats(mq, "T").processed, 1);
+    app_close(app);
+    flow_close(mq);
+    ck_assert_int_eq(flow_rows(), 0);
+}
+END_TEST
+
+/* The worker has no memory for what it does after its handler: the message ends all the same. */
+static int fail_without_memory(struct bgmq_job *job, void *ctx)
+{
+    long *n = ctx;
+    (void)job;
+    left = *n;
+    return BGMQ_PERMANENT;
+}
+
+START_TEST(failure_that_finds_no_memory_for_its_reply_is_a_failure)
+{
+    long n;
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(mq, "T", fail_without_memory, &n, NULL));
+    for (n = 1; n < 12; n++) {
+        OK(bgmq_start(mq));
+        flow_publish_with(mq, "T", "x", MESSAGE(.reply_to = "replies"));
+        flow_wait_ended(mq, "T", (uint64_t)n);
+        OK(bgmq_stop(mq, 0));
+    }
+    ck_assert_uint_eq(flow_stats(mq, "T").failed, 11);
+    flow_close(mq);
+}
+END_TEST
+
+/* ---- the journal's thread -------------------------------------------------------------- */
+
+static int keep_something(struct bgmq_job *job, void *ctx)
+{
+    (void)ctx;
+    OK(bgmq_job_save_cursor(job, "cursor", 6, BGMQ_BEHIND));
+    OK(bgmq_job_progress(job, 1, "half"));
+    OK(bgmq_job_result(job, "result", 6));
+    return bgmq_job_attempt(job) == 1 ? bgmq_job_fail(job, BGMQ_RETRY, "code", "text")
+                                      : BGMQ_DONE;
+}
+
+static int count_error(void *ctx, const struct bgmq_attempt_error *e)
+{
+    (void)e;
+    ++*(int *)ctx;
+    return 0;
+}
+
+START_TEST(what_is_read_without_memory_is_read_again)
+{
+    struct bgmq *mq = flow_open(1);
+    OK(bgmq_register(mq, "T", keep_something, NULL,
+                     &TYPE(.backoff = BGMQ_BACKOFF_NONE, .history = BGMQ_HISTORY_ALL)));
+    OK(bgmq_start(mq));
+    uint64_t id = flow_publish(mq, "T", "x");
+    flow_wait_ended(mq, "T", 2);
+    OK(bgmq_flush(mq));
+    for (long n = 1, refused = 1; refused; n++) {
+        int errors = 0;
+        order(mq, n);
+        int err = bgmq_errors(mq, id, count_error, &errors);
+        refused = order(mq, 0);
+        ck_assert(err == BGMQ_ENOMEM || errors == 1);
+    }
+    for (long n = 1, refused = 1; refused; n++) {
+        void *result = NULL;
+        size_t len = 0;
+        order(mq, n);
+        int err = bgmq_result(mq, id, &result, &len);
+        refused = order(mq, 0);
+        ck_assert(err == BGMQ_ENOMEM || len == 6);
+        free(result);
+    }
+    flow_close(mq);
+}
+END_TEST
+
+enum { MANY = 6 };
+
+/* Loads and searches of rich rows, each with one allocation refused. */
+START_TEST(rows_that_find_no_memory_are_loaded_later)
+{
+    static const char *const meta[] = {"k", "v", NULL};
+    struct bgmq_message_options o =
+        MESSAGE(.meta = meta, .tag = "tag", .priority = 0, .unique_key = NULL);
+    for (long n = 1, refused = 1; refused && n < 100; n++) {
+        struct bgmq *mq = flow_open(1);
+        struct recorder r;
+        recorder_init(&r);
+        for (int i = 0; i < MANY; i++)
+            flow_publish_with(mq, "T", "x", o);
+        flow_register_with(mq, "T", &r, TYPE(.window = 2));
+        order(mq, n);
+        struct bgmq_select which = {.tag = "none"};
+        bgmq_discard(mq, "T", &which);
+        OK(bgmq_start(mq));
+        flow_wait_ended(mq, "T", MANY);
+        refused = order(mq, 0);
+        flow_close(mq);
+        recorder_fini(&r);
+        ck_assert_int_eq(flow_rows(), 0);
+    }
+}
+END_TEST
+
+/* ---- blocks ---------------------------------------------------------------------------- */
+
+/* On a thread that has no block yet. */
+static void *take_blocks(void *arg)
+{
+    (void)arg;
+    atomic_store(&bgmqi_mem_refuses, NULL);
+    for (size_t size = 16; size <= 1024; size += 16)
+        for (long n = 1; n <= 3; n++) {
+            left = n;
+            void *block = bgmqi_mem_alloc(size);
+            left = 0;
+            if (block)
+                bgmqi_mem_free(block, size);
+        }
+    return NULL;
+}
+
+START_TEST(block_that_is_not_there_is_told)
+{
+    harness_join(harness_thread(take_blocks, NULL));
+    take_blocks(NULL);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("fault_memory");
+    TCase *tc = flow_case(s, "caller");
+    tcase_add_checked_fixture(tc, setup, NULL);
+    flow_add_both(tc, message_that_finds_no_memory_takes_nobodys_place);
+    tcase_add_test(tc, block_that_is_not_there_is_told);
+    tc = flow_case(s, "handler");
+    tcase_add_checked_fixture(tc, setup, NULL);
+    flow_add_both(tc, handler_without_memory_is_told_and_goes_on);
+    flow_add_both(tc, failure_that_finds_no_memory_for_its_reply_is_a_failure);
+    tc = flow_case(s, "journal");
+    tcase_add_checked_fixture(tc, setup, NULL);
+    tcase_add_test(tc, what_is_read_without_memory_is_read_again);
+    tcase_add_test(tc, rows_that_find_no_memory_are_loaded_later);
+    return s;
+}
+
+int main(void)
+{
+    return harness_run(suite());
+}
