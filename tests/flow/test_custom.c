@@ -83,6 +83,17 @@ START_TEST(custom_queue_is_within_the_memory_of_the_service)
 }
 END_TEST
 
+START_TEST(what_no_publisher_may_have_is_refused)
+{
+    struct bgmq *mq = flow_open(0);
+    FAILS(BGMQ_EINVAL,
+          bgmq_publish(mq, "T", "x", 1, &MESSAGE(.durability = BGMQ_DISK), NULL));
+    FAILS(BGMQ_EINVAL, bgmq_publish_to(mq, "mq:T.dlq", "x", 1, NULL, NULL));
+    FAILS(BGMQ_EINVAL, bgmq_publish_to(mq, "mq:T.outq", "x", 1, NULL, NULL));
+    flow_close(mq);
+}
+END_TEST
+
 START_TEST(queue_names_are_checked)
 {
     char name[257];
@@ -254,6 +265,7 @@ static Suite *suite(void)
     flow_add_both(tc, custom_queue_takes_back);
     tcase_add_test(tc, custom_queue_carries_what_options_say);
     flow_add_both(tc, custom_queue_is_within_the_memory_of_the_service);
+    tcase_add_test(tc, what_no_publisher_may_have_is_refused);
     tcase_add_test(tc, queue_names_are_checked);
     flow_add_both(tc, queues_of_a_type_by_name);
     tc = flow_case(s, "temporary queues");

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -50,6 +51,13 @@ ssize_t __wrap_getrandom(void *ret, size_t n, unsigned flags);
 ssize_t __wrap_getrandom(void *ret, size_t n, unsigned flags)
 {
     return refuse(ENOSYS) ? -1 : __real_getrandom(ret, n, flags);
+}
+
+void *__real_mmap64(void *near, size_t n, int prot, int flags, int fd, off_t from);
+void *__wrap_mmap64(void *near, size_t n, int prot, int flags, int fd, off_t from);
+void *__wrap_mmap64(void *near, size_t n, int prot, int flags, int fd, off_t from)
+{
+    return refuse(ENOMEM) ? MAP_FAILED : __real_mmap64(near, n, prot, flags, fd, from);
 }
 
 char *__real_strdup(const char *text);
@@ -105,6 +113,30 @@ START_TEST(unix_socket_that_cannot_be_made_leaves_nothing)
 }
 END_TEST
 
+/* What the options say is copied: each copy fails in its turn, with each other call. */
+START_TEST(admin_that_cannot_be_made_is_said)
+{
+    struct bgmq *mq = admin_service();
+    const char *path = harness_path("s");
+    static const char *const hosts[] = {"a", "b", NULL};
+    for (int n = 1, err = -1; err != 0; n++) {
+        struct bgmq_http_options o = {
+            .token = "0123456789abcdef-Token", .unix_socket = path, .hosts = hosts};
+        struct bgmq_http *http = NULL;
+        struct bgmq_error error = {.text = ""};
+        met = 0;
+        at = n;
+        err = bgmq_http_start(&http, mq, &o, &error);
+        at = 0;
+        ck_assert_msg(err == 0 || err == BGMQ_EHTTP || err == BGMQ_ENOMEM, "%d: %d", n,
+                      err);
+        ck_assert_int_eq(err == 0, error.text[0] == '\0');
+        bgmq_http_stop(http);
+    }
+    bgmq_free(mq);
+}
+END_TEST
+
 /* A peer that the system does not name is not one of ours. */
 START_TEST(peer_that_is_not_named_is_a_stranger)
 {
@@ -125,6 +157,7 @@ static Suite *suite(void)
     TCase *tc = harness_case(s, "calls");
     tcase_add_test(tc, port_that_cannot_be_made_is_said);
     tcase_add_test(tc, unix_socket_that_cannot_be_made_leaves_nothing);
+    tcase_add_test(tc, admin_that_cannot_be_made_is_said);
     tcase_add_test(tc, peer_that_is_not_named_is_a_stranger);
     return s;
 }

@@ -2,6 +2,7 @@
  * that the store makes of the system, one after the other. */
 #include "fixture.h"
 #include "shim_vfs.h"
+#include "store_schema.h"
 #include "store_sqlite.h"
 
 #include <errno.h>
@@ -346,6 +347,17 @@ START_TEST(where_there_is_no_file_nothing_is_full)
 }
 END_TEST
 
+/* A link that comes between our look and SQLite's. */
+START_TEST(link_that_sqlite_meets_is_unsafe)
+{
+    struct bgmq_error text = {.text = ""};
+    ck_assert_int_eq(bgmqi_store_schema_error(NULL, SQLITE_CANTOPEN_SYMLINK, "a.db",
+                                              "opening it", &text),
+                     BGMQ_EUNSAFE);
+    ck_assert_ptr_nonnull(strstr(text.text, "a.db"));
+}
+END_TEST
+
 static int no_row(void *ctx, const struct store_row *row)
 {
     ck_abort_msg("a dead store reads");
@@ -526,6 +538,7 @@ static Suite *suite(void)
     tcase_add_test(c, full_database_changes_nothing_and_passes);
     tcase_add_test(c, lack_of_memory_for_io_passes);
     tcase_add_test(c, where_there_is_no_file_nothing_is_full);
+    tcase_add_test(c, link_that_sqlite_meets_is_unsafe);
     tcase_add_test(c, failed_sync_is_the_end);
     tcase_add_loop_test(c, failing_anywhere_in_a_batch, 0, 2);
     tcase_add_test(c, page_that_cannot_be_read_is_the_end);
