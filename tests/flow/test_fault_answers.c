@@ -1,5 +1,5 @@
-/* test_fault_answers.c - what is made of each answer of SQLite: by a guest at each step of a publish,
- * in the application's transaction, by a copy of the database, by an owner that opens it.
+/* test_fault_answers.c - what is made of each answer of SQLite: by a guest at each step of a
+ * publish, in the application's transaction, by a copy of the database, by an owner that opens it.
  *
  * The answers are given to the thread that ordered them. */
 #include "app.h"

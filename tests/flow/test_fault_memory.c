@@ -1,5 +1,5 @@
-/* test_fault_memory.c - each allocation of one thread fails in its turn while it makes one call: the
- * call says so and has changed nothing, and succeeds as soon as none fails.
+/* test_fault_memory.c - each allocation of one thread fails in its turn while it makes one call:
+ * the call says so and has changed nothing, and succeeds as soon as none fails.
  *
  * That is for calls of handlers, and for work of the journal's thread, which the scenes of
  * tests/faults/test_oom.c meet by chance only. */

@@ -249,7 +249,7 @@ START_TEST(insert_taken_back_is_not_written)
     rig_expect(r, "[1 3 0]!");
     rig_expect_events(r, "2:BGMQ_ELOST 1 3 ");
     ck_assert(!bgmqi_journal_give_back(m[1])); /* the journal has passed it */
-    ck_assert(bgmqi_journal_take_back(m[1])); /* it waits for its next INSERT */
+    ck_assert(bgmqi_journal_take_back(m[1]));  /* it waits for its next INSERT */
     for (int i = 0; i < 3; i++) {
         ck_assert(!bgmqi_journal_take_back(m[i])); /* too late */
         WAIT_UNTIL(atomic_load(&m[i]->refs) == 1);
