@@ -312,6 +312,7 @@ START_TEST(who_check_points_by_itself_is_noticed_once)
     for (int i = 0; i < 20; i++)
         OK(publish(mq));
     ck_assert_int_eq(sqlite3_open(path(), &app), SQLITE_OK); /* every 1000 pages */
+    sqlite3_busy_timeout(app, 10000);
     for (int i = 0; i < 3; i++) {
         make_rows(app);
         sql(app, "UPDATE t SET v = randomblob(2000); DROP TABLE t");
@@ -341,6 +342,7 @@ START_TEST(who_leaves_check_points_to_us_is_not_warned)
     struct bgmq *mq = serve_logged(&log);
     sqlite3 *app = NULL;
     ck_assert_int_eq(sqlite3_open(path(), &app), SQLITE_OK);
+    sqlite3_busy_timeout(app, 10000);
     if (_i)
         OK(bgmq_sqlite_prepare(mq, app));
     else
@@ -419,6 +421,7 @@ START_TEST(what_the_application_rolls_back_takes_nothing_of_ours)
 {
     struct bgmq *mq = serve();
     sqlite3 *app = connect_to(path());
+    sqlite3_busy_timeout(app, 10000);
     if (_i / 2) {
         OK(bgmq_sqlite_prepare(mq, app));
     } else {
