@@ -87,6 +87,8 @@ void harness_figure(const char *name, long long value);
 /* CK_TIMEOUT_MULTIPLIER, at least 1: greater when the program runs under a slow
  * checker. */
 unsigned harness_scale(void);
+/* How many at once, for a test that goes through every n-th call: 1, and 3 under a slow checker. */
+long harness_step(void);
 
 /* What the process holds now: call harness_leaks_begin() and, when all should be as
  * before, harness_leaks_end(), which waits for threads that are just ending.

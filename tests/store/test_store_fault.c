@@ -103,7 +103,7 @@ START_TEST(killed_anywhere_in_sharing_the_next_open_completes_it)
     struct store_options options = fixture_options();
     options.share = 1;
     long n = 1;
-    for (int done = 0; n < MOST && !done; n++) {
+    for (int done = 0; n < MOST && !done; n += harness_step()) {
         forget_file();
         harness_write_file(fixture_path(), "", 0);
         chmod(fixture_path(), 0600);
@@ -164,7 +164,7 @@ static int changed(void)
 START_TEST(killed_anywhere_a_batch_is_there_or_it_is_not)
 {
     long n = 1, with = 0, without = 0;
-    for (int done = 0; n < MOST && !done; n++) {
+    for (int done = 0; n < MOST && !done; n += harness_step()) {
         prepare();
         done = killed_at(n, change);
         fixture_close(fixture_open());
@@ -214,7 +214,7 @@ START_TEST(failing_anywhere_in_creation_is_an_error_that_passes)
     long times = _i / 2 ? 0 : 1;
     enum shim_kind kind = _i % 2 ? SHIM_FULL : SHIM_IOERR;
     long n = 1;
-    for (int done = 0; n < MOST && !done; n++) {
+    for (int done = 0; n < MOST && !done; n += harness_step()) {
         forget_file();
         done = open_with_fault(n, kind, times);
         use_once(fixture_open());
@@ -400,7 +400,7 @@ END_TEST
 START_TEST(failing_anywhere_in_a_batch)
 {
     long n = 1;
-    for (int done = 0; n < MOST && !done; n++) {
+    for (int done = 0; n < MOST && !done; n += harness_step()) {
         fixture_close(store);
         prepare();
         store = fixture_open();
