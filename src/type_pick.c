@@ -386,9 +386,11 @@ struct sweep {
 static int act_on(struct sweep *w, struct picked *picks, size_t n)
 {
     int err = w->act(w->ctx, w->type, picks, n);
+    if (err)
+        return err;
     w->total += (int)n;
     w->left -= n;
-    return err;
+    return 0;
 }
 
 static int sweep_memory(struct sweep *w)

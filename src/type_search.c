@@ -384,10 +384,16 @@ struct hurry {
 static int act_hurry(void *ctx, struct type *t, struct picked *picks, size_t n)
 {
     const struct hurry *h = ctx;
-    uint64_t ids[PICK_MAX];
+    uint64_t ids[PICK_MAX] = {0};
+    for (size_t i = 0; i < n; i++)
+        ids[i] = picks[i].m->id;
+    int err = h->fn(h->ctx, ids, n);
     for (size_t i = 0; i < n; i++) {
         struct message *m = picks[i].m;
-        ids[i] = m->id;
+        if (err) {
+            bgmqi_type_unpick(t, m, picks[i].from);
+            continue;
+        }
         if (picks[i].stored) {
             forward(t, m, 0);
             continue;
@@ -398,7 +404,7 @@ static int act_hurry(void *ctx, struct type *t, struct picked *picks, size_t n)
         bgmqi_type_ready(t, m); /* its row says later; that is only for after a crash */
         bgmqi_type_unlock(t);
     }
-    return h->fn(h->ctx, ids, n);
+    return err;
 }
 
 int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx)

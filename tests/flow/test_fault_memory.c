@@ -124,6 +124,34 @@ START_TEST(message_that_finds_no_memory_takes_nobodys_place)
 }
 END_TEST
 
+/* Who retries learns of each that he has retried. */
+START_TEST(message_that_cannot_be_named_is_not_retried)
+{
+    struct recorder r;
+    recorder_init(&r);
+    r.failures = 1;
+    struct bgmq *mq = flow_open(_i);
+    flow_register_with(mq, "T", &r, TYPE(.backoff_base_ms = 3600000));
+    OK(bgmq_start(mq));
+    uint64_t *ids = NULL, id = flow_publish(mq, "T", "x");
+    flow_wait_ended(mq, "T", 1);
+    int got = BGMQ_ENOMEM;
+    for (long n = 1; got == BGMQ_ENOMEM; n++) {
+        ck_assert_uint_eq(flow_stats(mq, "T").processed, 0);
+        left = n;
+        got = bgmq_retry_pending(mq, &ids);
+        left = 0;
+    }
+    ck_assert_int_gt(refusals, 0);
+    ck_assert_int_eq(got, 1);
+    ck_assert_uint_eq(ids[0], id);
+    free(ids);
+    flow_wait_ended(mq, "T", 2);
+    flow_close(mq);
+    recorder_fini(&r);
+}
+END_TEST
+
 /* Check and the harness allocate, too: what is called with memory refused asserts nothing. */
 static const char *database;
 
@@ -464,6 +492,7 @@ static Suite *suite(void)
     TCase *tc = flow_case(s, "caller");
     tcase_add_checked_fixture(tc, setup, NULL);
     flow_add_both(tc, message_that_finds_no_memory_takes_nobodys_place);
+    flow_add_both(tc, message_that_cannot_be_named_is_not_retried);
     tcase_add_test(tc, service_without_memory_is_not_open);
     tcase_add_test(tc, status_without_memory_is_none);
     tcase_add_test(tc, store_without_memory_is_not_open);
