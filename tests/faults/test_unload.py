@@ -12,18 +12,17 @@ from tap import Tap
 PROGRAM = r'''
 #include <bgmq.h>
 #include <dlfcn.h>
-#include <stdatomic.h>
+#include <semaphore.h>
 #include <stdio.h>
-#include <unistd.h>
 
-static _Atomic int begun, done;
+static sem_t begun, go, done;
 
 static int handle(struct bgmq_job *job, void *ctx)
 {
     (void)job, (void)ctx;
-    atomic_fetch_add(&begun, 1);
-    usleep(1000);
-    atomic_fetch_add(&done, 1);
+    sem_post(&begun);
+    sem_wait(&go);
+    sem_post(&done);
     return BGMQ_DONE;
 }
 
@@ -36,6 +35,9 @@ int main(int argc, char **argv)
     struct bgmq *mq;
     if (!lib)
         return puts(dlerror()), 1;
+    sem_init(&begun, 0, 0);
+    sem_init(&go, 0, 0);
+    sem_init(&done, 0, 0);
     FIND(bgmq_open);
     FIND(bgmq_register);
     FIND(bgmq_start);
@@ -48,12 +50,13 @@ int main(int argc, char **argv)
     for (int i = 0; i < 100; i++)
         if (f_bgmq_publish(mq, "T", "x", 1, NULL, NULL))
             return 3;
-    while (!atomic_load(&begun))
-        usleep(100);
-    while (dlclose(lib) == 0 && dlopen(argv[1], RTLD_NOLOAD | RTLD_NOW) == NULL)
+    sem_wait(&begun);
+    if (dlclose(lib) == 0 && dlopen(argv[1], RTLD_NOLOAD | RTLD_NOW) == NULL)
         return puts("it was unloaded"), 4;
-    while (atomic_load(&done) < 100)
-        usleep(1000);
+    for (int i = 0; i < 100; i++)
+        sem_post(&go);
+    for (int i = 0; i < 100; i++)
+        sem_wait(&done);
     f_bgmq_free(mq);
     puts("still there");
     return 0;
