@@ -63,6 +63,9 @@ struct bgmq_collection stage_look(void);
 
 pthread_t scene_thread(void *(*fn)(void *), void *arg);
 void scene_join(pthread_t t);
+/* FN by two threads, which get NUMBER(1) and NUMBER(2), and by the caller with NUMBER(3); returns
+ * when all three have ended. */
+void scene_three(void *(*fn)(void *));
 /* A small number as the argument of a thread, and back. */
 #define NUMBER(n)    ((void *)(uintptr_t)(n))
 #define NUMBER_OF(p) ((unsigned)(uintptr_t)(p))

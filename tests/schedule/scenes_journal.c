@@ -70,11 +70,7 @@ static void tickets_and_commits(void)
 {
     begin(NEVER_MS);
     schedule_from_here();
-    pthread_t a = scene_thread(publish_three, NUMBER(1)),
-              b = scene_thread(publish_three, NUMBER(2));
-    publish_three(NUMBER(3));
-    scene_join(a);
-    scene_join(b);
+    scene_three(publish_three);
     judge();
     HOLDS(results[11] == 0 && results[33] == 0);
     rig_close(&rig);
@@ -102,11 +98,7 @@ static void tickets_and_a_change_that_is_refused(void)
     begin(NEVER_MS);
     fake_blame(&rig.store, 12);
     schedule_from_here();
-    pthread_t a = scene_thread(publish_three, NUMBER(1)),
-              b = scene_thread(publish_three, NUMBER(2));
-    publish_three(NUMBER(3));
-    scene_join(a);
-    scene_join(b);
+    scene_three(publish_three);
     judge();
     HOLDS(results[12] == BGMQ_ESTORE && results[11] == 0 && results[13] == 0);
     HOLDS(results[22] == 0 && results[32] == 0);
@@ -128,11 +120,7 @@ static void tickets_that_are_taken_back(void)
     begin(NEVER_MS);
     fake_fail(&rig.store, STORE_FAIL_BUSY, 2);
     schedule_from_here();
-    pthread_t a = scene_thread(publish_hastily, NUMBER(1)),
-              b = scene_thread(publish_hastily, NUMBER(2));
-    publish_hastily(NUMBER(3));
-    scene_join(a);
-    scene_join(b);
+    scene_three(publish_hastily);
     HOLDS(bgmqi_journal_flush(rig.journal, 100000 * MS) == 0);
     judge();
     rig_close(&rig);

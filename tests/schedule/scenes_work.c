@@ -92,11 +92,7 @@ static void arrivals_and_four_who_rest(void)
     OK(stage_send(0, NULL));
     schedule_until(&stage.handled, 1);
     schedule_from_here();
-    pthread_t a = scene_thread(send_three, NUMBER(1)),
-              b = scene_thread(send_three, NUMBER(2));
-    send_three(NUMBER(3));
-    scene_join(a);
-    scene_join(b);
+    scene_three(send_three);
     schedule_until(&stage.handled, 10);
     HOLDS(stage.runs[1] == 0 && stage.runs[2] == 0);
     stage_close();

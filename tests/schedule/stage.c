@@ -87,3 +87,11 @@ void scene_join(pthread_t t)
 {
     HOLDS(pthread_join(t, NULL) == 0);
 }
+
+void scene_three(void *(*fn)(void *))
+{
+    pthread_t a = scene_thread(fn, NUMBER(1)), b = scene_thread(fn, NUMBER(2));
+    fn(NUMBER(3));
+    scene_join(a);
+    scene_join(b);
+}
