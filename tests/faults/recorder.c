@@ -4,6 +4,7 @@
 #include "recorder.h"
 
 #include "../harness/harness.h"
+#include "../harness/vfs_pass.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
@@ -12,11 +13,10 @@
 #include <sys/stat.h>
 
 struct file {
-    sqlite3_file base;
+    struct vfs_pass pass;
     int known; /* one of the database's, KIND says which */
     enum record_file kind;
     int folder_due; /* its first sync is one of the folder, too; protected by the lock */
-    sqlite3_file *real;
 };
 
 static sqlite3_vfs vfs;
@@ -60,7 +60,6 @@ static enum record_file kind_of(const struct recording *r, const char *name)
 /* ---- files --------------------------------------------------------------------------- */
 
 #define FILE_OF(f) ((struct file *)(f))
-#define REAL(f)    (FILE_OF(f)->real)
 
 /* The recording that F belongs to, locked; NULL: none. */
 static struct recording *begin(struct file *f)
@@ -76,16 +75,6 @@ static int done(struct recording *r, int rc)
     if (r)
         pthread_mutex_unlock(&r->lock);
     return rc;
-}
-
-static int x_close(sqlite3_file *f)
-{
-    return REAL(f)->pMethods ? REAL(f)->pMethods->xClose(REAL(f)) : SQLITE_OK;
-}
-
-static int x_read(sqlite3_file *f, void *to, int n, sqlite3_int64 at)
-{
-    return REAL(f)->pMethods->xRead(REAL(f), to, n, at);
 }
 
 static int x_write(sqlite3_file *f, const void *from, int n, sqlite3_int64 at)
@@ -126,81 +115,7 @@ static int x_sync(sqlite3_file *f, int flags)
     return done(r, SQLITE_OK);
 }
 
-static int x_size(sqlite3_file *f, sqlite3_int64 *size)
-{
-    return REAL(f)->pMethods->xFileSize(REAL(f), size);
-}
-
-static int x_lock(sqlite3_file *f, int level)
-{
-    return REAL(f)->pMethods->xLock(REAL(f), level);
-}
-
-static int x_unlock(sqlite3_file *f, int level)
-{
-    return REAL(f)->pMethods->xUnlock(REAL(f), level);
-}
-
-static int x_reserved(sqlite3_file *f, int *yes)
-{
-    return REAL(f)->pMethods->xCheckReservedLock(REAL(f), yes);
-}
-
-static int x_control(sqlite3_file *f, int op, void *arg)
-{
-    return REAL(f)->pMethods->xFileControl(REAL(f), op, arg);
-}
-
-static int x_sector(sqlite3_file *f)
-{
-    return REAL(f)->pMethods->xSectorSize(REAL(f));
-}
-
-static int x_features(sqlite3_file *f)
-{
-    return REAL(f)->pMethods->xDeviceCharacteristics(REAL(f));
-}
-
-static int x_shm_map(sqlite3_file *f, int page, int size, int extend, void volatile **to)
-{
-    return REAL(f)->pMethods->xShmMap(REAL(f), page, size, extend, to);
-}
-
-static int x_shm_lock(sqlite3_file *f, int offset, int n, int flags)
-{
-    return REAL(f)->pMethods->xShmLock(REAL(f), offset, n, flags);
-}
-
-static void x_shm_barrier(sqlite3_file *f)
-{
-    REAL(f)->pMethods->xShmBarrier(REAL(f));
-}
-
-static int x_shm_unmap(sqlite3_file *f, int delete_it)
-{
-    return REAL(f)->pMethods->xShmUnmap(REAL(f), delete_it);
-}
-
-/* Of version 2: without memory maps every change comes by x_write. */
-static const sqlite3_io_methods methods = {
-    .iVersion = 2,
-    .xClose = x_close,
-    .xRead = x_read,
-    .xWrite = x_write,
-    .xTruncate = x_truncate,
-    .xSync = x_sync,
-    .xFileSize = x_size,
-    .xLock = x_lock,
-    .xUnlock = x_unlock,
-    .xCheckReservedLock = x_reserved,
-    .xFileControl = x_control,
-    .xSectorSize = x_sector,
-    .xDeviceCharacteristics = x_features,
-    .xShmMap = x_shm_map,
-    .xShmLock = x_shm_lock,
-    .xShmBarrier = x_shm_barrier,
-    .xShmUnmap = x_shm_unmap,
-};
+static sqlite3_io_methods methods; /* set by recorder_install */
 
 /* ---- the VFS ------------------------------------------------------------------------- */
 
@@ -210,16 +125,16 @@ static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, 
 {
     (void)v;
     struct file *own = FILE_OF(f);
-    own->base.pMethods = NULL;
+    own->pass.base.pMethods = NULL;
     own->kind = current ? kind_of(current, name) : RECORD_FILES;
     own->known = own->kind < RECORD_FILES;
     own->folder_due = own->kind != RECORD_DB && flags & SQLITE_OPEN_CREATE;
-    own->real = (sqlite3_file *)(void *)(own + 1);
-    own->real->pMethods = NULL;
+    own->pass.real = (sqlite3_file *)(void *)(own + 1);
+    own->pass.real->pMethods = NULL;
     struct recording *r = begin(own);
-    int rc = real_vfs->xOpen(real_vfs, name, own->real, flags, out);
+    int rc = real_vfs->xOpen(real_vfs, name, own->pass.real, flags, out);
     if (rc == SQLITE_OK)
-        own->base.pMethods = &methods;
+        own->pass.base.pMethods = &methods;
     if (rc == SQLITE_OK && r && !r->there[own->kind])
         note(r, (struct record){.kind = RECORD_MAKE, .file = own->kind}, NULL);
     return done(r, rc);
@@ -243,11 +158,12 @@ static int v_delete(sqlite3_vfs *v, const char *name, int sync)
 
 void recorder_install(void)
 {
-    real_vfs = sqlite3_vfs_find(NULL);
-    vfs = *real_vfs;
-    vfs.pNext = NULL;
-    vfs.zName = "recorder";
-    vfs.szOsFile = (int)sizeof(struct file) + real_vfs->szOsFile;
+    methods = vfs_pass_methods;
+    methods.iVersion = 2; /* without memory maps every change comes by x_write */
+    methods.xWrite = x_write;
+    methods.xTruncate = x_truncate;
+    methods.xSync = x_sync;
+    vfs_pass_prepare(&vfs, "recorder", sizeof(struct file), &real_vfs);
     vfs.xOpen = v_open;
     vfs.xDelete = v_delete;
     sqlite3_vfs_register(&vfs, 1);
@@ -255,8 +171,7 @@ void recorder_install(void)
 
 void recorder_remove(void)
 {
-    sqlite3_vfs_unregister(&vfs);
-    sqlite3_vfs_register(real_vfs, 1);
+    vfs_pass_remove(&vfs, real_vfs);
 }
 
 void recorder_begin(struct recording *r, const char *path, int lies)

@@ -2,6 +2,8 @@
  * memory the file of the system's VFS. */
 #include "shim_vfs.h"
 
+#include "vfs_pass.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
@@ -15,10 +17,9 @@
 enum { FAULTS = 4 };
 
 struct shim {
-    sqlite3_file base;
+    struct vfs_pass pass;
     enum shim_file kind;
     int last_errno; /* of the last failure made here */
-    sqlite3_file *real;
 };
 
 static sqlite3_vfs vfs;
@@ -155,7 +156,6 @@ static int decide(enum shim_call call, enum shim_file kind, struct shim *file)
 /* ---- files --------------------------------------------------------------------------- */
 
 #define SHIM(f) ((struct shim *)(f))
-#define REAL(f) (SHIM(f)->real)
 #define DECIDE(call)                                                                     \
     do {                                                                                 \
         int decided_ = decide((call), SHIM(f)->kind, SHIM(f));                           \
@@ -213,16 +213,6 @@ static int x_lock(sqlite3_file *f, int level)
     return REAL(f)->pMethods->xLock(REAL(f), level);
 }
 
-static int x_unlock(sqlite3_file *f, int level)
-{
-    return REAL(f)->pMethods->xUnlock(REAL(f), level);
-}
-
-static int x_reserved(sqlite3_file *f, int *yes)
-{
-    return REAL(f)->pMethods->xCheckReservedLock(REAL(f), yes);
-}
-
 static int x_control(sqlite3_file *f, int op, void *arg)
 {
     if (op == SQLITE_FCNTL_LAST_ERRNO && SHIM(f)->last_errno) {
@@ -230,16 +220,6 @@ static int x_control(sqlite3_file *f, int op, void *arg)
         return SQLITE_OK;
     }
     return REAL(f)->pMethods->xFileControl(REAL(f), op, arg);
-}
-
-static int x_sector(sqlite3_file *f)
-{
-    return REAL(f)->pMethods->xSectorSize(REAL(f));
-}
-
-static int x_features(sqlite3_file *f)
-{
-    return REAL(f)->pMethods->xDeviceCharacteristics(REAL(f));
 }
 
 static int x_shm_map(sqlite3_file *f, int page, int size, int extend, void volatile **to)
@@ -255,48 +235,13 @@ static int x_shm_lock(sqlite3_file *f, int offset, int n, int flags)
     return REAL(f)->pMethods->xShmLock(REAL(f), offset, n, flags);
 }
 
-static void x_shm_barrier(sqlite3_file *f)
-{
-    REAL(f)->pMethods->xShmBarrier(REAL(f));
-}
-
-static int x_shm_unmap(sqlite3_file *f, int delete_it)
-{
-    return REAL(f)->pMethods->xShmUnmap(REAL(f), delete_it);
-}
-
-static int x_fetch(sqlite3_file *f, sqlite3_int64 at, int n, void **to)
-{
-    return REAL(f)->pMethods->xFetch(REAL(f), at, n, to);
-}
-
 static int x_unfetch(sqlite3_file *f, sqlite3_int64 at, void *p)
 {
     DECIDE(SHIM_UNFETCH);
     return REAL(f)->pMethods->xUnfetch(REAL(f), at, p);
 }
 
-static sqlite3_io_methods methods = {
-    .iVersion = 3,
-    .xClose = x_close,
-    .xRead = x_read,
-    .xWrite = x_write,
-    .xTruncate = x_truncate,
-    .xSync = x_sync,
-    .xFileSize = x_size,
-    .xLock = x_lock,
-    .xUnlock = x_unlock,
-    .xCheckReservedLock = x_reserved,
-    .xFileControl = x_control,
-    .xSectorSize = x_sector,
-    .xDeviceCharacteristics = x_features,
-    .xShmMap = x_shm_map,
-    .xShmLock = x_shm_lock,
-    .xShmBarrier = x_shm_barrier,
-    .xShmUnmap = x_shm_unmap,
-    .xFetch = x_fetch,
-    .xUnfetch = x_unfetch,
-};
+static sqlite3_io_methods methods; /* set by shim_vfs_install */
 
 /* ---- the VFS ------------------------------------------------------------------------- */
 
@@ -320,15 +265,15 @@ static enum shim_file kind_of_name(const char *name)
 static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
 {
     struct shim *s = SHIM(f);
-    s->base.pMethods = NULL;
+    s->pass.base.pMethods = NULL;
     s->kind = kind_of(flags);
     s->last_errno = 0;
-    s->real = (sqlite3_file *)(void *)(s + 1);
-    s->real->pMethods = NULL;
+    s->pass.real = (sqlite3_file *)(void *)(s + 1);
+    s->pass.real->pMethods = NULL;
     DECIDE(SHIM_OPEN);
-    int rc = real_vfs->xOpen(real_vfs, name, s->real, flags, out);
+    int rc = real_vfs->xOpen(real_vfs, name, s->pass.real, flags, out);
     if (rc == SQLITE_OK)
-        s->base.pMethods = &methods;
+        s->pass.base.pMethods = &methods;
     return rc;
 }
 
@@ -345,11 +290,19 @@ static int v_last_error(sqlite3_vfs *v, int n, char *text)
 
 void shim_vfs_install(void)
 {
-    real_vfs = sqlite3_vfs_find(NULL);
-    vfs = *real_vfs;
-    vfs.pNext = NULL;
-    vfs.zName = "shim";
-    vfs.szOsFile = (int)sizeof(struct shim) + real_vfs->szOsFile;
+    methods = vfs_pass_methods;
+    methods.xClose = x_close;
+    methods.xRead = x_read;
+    methods.xWrite = x_write;
+    methods.xTruncate = x_truncate;
+    methods.xSync = x_sync;
+    methods.xFileSize = x_size;
+    methods.xLock = x_lock;
+    methods.xFileControl = x_control;
+    methods.xShmMap = x_shm_map;
+    methods.xShmLock = x_shm_lock;
+    methods.xUnfetch = x_unfetch;
+    vfs_pass_prepare(&vfs, "shim", sizeof(struct shim), &real_vfs);
     vfs.xOpen = v_open;
     vfs.xDelete = v_delete;
     vfs.xGetLastError = v_last_error;
@@ -362,8 +315,7 @@ void shim_vfs_install(void)
 
 void shim_vfs_remove(void)
 {
-    sqlite3_vfs_unregister(&vfs);
-    sqlite3_vfs_register(real_vfs, 1);
+    vfs_pass_remove(&vfs, real_vfs);
 }
 
 /* The lock is held.  Calls that linger go on. */
