@@ -112,6 +112,9 @@ void harness_part(void);
 
 /* ---- files ------------------------------------------------------------------------ */
 
+/* Before harness_run(): the tests' files lie in memory, where there is room for that and $TMPDIR
+ * says nothing else.  For tests that do not care what a disk does, or that decide it themselves. */
+void harness_needs_no_disk(void);
 /* Lends the path of a directory of this test, made at the first call, mode 0700, under
  * $TMPDIR or /tmp, removed with all in it when the program ends, however the test
  * ends. */
