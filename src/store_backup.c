@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "err.h"
+#include "store_authorize.h"
 #include "store_open.h"
 
 enum { TO_MAX = 480 };
@@ -72,6 +73,7 @@ static int copy(sqlite3 *db, const char *to, struct bgmq_error *error)
 {
     sqlite3_stmt *q = NULL;
     sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 1); /* the copy, while it is being written */
+    bgmqi_store_authorize_all(db);
     int rc = sqlite3_prepare_v2(db, "VACUUM main INTO ?1", -1, &q, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_bind_text(q, 1, to, -1, SQLITE_STATIC);

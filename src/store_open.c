@@ -27,6 +27,7 @@
 #include "clock.h"
 #include "err.h"
 #include "park.h"
+#include "store_authorize.h"
 #include "store_check.h"
 #include "store_schema.h"
 #include "store_site.h"
@@ -235,6 +236,7 @@ static int connect_to(const char *path, int mutex, sqlite3 **ret)
      * max_body has to be readable with a smaller one. */
     sqlite3_limit(*ret, SQLITE_LIMIT_LENGTH, BODY_MOST + (64 << 10));
     sqlite3_wal_autocheckpoint(*ret, 0);
+    bgmqi_store_authorize(*ret);
     return SQLITE_OK;
 }
 
