@@ -1,87 +1,14 @@
-/* json.c - jansson, fenced in: depth at most 64, no duplicate keys, errors with a
- * position.
+/* json.c - what is packed by jansson, fenced in: depth at most 64, no length that is negative.
  *
- * Called by publishers and by workers inside a handler, any thread; one json_t belongs to
- * one thread.  jansson 2.14 limits depth when it loads (2048, too deep for small stacks)
- * but not when it dumps or copies, so depth is checked here on the way in and on the way
- * out.  Never used to rewrite a body: a body is bytes, and JSON is only one view of it.
- */
+ * Called by publishers and by workers inside a handler, any thread; one json_t belongs to one
+ * thread.  jansson 2.14 limits depth when it loads but not when it dumps or copies, so depth is
+ * checked here on the way out; on the way in by json_parse.c. */
 #include "json.h"
 
 #include "err.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-struct position {
-    size_t line, column;
-};
-
-/* Line and column of the byte before OFFSET, the last one of what is complained about. */
-static struct position locate(const char *text, size_t len, size_t offset)
-{
-    struct position pos = {.line = 1, .column = 0};
-    if (offset > len)
-        offset = len;
-    for (size_t i = 0; i < offset; i++) {
-        if (i > 0 && text[i - 1] == '\n') {
-            pos.line++;
-            pos.column = 0;
-        }
-        pos.column++;
-    }
-    if (pos.column == 0)
-        pos.column = 1;
-    return pos;
-}
-
-/* Offset just behind the bracket that goes one too deep, 0 when none does.  Strings are
- * stepped over; whether the rest is JSON is jansson's business. */
-static size_t too_deep(const char *text, size_t len)
-{
-    int depth = 0, in_string = 0;
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = 0;
-        } else if (c == '"') {
-            in_string = 1;
-        } else if (c == '[' || c == '{') {
-            if (++depth > JSON_DEPTH_MAX)
-                return i + 1;
-        } else if ((c == ']' || c == '}') && depth > 0) {
-            depth--;
-        }
-    }
-    return 0;
-}
-
-static int refuse_at(const char *text, size_t len, size_t offset, const char *reason,
-                     struct bgmq_error *error)
-{
-    struct position pos = locate(text, len, offset);
-    return bgmqi_err_set(error, BGMQ_EJSON, "line %zu column %zu: %s", pos.line,
-                         pos.column, reason);
-}
-
-int bgmqi_json_parse(const void *text, size_t len, json_t **ret, struct bgmq_error *error)
-{
-    size_t offset = too_deep(text, len);
-    if (offset)
-        return refuse_at(text, len, offset, "nested more than 64 levels deep", error);
-    json_error_t e;
-    json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
-    if (value) {
-        *ret = value;
-        return 0;
-    }
-    if (json_error_code(&e) == json_error_out_of_memory)
-        return bgmqi_err_set(error, BGMQ_ENOMEM, "out of memory");
-    return refuse_at(text, len, e.position > 0 ? (size_t)e.position : 0, e.text, error);
-}
 
 /* Goes through the arguments as jansson would.  Returns 1 when a length (#) is negative,
  * which jansson 2.14 takes for a huge one.  With RELEASE gives back the references that

@@ -10,7 +10,7 @@ enum { JSON_DEPTH_MAX = 64 }; /* arrays and objects within each other */
 
 /* Parses LEN bytes, any JSON value, into *RET, which the caller gives back by
  * json_decref. EJSON: "line L column C: reason" in ERROR, which may be NULL; columns
- * count bytes from 1. ENOMEM. */
+ * count bytes from 1. ENOMEM, and never EJSON, when only memory was lacking. (json_parse.c) */
 int bgmqi_json_parse(const void *text, size_t len, json_t **ret,
                      struct bgmq_error *error);
 

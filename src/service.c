@@ -88,6 +88,7 @@ int bgmq_start(struct bgmq *mq)
     if (!was) {
         atomic_fetch_add(&mq->epoch, 1);
         mq->cancel_ns = 0;
+        bgmqi_service_cancel(mq, false);
         atomic_store(&mq->types.started,
                      atomic_load(&mq->types.suspects) ? GATE_SOLO : GATE_OPEN);
     }
@@ -99,7 +100,6 @@ int bgmq_start(struct bgmq *mq)
         atomic_store(&mq->types.started, GATE_SHUT); /* it failed meanwhile */
         err = BGMQ_ESTORE;
     }
-    bgmqi_service_cancel(mq, false);
     bgmqi_service_rouse(mq);
     bgmqi_ticker_all(mq->ticker); /* what nobody registered expires from now on */
     if (!err)
@@ -158,6 +158,17 @@ static bool drained(struct bgmq *mq, uint64_t epoch, int64_t ns)
     return over;
 }
 
+/* Asks the handlers to end that the stop of EPOCH has found; false: somebody has started again. */
+static bool cancel_run(struct bgmq *mq, uint64_t epoch)
+{
+    lock_take(&mq->life);
+    bool same = !restarted(mq, epoch);
+    if (same)
+        bgmqi_service_cancel(mq, true);
+    lock_drop(&mq->life);
+    return same;
+}
+
 int bgmq_stop(struct bgmq *mq, unsigned grace_ms)
 {
     int err = bgmqi_handle_enter(mq);
@@ -169,11 +180,8 @@ int bgmq_stop(struct bgmq *mq, unsigned grace_ms)
     }
     unsigned grace = grace_ms ? grace_ms : mq->config.stop_grace_ms;
     uint64_t epoch = halt(mq, grace);
-    if (drained(mq, epoch, grace * MS))
+    if (drained(mq, epoch, grace * MS) || !cancel_run(mq, epoch))
         return 0;
-    if (restarted(mq, epoch))
-        return 0;
-    bgmqi_service_cancel(mq, true);
     return drained(mq, epoch, grace * MS) ? 0 : BGMQ_EBUSY;
 }
 

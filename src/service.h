@@ -17,8 +17,9 @@ void bgmqi_service_free(struct bgmq *mq);
 
 /* Every worker looks again at what it may do. */
 void bgmqi_service_rouse(struct bgmq *mq);
-/* Sets or clears the cancel flag of every handler that runs. */
-void bgmqi_service_cancel(struct bgmq *mq, bool cancel);
+/* Sets or clears the cancel flag of every handler that runs.  For life's holder only: he knows that
+ * these are the handlers of the run that he means, and that no other begins meanwhile. */
+void bgmqi_service_cancel(struct bgmq *mq, bool cancel) REQUIRES(mq->life);
 
 /* The ticker's work besides types' due times; returns milliseconds until there is more (ticker.h).
  * Its CTX is MQ, and so is that of the next four, upcalls of types and workers. */

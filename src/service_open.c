@@ -120,7 +120,10 @@ static int recover(struct bgmq *mq, struct store *store, struct known **types,
     struct store_booted booted = {.deaths = 0};
     err = store->ops->recover(store, &boot, &booted);
     bgmqi_flight_log_fini(&log);
-    if (err || store->ops->types(store, note_type, types) < 0)
+    int n = err ? err : store->ops->types(store, note_type, types);
+    if (n == BGMQ_ENOMEM)
+        return bgmqi_err_set(error, n, "%s: out of memory", mq->config.database);
+    if (n < 0)
         return bgmqi_err_set(error, BGMQ_EOPEN, "%s: cannot be read",
                              mq->config.database);
     bgmqi_flight_clear(mq->flight);

@@ -54,13 +54,13 @@ static int64_t cancel_late(struct bgmq *mq, int64_t now_ns)
 {
     lock_take(&mq->life);
     int64_t at_ns = mq->cancel_ns ? mq->cancel_ns : INT64_MAX;
-    if (now_ns >= at_ns)
+    bool due = now_ns >= at_ns;
+    if (due) {
         mq->cancel_ns = 0;
+        bgmqi_service_cancel(mq, true);
+    }
     lock_drop(&mq->life);
-    if (now_ns < at_ns)
-        return at_ns;
-    bgmqi_service_cancel(mq, true);
-    return INT64_MAX;
+    return due ? INT64_MAX : at_ns;
 }
 
 static void look_at_attempts(struct bgmq *mq, struct type *t, int64_t now_ns)

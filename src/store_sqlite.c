@@ -13,6 +13,7 @@
 #include "store_batch.h"
 #include "store_check.h"
 #include "store_open.h"
+#include "store_schema.h"
 
 enum { HISTORY_KEEP = 100000, LOG_HARD = 512 << 20 };
 
@@ -239,13 +240,8 @@ static int open_all(struct sqlite_store *s, const struct store_options *options,
     int rc = bgmqi_store_statement_prepare(s);
     if (rc == SQLITE_OK)
         rc = bgmqi_store_prune_look(s);
-    if (rc != SQLITE_OK) {
-        bgmqi_err_set(error, 0, "%s: its tables: %s (%d)", s->path, sqlite3_errmsg(s->w),
-                      rc);
-        return (rc & 0xff) == SQLITE_NOMEM     ? BGMQ_ENOMEM
-               : (rc & 0xff) == SQLITE_CORRUPT ? BGMQ_ECORRUPT
-                                               : BGMQ_EOPEN;
-    }
+    if (rc != SQLITE_OK)
+        return bgmqi_store_schema_error(s->w, rc, s->path, "its tables", error);
     bgmqi_store_upkeep_begin(s);
     return 0;
 }

@@ -3,7 +3,6 @@
  * Called wherever text comes in or is cut, by any thread.  Pure. */
 #include "utf8.h"
 
-/* Length of the well-formed character at S, 0 when there is none within LEN bytes. */
 static size_t char_len(const unsigned char *s, size_t len)
 {
     if (s[0] < 0x80)
@@ -20,6 +19,11 @@ static size_t char_len(const unsigned char *s, size_t len)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
     return n;
+}
+
+size_t bgmqi_utf8_char(const char *s, size_t len)
+{
+    return char_len((const unsigned char *)s, len);
 }
 
 int bgmqi_utf8_valid(const char *s, size_t len)

@@ -4,6 +4,9 @@
 
 #include <stddef.h>
 
+/* Length of the character at S, 0 when there is none within LEN bytes, at least one. */
+size_t bgmqi_utf8_char(const char *s, size_t len);
+
 /* 1 when the LEN bytes at S are UTF-8: shortest forms, no surrogates, at most U+10FFFF.
  * NUL bytes are allowed. */
 int bgmqi_utf8_valid(const char *s, size_t len);

@@ -229,6 +229,55 @@ static void handlers_that_a_stop_interrupts(void)
     stage_close();
 }
 
+enum { GRACE_MS = 3 };
+
+static void *stop_soon(void *arg)
+{
+    (void)arg;
+    int err = bgmq_stop(stage.mq, GRACE_MS);
+    HOLDS(err == 0 || err == BGMQ_EBUSY);
+    return NULL;
+}
+
+/* The first is there before the stop and ends after the start; the second comes with the start, and
+ * nobody has asked it to end. */
+static int outlast_the_stop(struct bgmq_job *job, void *ctx)
+{
+    struct stage *s = ctx;
+    if (stage_number(job) == 0) {
+        add(&s->inside);
+        while (__atomic_load_n(&s->most, __ATOMIC_SEQ_CST) < 1)
+            poll(NULL, 0, 1);
+    } else {
+        for (int i = 0; i < 4; i++) {
+            HOLDS(!bgmq_job_cancelled(job));
+            poll(NULL, 0, 0);
+        }
+        add(&s->most);
+    }
+    return stage_handle(job, ctx);
+}
+
+/* H16. the grace of a stop ends as the service is started again: the new run is not stopped */
+static void a_start_as_the_grace_of_a_stop_ends(void)
+{
+    stage_open_with(NULL, outlast_the_stop, &(struct bgmq_type_options){.threads = 2});
+    OK(stage_send(0, NULL));
+    OK(bgmq_start(stage.mq));
+    schedule_until(&stage.inside, 1);
+    schedule_from_here();
+    pthread_t a = scene_thread(stop_soon, NULL);
+    while (bgmq_started(stage.mq))
+        poll(NULL, 0, 0);
+    OK(stage_send(1, NULL));
+    poll(NULL, 0, GRACE_MS);
+    OK(bgmq_start(stage.mq));
+    scene_join(a);
+    schedule_until(&stage.handled, 2);
+    stage_once_each(2);
+    stage_close();
+}
+
 const struct scene scenes_life[] = {
     {SCENE(stops_and_starts_while_messages_come)},
     {SCENE(two_who_stop_and_start)},
@@ -238,5 +287,6 @@ const struct scene scenes_life[] = {
     {SCENE(a_stop_from_a_handler)},
     {SCENE(retries_and_stops), .may_take_ms = 8},
     {SCENE(handlers_that_a_stop_interrupts), .may_take_ms = 12},
+    {SCENE(a_start_as_the_grace_of_a_stop_ends), .may_take_ms = 12},
     {.name = NULL},
 };

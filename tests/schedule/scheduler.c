@@ -21,7 +21,8 @@ enum {
     LOW = 1000,  /* below it: of threads that have lost theirs */
     PATIENCE =
         20000, /* steps of one thread without a pause, then others get their turn */
-    STEPS_MAX = 3000000
+    STEPS_MAX = 3000000,
+    SLACK_NS = 20000
 };
 #define MS INT64_C(1000000)
 
@@ -187,17 +188,27 @@ static struct thread *first_late(void)
     return first;
 }
 
-static void leap(struct thread *t)
+static void end_wait(struct thread *t)
 {
     if (t->until_ns > w.now_ns)
         w.now_ns = t->until_ns;
+    t->late = true;
+    wake(t);
+}
+
+/* To the end of T's wait, or also of those that end at about the same time: none is woken at the
+ * very instant it asked for. */
+static void leap(struct thread *t)
+{
+    int64_t until_ns = t->until_ns + (schedule_random(2) ? SLACK_NS : 0);
+    end_wait(t);
     int64_t may_ms = w.scene->may_take_ms ? w.scene->may_take_ms : 1;
     if (!w.hasty && w.now_ns > may_ms * MS)
         schedule_fault(
             "a wake was lost: nobody can run before thread %u %s looks by itself",
             t->number, t->name);
-    t->late = true;
-    wake(t);
+    while ((t = first_late()) != NULL && t->until_ns <= until_ns)
+        end_wait(t);
 }
 
 /* Who goes on, the caller being one that waits or has ended. */
@@ -210,10 +221,11 @@ static struct thread *next_of_all(void)
         wake(t);
         return t;
     }
-    if (!(t = first_late()))
+    struct thread *late = first_late();
+    if (!late)
         schedule_fault("deadlock: nobody can ever run again");
-    leap(t);
-    return t;
+    leap(late);
+    return t ? late : w.walk ? anyone() : highest();
 }
 
 /* After somebody was woken, or the caller has lost its priority. */

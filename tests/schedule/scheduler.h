@@ -8,9 +8,10 @@
  * and loses it at 2 to 4 places of the schedule; else by a walk at random.
  *
  * Time is virtual.  It creeps while threads run, and leaps only when all of them wait, to the end
- * of the first wait that has one.  So a wake that was lost is not hidden by a time-out: the leap
- * goes beyond the time that the scene may take, and that is a fault.  In a hasty schedule, which
- * only a scene that allows it gets, time may leap at any wait: then nothing is said about time.
+ * of the first wait that has one, and sometimes of those that end at about the same time.  So a
+ * wake that was lost is not hidden by a time-out: the leap goes beyond the time that the scene may
+ * take, and that is a fault.  In a hasty schedule, which only a scene that allows it gets, time may
+ * leap at any wait: then nothing is said about time.
  *
  * A fault ends the test with the seed that plays the schedule again: the same program with the
  * same seed does the same, step by step. */

@@ -22,7 +22,7 @@ LAYERS = [
     ('0', 'slab'),
     ('0', 'fork log mem thread'),
     ('1', 'agenda crc32c map utf8'),
-    ('2', 'json message retry timing'),
+    ('2', 'json json_parse message retry timing'),
     ('3', 'getter queue store ticket'),
     ('4', 'flight'),
     ('4', 'journal owner store_*'),

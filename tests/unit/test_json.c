@@ -124,6 +124,85 @@ START_TEST(numbers_out_of_range_are_refused)
 }
 END_TEST
 
+START_TEST(values_are_what_the_text_says)
+{
+    static const struct {
+        const char *text, *compact;
+    } pairs[] = {
+        {"[-0, 0, -12, 9223372036854775807]", "[0,0,-12,9223372036854775807]"},
+        {"[1.5, -2e3, 1E+2, 25e-1, 1e-999]", "[1.5,-2000.0,100.0,2.5,0.0]"},
+        {"[true,\tfalse,\r\nnull]", "[true,false,null]"},
+        {"{\"\": {}, \"a\": [], \"b\": {\"a\": \"\"}}",
+         "{\"\":{},\"a\":[],\"b\":{\"a\":\"\"}}"},
+        {"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\\"\\\\/\\b\\f\\n\\r\\t\""},
+        {"\"\\u0041\\u00e4\\u20AC\\uD83D\\ude00 \xf0\x9f\x98\x80\"",
+         "\"A\\u00E4\\u20AC\\uD83D\\uDE00 \\uD83D\\uDE00\""},
+    };
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {
+        json_t *value;
+        ck_assert_msg(parse(pairs[i].text, &value) == 0, "%s: %s", pairs[i].text,
+                      error.text);
+        char *text =
+            json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+        ck_assert_str_eq(text, pairs[i].compact);
+        free(text);
+        json_decref(value);
+    }
+}
+END_TEST
+
+START_TEST(what_is_not_json_is_refused)
+{
+    static const char *const texts[] = {"[1,]",
+                                        "[,1]",
+                                        "[1 2]",
+                                        "{\"a\":1,}",
+                                        "{a:1}",
+                                        "{\"a\" 1}",
+                                        "{\"a\":}",
+                                        "{\"a\"",
+                                        "{1:1}",
+                                        "{\"a\":1]",
+                                        "[1}",
+                                        "]",
+                                        "01",
+                                        "-",
+                                        "-a",
+                                        "1.",
+                                        ".5",
+                                        "1e",
+                                        "1e+",
+                                        "+1",
+                                        "0x1",
+                                        "-01",
+                                        "1.e1",
+                                        "tru",
+                                        "True",
+                                        "nulls",
+                                        "'a'",
+                                        "\"a",
+                                        "\"\\",
+                                        "\"\\x\"",
+                                        "\"\\u12\"",
+                                        "\"\\u12g4\"",
+                                        "\"\\ud800\"",
+                                        "\"\\ud800x\"",
+                                        "\"\\ud800\\u0041\"",
+                                        "\"\\udc00\"",
+                                        "\"a\nb\"",
+                                        "\"\\u0000\"",
+                                        "{\"\\u0000\":1}",
+                                        "\"\xed\xa0\x80\"",
+                                        "\"\xf4\x90\x80\x80\"",
+                                        "\"\xe2\x82\"",
+                                        "-9223372036854775809",
+                                        "[1e400]",
+                                        "[-1e400]"};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+        refused(texts[i], "line 1 column ");
+}
+END_TEST
+
 /* LEVELS brackets, opened with OPEN and closed with CLOSE; free() it. */
 static char *nested(size_t levels, const char *open, const char *close)
 {
@@ -306,6 +385,8 @@ static Suite *suite(void)
     tcase_add_test(c, duplicate_keys_are_refused);
     tcase_add_test(c, text_that_is_not_utf8_is_refused);
     tcase_add_test(c, numbers_out_of_range_are_refused);
+    tcase_add_test(c, values_are_what_the_text_says);
+    tcase_add_test(c, what_is_not_json_is_refused);
     tcase_add_test(c, depth_64_is_the_last);
     tcase_add_test(c, depth_of_objects_has_a_position);
     tcase_add_test(c, a_hundred_thousand_levels_are_refused);
