@@ -217,7 +217,6 @@ static void store_free(struct sqlite_store *s)
     bgmqi_store_open_close(&s->c);
     bgmqi_store_open_close(&s->w);
     bgmqi_store_batch_free_room(s);
-    free(s->meta);
     free(s->saved);
     free(s->path);
     free(s);
