@@ -20,9 +20,8 @@ enum {
     PORTION = 256,         /* rows of one look: the journal writes in between */
     ON_THE_WAY_MAX = 1024, /* rows in the journal; and */
     BYTES_MAX = 8 << 20,   /* ... their bodies */
-    META_MAX = 4096,
-    FULL_MAX = 64, /* types that are full, known at once */
-    REST = 10,     /* a pass is followed by a rest of so many times its length */
+    FULL_MAX = 64,         /* types that are full, known at once */
+    REST = 10,             /* a pass is followed by a rest of so many times its length */
     PRIORITY_MAX = 32767,
     ATTEMPTS_MAX = 1000
 };
@@ -119,8 +118,6 @@ static bool is_wrong(const struct inbox *b, const struct store_inbox_row *row,
     else if (row->len > max_body)
         snprintf(text, size, "its body has %zu bytes, more than max_body, %zu", row->len,
                  max_body);
-    else if (row->meta_len > META_MAX)
-        snprintf(text, size, "its meta are longer than 4 KiB");
     else if (o->priority < 0 || o->priority > PRIORITY_MAX)
         snprintf(text, size, "its priority is not 0..%d", PRIORITY_MAX);
     else if (o->max_attempts > ATTEMPTS_MAX)

@@ -10,13 +10,7 @@
 #include "mem.h"
 #include "utf8.h"
 
-enum {
-    KEY_MAX = 200,
-    NAME_MAX_BYTES = 255,
-    META_MAX = 4096,
-    CODE_MAX = 64,
-    TEXT_MAX = 1024
-};
+enum { KEY_MAX = 200, NAME_MAX_BYTES = 255, CODE_MAX = 64, TEXT_MAX = 1024 };
 
 struct message *bgmqi_message_new(const void *body, size_t len)
 {

@@ -70,6 +70,8 @@ struct message_extra {
     int64_t due_ms;            /* in delayed: when; else 0 */
 };
 
+enum { META_MAX = 4096 }; /* bytes of the meta of one message, packed */
+
 /* The options that most messages do not have.  One allocation with its strings, and with the extra
  * of its message; all else is immutable. */
 struct message_ext {

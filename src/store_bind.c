@@ -122,10 +122,12 @@ static char *meta_text(const char *meta, size_t len, size_t *ret_len)
     size_t size = object ? json_dumpb(object, NULL, 0, JSON_COMPACT) : 0;
     if (size)
         text = malloc(size);
-    if (text)
-        *ret_len = json_dumpb(object, text, size, JSON_COMPACT);
+    *ret_len = text ? json_dumpb(object, text, size, JSON_COMPACT) : 0;
     json_decref(object);
-    return text;
+    if (*ret_len == size)
+        return text;
+    free(text); /* the first time there was memory to write it, now there was none */
+    return NULL;
 }
 
 /* The columns of EXT_COLUMNS from parameter AT on. */

@@ -3,7 +3,8 @@
  * Called on the journal's thread, outside any transaction.  Whoever can open the file can write
  * anything here: what the table's checks would have refused is looked for again, and a row that
  * cannot be a message is handed out with the reason, never left out and never taken as it is. */
-#include "store_row.h"
+#include "store_meta.h"
+#include "store_sqlite.h"
 
 /* Columns of Q_INBOX_LIST. */
 enum column {
@@ -109,13 +110,14 @@ static int read_row(struct sqlite_store *s, sqlite3_stmt *q, struct store_inbox_
     const char *meta = text(q, C_META);
     if (sqlite3_errcode(s->w) == SQLITE_NOMEM || !row->type || !row->body)
         return BGMQ_ENOMEM;
-    int err = meta ? bgmqi_store_row_meta(s, meta, &row->meta_len) : 0;
+    int err = meta ? bgmqi_store_meta_read(meta, s->meta, &row->meta_len) : 0;
     row->meta = row->meta_len ? s->meta : NULL;
-    if (err == BGMQ_EJSON)
-        row->refused = "meta is not a JSON object of strings";
+    if (err)
+        row->refused = err == BGMQ_ETOOBIG ? "its meta are longer than 4 KiB"
+                                           : "meta is not a JSON object of strings";
     if (sqlite3_column_int64(q, C_ID) < ID_FIRST)
         row->refused = "the id is below 4503599627370496: leave it out";
-    return err == BGMQ_ENOMEM ? err : 0;
+    return 0;
 }
 
 int bgmqi_store_inbox_rows(struct store *store, uint64_t after, size_t limit,

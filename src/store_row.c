@@ -6,11 +6,8 @@
  * never left out. */
 #include "store_row.h"
 
-#include <jansson.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "crc32c.h"
+#include "store_meta.h"
 
 /* Columns of Q_LOAD and Q_SEARCH: JOB_COLUMNS, EXT_COLUMNS, PLACE_COLUMNS. */
 enum column {
@@ -69,63 +66,6 @@ static const char *text(sqlite3_stmt *q, enum column c)
     return (const char *)sqlite3_column_text(q, (int)c);
 }
 
-/* ---- meta -------------------------------------------------------------------------- */
-
-static size_t packed_size(json_t *object)
-{
-    size_t size = 0;
-    const char *key;
-    json_t *value;
-    json_object_foreach(object, key, value)
-    {
-        if (!json_is_string(value))
-            return SIZE_MAX;
-        size += strlen(key) + json_string_length(value) + 2;
-    }
-    return size;
-}
-
-static void pack(json_t *object, char *to)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach(object, key, value)
-    {
-        size_t size = strlen(key) + 1;
-        memcpy(to, key, size);
-        to += size;
-        size = json_string_length(value) + 1;
-        memcpy(to, json_string_value(value), size);
-        to += size;
-    }
-}
-
-int bgmqi_store_row_meta(struct sqlite_store *s, const char *json, size_t *len)
-{
-    json_t *object = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
-    if (!json_is_object(object)) {
-        json_decref(object);
-        return BGMQ_EJSON;
-    }
-    size_t size = packed_size(object);
-    int err = size == SIZE_MAX ? BGMQ_EJSON : 0;
-    if (err == 0 && size > s->meta_size) {
-        char *room = realloc(s->meta, size);
-        if (room) {
-            s->meta = room;
-            s->meta_size = size;
-        } else {
-            err = BGMQ_ENOMEM;
-        }
-    }
-    if (err == 0) {
-        pack(object, s->meta);
-        *len = size;
-    }
-    json_decref(object);
-    return err;
-}
-
 /* ---- rows -------------------------------------------------------------------------- */
 
 /* Fills EXT and returns it; NULL when the row has nothing of it. */
@@ -146,7 +86,7 @@ static const struct message_ext *read_ext(struct sqlite_store *s, sqlite3_stmt *
         .unique = (uint8_t)within_if_any(q, C_UNIQUE_SCOPE, 0, last, odd),
         .unique_until_ms = sqlite3_column_int64(q, C_UNIQUE_UNTIL)};
     const char *meta = text(q, C_META);
-    *err = meta ? bgmqi_store_row_meta(s, meta, &ext->meta_len) : 0;
+    *err = meta ? bgmqi_store_meta_read(meta, s->meta, &ext->meta_len) : 0;
     ext->meta = ext->meta_len ? s->meta : NULL;
     bool any = ext->reply_id || ext->reply_to || ext->tag || ext->traceparent ||
                ext->unique_key || ext->type || ext->meta || ext->channel ||
@@ -188,12 +128,11 @@ static int read_row(struct sqlite_store *s, sqlite3_stmt *q, struct store_row *r
     row->len = (size_t)sqlite3_column_bytes(q, C_BODY);
     if (!row->body && row->len == 0)
         row->body = "";
-    if (!row->body || sqlite3_errcode(s->w) == SQLITE_NOMEM)
-        return BGMQ_ENOMEM;
     int err;
     row->ext = read_ext(s, q, ext, &odd, &err);
-    if (err == BGMQ_ENOMEM)
-        return err;
+    /* Any of the columns may have found no memory for its text. */
+    if (!row->body || sqlite3_errcode(s->w) == SQLITE_NOMEM)
+        return BGMQ_ENOMEM;
     row->corrupt = odd || err != 0 ||
                    sqlite3_column_int64(q, C_CRC) != bgmqi_crc32c(row->body, row->len);
     return 0;

@@ -24,8 +24,4 @@ int bgmqi_store_row_walk(struct row_walk *w, sqlite3_stmt *q, size_t limit);
 /* What load returns, after RC. */
 int bgmqi_store_row_end(const struct row_walk *w, int rc);
 
-/* The JSON object of strings as S->meta, packed, its length in *LEN.  ENOMEM; EJSON: not
- * readable. */
-int bgmqi_store_row_meta(struct sqlite_store *s, const char *json, size_t *len);
-
 #endif

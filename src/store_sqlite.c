@@ -150,7 +150,9 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
 
 int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc)
 {
-    int failure = bgmqi_store_sqlite_no_room(s->c, rc, false)
+    /* Without memory nothing is written yet, and the log has it all. */
+    bool no_memory = rc == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM;
+    int failure = no_memory || bgmqi_store_sqlite_no_room(s->c, rc, false)
                       ? STORE_FAIL_FULL
                       : classify(rc, STAGE_COMMIT);
     if (failure == STORE_FAIL_DEAD)
@@ -218,7 +220,6 @@ static void store_free(struct sqlite_store *s)
     bgmqi_store_open_close(&s->c);
     bgmqi_store_open_close(&s->w);
     bgmqi_store_batch_free_room(s);
-    free(s->meta);
     free(s->saved);
     free(s->path);
     free(s);

@@ -18,6 +18,7 @@
  *   store_purge.c   a log without what is gone
  *   store_upkeep.c  ids, check-points
  *   store_row.c     rows as they are read
+ *   store_meta.c    their meta
  *   store_load.c    load, types
  *   store_search.c  search, ended, errors
  *   store_inbox.c   inbox
@@ -164,9 +165,8 @@ struct sqlite_store {
     /* room for one batch; see store_batch.h */
     struct batch_room *room;
     size_t room_ops;
-    char *meta; /* one row's meta, packed; see store_load.c */
-    size_t meta_size;
-    char *saved; /* a cursor and a text as they are written; see store_kept.c */
+    char meta[META_MAX]; /* of one row, packed; see store_meta.h */
+    char *saved;         /* a cursor and a text as they are written; see store_kept.c */
     size_t saved_size;
 };
 

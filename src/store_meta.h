@@ -1,0 +1,13 @@
+/* store_meta.h - meta as a column has them: a JSON object of strings. */
+#ifndef BGMQI_STORE_META_H
+#define BGMQI_STORE_META_H
+
+#include <stddef.h>
+
+#include "message.h"
+
+/* Packs the object that is TEXT into TO; its length in *LEN.  Takes no memory.  EJSON: TEXT is no
+ * JSON object of strings, or has a key twice; ETOOBIG: it is longer than META_MAX. */
+int bgmqi_store_meta_read(const char *text, char to[META_MAX], size_t *len);
+
+#endif
