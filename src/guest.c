@@ -5,7 +5,6 @@
  * never make a file, and never open the database but through SQLite (store_open.c says why). */
 #include <bgmq_sqlite.h>
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "err.h"
 #include "handle.h"
+#include "json.h"
 #include "park.h"
 #include "store_open.h"
 #include "store_sqlite.h"
@@ -168,7 +168,7 @@ static char *meta_text(const char *const *meta)
     bool ok = object != NULL;
     for (size_t i = 0; ok && meta[i]; i += 2)
         ok = json_object_set_new(object, meta[i], json_string(meta[i + 1])) == 0;
-    char *text = ok ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *text = ok ? bgmqi_json_text(object, 0, NULL) : NULL;
     json_decref(object);
     return text;
 }

@@ -71,6 +71,27 @@ static int shallow(json_t *value, int levels)
     return 1;
 }
 
+/* json_dumps of 2.14 leaves out a key, or a part of it, for which its text finds no room, and goes
+ * on (https://github.com/akheron/jansson/issues/655).  So the text is measured first and then
+ * written into room that it cannot exceed; each time jansson takes memory of its own, and says when
+ * it has none. */
+char *bgmqi_json_text(const json_t *value, size_t flags, size_t *ret_len)
+{
+    flags |= JSON_COMPACT | JSON_ENCODE_ANY;
+    size_t len = json_dumpb(value, NULL, 0, flags);
+    char *text = len ? malloc(len + 1) : NULL;
+    if (!text)
+        return NULL;
+    if (json_dumpb(value, text, len, flags) != len) {
+        free(text);
+        return NULL;
+    }
+    text[len] = '\0';
+    if (ret_len)
+        *ret_len = len;
+    return text;
+}
+
 /* Writes VALUE, which it gives back, as compact ASCII. */
 static int dump(json_t *value, char **ret_text, size_t *ret_len, struct bgmq_error *error)
 {
@@ -79,11 +100,10 @@ static int dump(json_t *value, char **ret_text, size_t *ret_len, struct bgmq_err
         return bgmqi_err_set(error, BGMQ_EJSON, "nested more than %d levels deep",
                              JSON_DEPTH_MAX);
     }
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+    char *text = bgmqi_json_text(value, JSON_ENSURE_ASCII, ret_len);
     json_decref(value);
     if (!text)
         return bgmqi_err_set(error, BGMQ_ENOMEM, "out of memory");
-    *ret_len = strlen(text);
     *ret_text = text;
     return 0;
 }

@@ -14,6 +14,10 @@ enum { JSON_DEPTH_MAX = 64 }; /* arrays and objects within each other */
 int bgmqi_json_parse(const void *text, size_t len, json_t **ret,
                      struct bgmq_error *error);
 
+/* VALUE as one compact line, a NUL after it, to free(); its length in *RET_LEN, which may be NULL.
+ * FLAGS: JSON_ENSURE_ASCII or 0.  NULL: no memory, or VALUE is NULL or contains itself. */
+char *bgmqi_json_text(const json_t *value, size_t flags, size_t *ret_len);
+
 /* Packs by FORMAT and writes one compact line, a NUL after it, to *RET_TEXT: free() it.
  * EJSON: FORMAT does not fit its arguments, or a string is not UTF-8.  ENOMEM. */
 int bgmqi_json_pack(char **ret_text, size_t *ret_len, struct bgmq_error *error,

@@ -1,5 +1,5 @@
-/* json_parse.c - reads JSON into values of jansson: depth at most 64, no duplicate keys, errors with
- * a position.
+/* json_parse.c - reads JSON into values of jansson: at most 64 levels, no key twice, errors with a
+ * position.
  *
  * Called by publishers and by workers inside a handler, any thread; one json_t belongs to one
  * thread.  Jansson's own reader is not used: 2.14 drops a byte of a long string or number when it
@@ -34,8 +34,8 @@ struct reader {
 
 /* ---- what is refused ---------------------------------------------------------------- */
 
-/* The byte before BEHIND is the last one of what is complained about.  Returns NULL, which is false
- * to those who ask for that. */
+/* The byte before BEHIND is the last one of what is complained about.  Returns NULL, which is
+ * false to those who ask for that. */
 static json_t *refuse(struct reader *r, size_t behind, const char *why)
 {
     r->at = behind < r->len ? behind : r->len;

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json.h"
+
 static bool response_wanted(const struct bgmq *mq, const char *type)
 {
     if (mq->config.no_responses)
@@ -25,7 +27,7 @@ static char *error_body(const struct failure *f)
 {
     json_t *root = json_pack("{s:{s:s, s:s}}", "error", "code", f ? f->code : "Failed",
                              "message", f ? f->text : "");
-    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    char *text = bgmqi_json_text(root, JSON_ENSURE_ASCII, NULL);
     json_decref(root);
     return text;
 }

@@ -4,12 +4,12 @@
  * grep it.  tests/unit/test_report.c holds it against golden files. */
 #include "report.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
+#include "json.h"
 
 #define RULE "------------------------------\n"
 
@@ -212,7 +212,7 @@ static json_t *service_json(const struct report *r)
 
 static char *dump(json_t *root)
 {
-    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    char *text = bgmqi_json_text(root, JSON_ENSURE_ASCII, NULL);
     json_decref(root);
     return text;
 }

@@ -8,11 +8,11 @@
 #include "store_bind.h"
 
 #include <assert.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "crc32c.h"
+#include "store_meta.h"
 
 void bgmqi_store_bind_text(sqlite3_stmt *q, int at, const char *text)
 {
@@ -105,31 +105,6 @@ void bgmqi_store_bind_job(struct params p, int at, const struct store_op *op)
     bind_blob(p, at + 11, m->body, m->len);
 }
 
-/* Packed META as the text of a JSON object, to free(); NULL: out of memory. */
-static char *meta_text(const char *meta, size_t len, size_t *ret_len)
-{
-    json_t *object = json_object();
-    char *text = NULL;
-    for (size_t i = 0; object && i < len;) {
-        const char *key = meta + i;
-        const char *value = key + strlen(key) + 1;
-        if (json_object_set_new(object, key, json_string(value)) != 0) {
-            json_decref(object);
-            return NULL;
-        }
-        i = (size_t)(value + strlen(value) + 1 - meta);
-    }
-    size_t size = object ? json_dumpb(object, NULL, 0, JSON_COMPACT) : 0;
-    if (size)
-        text = malloc(size);
-    *ret_len = text ? json_dumpb(object, text, size, JSON_COMPACT) : 0;
-    json_decref(object);
-    if (*ret_len == size)
-        return text;
-    free(text); /* the first time there was memory to write it, now there was none */
-    return NULL;
-}
-
 /* The columns of EXT_COLUMNS from parameter AT on. */
 int bgmqi_store_bind_ext(struct params p, int at, const struct message_ext *ext)
 {
@@ -152,7 +127,7 @@ int bgmqi_store_bind_ext(struct params p, int at, const struct message_ext *ext)
         return SQLITE_OK;
     }
     size_t len = 0;
-    char *text = meta_text(ext->meta, ext->meta_len, &len);
+    char *text = bgmqi_store_meta_text(ext->meta, ext->meta_len, &len);
     if (!text)
         return SQLITE_NOMEM;
     forget(p, at + 6);

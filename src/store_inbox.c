@@ -112,6 +112,8 @@ static int read_row(struct sqlite_store *s, sqlite3_stmt *q, struct store_inbox_
         return BGMQ_ENOMEM;
     int err = meta ? bgmqi_store_meta_read(meta, s->meta, &row->meta_len) : 0;
     row->meta = row->meta_len ? s->meta : NULL;
+    if (err == BGMQ_ENOMEM)
+        return err;
     if (err)
         row->refused = err == BGMQ_ETOOBIG ? "its meta are longer than 4 KiB"
                                            : "meta is not a JSON object of strings";

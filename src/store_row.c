@@ -131,7 +131,7 @@ static int read_row(struct sqlite_store *s, sqlite3_stmt *q, struct store_row *r
     int err;
     row->ext = read_ext(s, q, ext, &odd, &err);
     /* Any of the columns may have found no memory for its text. */
-    if (!row->body || sqlite3_errcode(s->w) == SQLITE_NOMEM)
+    if (!row->body || err == BGMQ_ENOMEM || sqlite3_errcode(s->w) == SQLITE_NOMEM)
         return BGMQ_ENOMEM;
     row->corrupt = odd || err != 0 ||
                    sqlite3_column_int64(q, C_CRC) != bgmqi_crc32c(row->body, row->len);

@@ -23,8 +23,8 @@ static void check_ascii(const char *text, size_t len)
         CHECK(text[i] >= 0x20); /* jansson lets DEL stand, as JSON does */
 }
 
-/* What is let in is what jansson would let in, but for its depth, and for a NUL behind a number, over
- * which jansson steps. */
+/* What is let in is what jansson would let in, but for its depth, and for a NUL behind a number,
+ * over which jansson steps. */
 static void same_as_jansson(const void *data, size_t size, json_t *value,
                             const struct bgmq_error *error)
 {

@@ -371,6 +371,43 @@ START_TEST(deep_values_are_not_written)
 }
 END_TEST
 
+/* ---- lack of memory ------------------------------------------------------------------ */
+
+static long left; /* the allocation of jansson that fails; 0: none */
+
+static void *scarce(size_t size)
+{
+    return left && --left == 0 ? NULL : malloc(size);
+}
+
+/* J10. */
+START_TEST(text_that_finds_no_memory_is_none)
+{
+    static const char want[] =
+        "{\"a key that is long\":\"and\",\"another one\":[{\"deep\":1}]}";
+    json_t *value;
+    size_t len = 0;
+    char *text = NULL;
+    ck_assert_int_eq(parse(want, &value), 0);
+    json_malloc_t usual;
+    json_free_t usual_free;
+    json_get_alloc_funcs(&usual, &usual_free);
+    json_set_alloc_funcs(scarce, free);
+    long n = 1;
+    for (; !text; n++) {
+        left = n;
+        text = bgmqi_json_text(value, JSON_ENSURE_ASCII, &len);
+    }
+    left = 0;
+    json_set_alloc_funcs(usual, usual_free);
+    ck_assert_int_gt(n, 3);
+    ck_assert_str_eq(text, want);
+    ck_assert_uint_eq(len, sizeof(want) - 1);
+    free(text);
+    json_decref(value);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("json");
@@ -401,6 +438,7 @@ static Suite *suite(void)
     tcase_add_test(c, lengths_are_taken_unless_negative);
     tcase_add_test(c, refused_lengths_leak_no_value);
     tcase_add_test(c, deep_values_are_not_written);
+    tcase_add_test(c, text_that_finds_no_memory_is_none);
     suite_add_tcase(s, c);
     return s;
 }
