@@ -6,11 +6,11 @@
  * never left out. */
 #include "store_row.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "crc32c.h"
+#include "store_meta.h"
 
 /* Columns of Q_LOAD and Q_SEARCH: JOB_COLUMNS, EXT_COLUMNS, PLACE_COLUMNS. */
 enum column {
@@ -71,59 +71,17 @@ static const char *text(sqlite3_stmt *q, enum column c)
 
 /* ---- meta -------------------------------------------------------------------------- */
 
-static size_t packed_size(json_t *object)
-{
-    size_t size = 0;
-    const char *key;
-    json_t *value;
-    json_object_foreach(object, key, value)
-    {
-        if (!json_is_string(value))
-            return SIZE_MAX;
-        size += strlen(key) + json_string_length(value) + 2;
-    }
-    return size;
-}
-
-static void pack(json_t *object, char *to)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach(object, key, value)
-    {
-        size_t size = strlen(key) + 1;
-        memcpy(to, key, size);
-        to += size;
-        size = json_string_length(value) + 1;
-        memcpy(to, json_string_value(value), size);
-        to += size;
-    }
-}
-
 int bgmqi_store_row_meta(struct sqlite_store *s, const char *json, size_t *len)
 {
-    json_t *object = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
-    if (!json_is_object(object)) {
-        json_decref(object);
-        return BGMQ_EJSON;
-    }
-    size_t size = packed_size(object);
-    int err = size == SIZE_MAX ? BGMQ_EJSON : 0;
-    if (err == 0 && size > s->meta_size) {
+    size_t size = strlen(json) + 1;
+    if (size > s->meta_size) {
         char *room = realloc(s->meta, size);
-        if (room) {
-            s->meta = room;
-            s->meta_size = size;
-        } else {
-            err = BGMQ_ENOMEM;
-        }
+        if (!room)
+            return BGMQ_ENOMEM;
+        s->meta = room;
+        s->meta_size = size;
     }
-    if (err == 0) {
-        pack(object, s->meta);
-        *len = size;
-    }
-    json_decref(object);
-    return err;
+    return bgmqi_store_meta_unpack(json, s->meta, len) ? 0 : BGMQ_EJSON;
 }
 
 /* ---- rows -------------------------------------------------------------------------- */
