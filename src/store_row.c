@@ -146,12 +146,10 @@ static int read_row(struct sqlite_store *s, sqlite3_stmt *q, struct store_row *r
     row->len = (size_t)sqlite3_column_bytes(q, C_BODY);
     if (!row->body && row->len == 0)
         row->body = "";
-    if (!row->body || sqlite3_errcode(s->w) == SQLITE_NOMEM)
-        return BGMQ_ENOMEM;
     int err;
     row->ext = read_ext(s, q, ext, &odd, &err);
-    if (err == BGMQ_ENOMEM)
-        return err;
+    if (!row->body || err == BGMQ_ENOMEM || sqlite3_errcode(s->w) == SQLITE_NOMEM)
+        return BGMQ_ENOMEM;
     row->corrupt = odd || err != 0 ||
                    sqlite3_column_int64(q, C_CRC) != bgmqi_crc32c(row->body, row->len);
     return 0;
