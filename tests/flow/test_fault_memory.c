@@ -149,12 +149,15 @@ START_TEST(table_of_signals_without_memory_is_not_read)
     struct bgmq *mq = flow_open_with(1, SERVICE(.share_database = 1));
     sqlite3 *db = app_open();
     OK(bgmq_sqlite_prepare(mq, db));
-    refuse_left = 1;
-    refuse_hits = 0;
-    int rc = sqlite3_exec(db, "SELECT * FROM bgmq_signal", NULL, NULL, NULL);
-    refuse_left = 0;
-    ck_assert_int_eq(refuse_hits, 1);
-    ck_assert_int_eq(rc, SQLITE_NOMEM);
+    long n = 1;
+    for (int rc = SQLITE_NOMEM; rc != SQLITE_OK; n++) {
+        refuse_left = n;
+        refuse_hits = 0;
+        rc = sqlite3_exec(db, "SELECT * FROM bgmq_signal", NULL, NULL, NULL);
+        refuse_left = 0;
+        ck_assert_int_eq(rc, refuse_hits ? SQLITE_NOMEM : SQLITE_OK);
+    }
+    ck_assert_int_gt(n, 3); /* the table, and who reads it */
     app_sql(db, "BEGIN");
     app_publish(mq, db, "T", "x");
     app_sql(db, "SELECT * FROM bgmq_signal");
