@@ -66,7 +66,8 @@ static int add_extra(const struct type *t, struct message *m, const struct store
                                                  row->error_ms));
     if (kept)
         message_put_progress(m, progress_of(row, t->env->budget));
-    return kept && !message_progress(m) ? BGMQ_ENOMEM : 0;
+    bool whole = (!failed || message_failure(m)) && (!kept || message_progress(m));
+    return whole ? 0 : BGMQ_ENOMEM;
 }
 
 struct message *bgmqi_type_message_of(const struct type *t, const struct store_row *row)

@@ -4,6 +4,8 @@
 
 #include "../harness/shim_vfs.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,34 @@
 #include <unistd.h>
 
 enum { ROWS = 1000, LEAVES = 4000 };
+
+/* ---- what is not to be had: the linker puts these in the place of the system's ----------- */
+
+static int calls_left, threads_left; /* until one is refused; 0: none is */
+
+static int refuses(int *left)
+{
+    return *left && --*left == 0;
+}
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return refuses(&calls_left) ? NULL : __real_calloc(n, size);
+}
+
+int __real_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg)
+{
+    return refuses(&threads_left) ? EAGAIN : __real_pthread_create(ret, attr, fn, arg);
+}
+
+/* ---- files --------------------------------------------------------------------------- */
 
 /* Rows in the backlog, and nothing in the log; CLEAN: somebody has closed it. */
 static void make(int clean)
@@ -149,6 +179,30 @@ START_TEST(sound_great_file_goes_on_and_closes_at_any_time)
 }
 END_TEST
 
+/* It is checked the next time.  The first call for memory is for the store, the second one for its
+ * check. */
+START_TEST(great_file_that_cannot_be_checked_is_not_opened)
+{
+    struct bgmq_error error = {.text = ""};
+    struct store_options options = fixture_options();
+    options.check_at_once = 1;
+    make(0);
+    damage("bgmq_backlog");
+    calls_left = 2;
+    ck_assert_int_eq(fixture_open_fails(options, &error), BGMQ_ENOMEM);
+    ck_assert_int_eq(calls_left, 0);
+    ck_assert_ptr_nonnull(strstr(error.text, fixture_path()));
+    threads_left = 1;
+    ck_assert_int_eq(fixture_open_fails(options, &error), BGMQ_ETHREAD);
+    ck_assert_int_eq(threads_left, 0);
+    ck_assert_msg(strstr(error.text, fixture_path()) && strstr(error.text, "no thread"),
+                  "%s", error.text);
+    struct store *s = open_beside();
+    WAIT_UNTIL(s->ops->look(s, &error) == BGMQ_ECORRUPT);
+    fixture_close(s);
+}
+END_TEST
+
 /* A file that nobody has closed, with LEAVES pages of somebody else's, on a disk that takes 1 ms
  * for each; a store that checks it. */
 static struct store *open_on_a_slow_disk(uint64_t log_hard)
@@ -230,6 +284,7 @@ static Suite *suite(void)
     tcase_add_test(c, odd_values_in_rows_are_no_damage);
     tcase_add_test(c, great_file_opens_at_once_and_is_checked_beside);
     tcase_add_test(c, sound_great_file_goes_on_and_closes_at_any_time);
+    tcase_add_test(c, great_file_that_cannot_be_checked_is_not_opened);
     tcase_add_test(c, close_does_not_wait_for_the_check);
     tcase_add_test(c, check_is_given_up_before_publishers_are_refused);
     return s;

@@ -1,4 +1,5 @@
-/* test_store_memory.c - SQLite runs out of memory, at every allocation in turn. */
+/* test_store_memory.c - SQLite runs out of memory, or the store itself, at every allocation in
+ * turn. */
 #include "fixture.h"
 #include "shim_vfs.h"
 
@@ -33,6 +34,14 @@ static void *memory_more(void *old, int size)
     return fails() ? NULL : real.xRealloc(old, size);
 }
 
+/* The store's own room for what it reads; the linker puts this in the place of the system's. */
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size)
+{
+    return fails() ? NULL : __real_realloc(old, size);
+}
+
 static void memory_begin(long at)
 {
     allocations = failed = 0;
@@ -47,6 +56,15 @@ static void setup(void)
     mine.xMalloc = memory_new;
     mine.xRealloc = memory_more;
     ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_MALLOC, &mine), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_initialize(), SQLITE_OK);
+}
+
+/* Nor is there memory that was laid aside for what is small. */
+static void setup_without_spare(void)
+{
+    setup();
+    sqlite3_shutdown();
+    ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0), SQLITE_OK);
     ck_assert_int_eq(sqlite3_initialize(), SQLITE_OK);
 }
 
@@ -343,6 +361,73 @@ START_TEST(whatever_is_asked_says_so_and_works_the_next_time)
 }
 END_TEST
 
+/* ---- values of a kind that is not ours ------------------------------------------------ */
+
+/* Has SQL put what the tables do not allow. */
+static void force(const char *sql)
+{
+    meddle(fixture_path(),
+           "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET"
+           " sql = replace(replace(sql, 'error_code TEXT', 'error_code ANY'),"
+           " ' tag TEXT', ' tag ANY') WHERE type = 'table'");
+    meddle(fixture_path(), sql);
+    meddle(fixture_path(),
+           "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET"
+           " sql = replace(replace(sql, 'error_code ANY', 'error_code TEXT'),"
+           " ' tag ANY', ' tag TEXT') WHERE type = 'table'");
+}
+
+static int see_odd_row(void *ctx, const struct store_row *row)
+{
+    (void)ctx;
+    ck_assert_str_eq(row->error_code, "4711");
+    ck_assert_str_eq(row->ext->tag, "4712");
+    ck_assert_uint_eq(row->ext->meta_len, 4);
+    ck_assert_int_eq(row->corrupt, 0);
+    return 0;
+}
+
+static int see_odd_end(void *ctx, const struct store_ended *ended)
+{
+    (void)ctx;
+    ck_assert_str_eq(ended->error_code, "4713");
+    return 0;
+}
+
+static int ask_for_odd(struct store *s, int what)
+{
+    struct store_search all = {.type = 1};
+    return what == 0 ? s->ops->search(s, &all, see_odd_row, NULL)
+                     : s->ops->ended(s, 7, see_odd_end, NULL);
+}
+
+/* S7.  A number where text should be becomes text as it is read, for which there may be no memory:
+ * it is not left out. */
+START_TEST(number_for_a_text_is_read_or_the_row_is_not)
+{
+    forget_file();
+    struct store *s = fixture_open();
+    keep(s);
+    fixture_close(s);
+    force("UPDATE bgmq_backlog SET error_code = 4711, tag = 4712, meta = '{\"a\":\"b\"}';"
+          "UPDATE bgmq_history SET error_code = 4713");
+    long n = 1;
+    s = fixture_open();
+    ck_assert_str_eq(look_text("SELECT typeof(tag) FROM bgmq_backlog"), "integer");
+    for (int done = 0; !done && n < MOST; n++) {
+        memory_begin(n);
+        int got = ask_for_odd(s, _i);
+        done = !failed;
+        memory_begin(0);
+        ck_assert_msg(got == (done ? 1 : BGMQ_ENOMEM), "%ld: %d", n, got);
+    }
+    ck_assert_int_eq(ask_for_odd(s, _i), 1);
+    fixture_close(s);
+    ck_assert_int_gt(n, _i ? 2 : 4);
+    ck_assert_int_lt(n, MOST);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("store_memory");
@@ -355,6 +440,9 @@ static Suite *suite(void)
     tcase_add_test(c, checkpoint_that_lacks_memory_is_made_later);
     tcase_add_test(c, load_says_so_and_works_the_next_time);
     tcase_add_loop_test(c, whatever_is_asked_says_so_and_works_the_next_time, 0, 4);
+    c = harness_case(s, "spare");
+    tcase_add_checked_fixture(c, setup_without_spare, NULL);
+    tcase_add_loop_test(c, number_for_a_text_is_read_or_the_row_is_not, 0, 2);
     return s;
 }
 
