@@ -389,7 +389,6 @@ static Suite *suite(void)
     tc = flow_case(s, "handler");
     tcase_add_checked_fixture(tc, refuse_setup, NULL);
     flow_add_both(tc, body_that_finds_no_memory_is_still_json);
-
     flow_add_both(tc, handler_without_memory_is_told_and_goes_on);
     flow_add_both(tc, failure_that_finds_no_memory_for_its_reply_is_a_failure);
     return s;

@@ -448,5 +448,6 @@ static Suite *suite(void)
 
 int main(void)
 {
+    harness_needs_no_disk();
     return harness_run(suite());
 }
