@@ -1,5 +1,4 @@
-/* test_store_memory.c - SQLite runs out of memory, or the store itself, at every allocation in
- * turn. */
+/* test_store_memory.c - SQLite runs out of memory, at every allocation in turn. */
 #include "fixture.h"
 #include "shim_vfs.h"
 
@@ -32,14 +31,6 @@ static void *memory_new(int size)
 static void *memory_more(void *old, int size)
 {
     return fails() ? NULL : real.xRealloc(old, size);
-}
-
-/* The store's own room for what it reads; the linker puts this in the place of the system's. */
-void *__real_realloc(void *old, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-void *__wrap_realloc(void *old, size_t size)
-{
-    return fails() ? NULL : __real_realloc(old, size);
 }
 
 static void memory_begin(long at)
