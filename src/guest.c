@@ -354,15 +354,18 @@ int bgmq_guest_publish(struct bgmq_guest *g, const char *type, const void *body,
 static int write_status(sqlite3_stmt *q, FILE *f)
 {
     int rc;
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW)
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        const char *type = (const char *)sqlite3_column_text(q, 0);
+        if (!type)
+            return SQLITE_NOMEM; /* it is never NULL in the table */
         fprintf(
             f,
             "%s: %lld waiting, %lld delayed, %lld dead, %lld in the inbox, %lld"
             " refused\n",
-            (const char *)sqlite3_column_text(q, 0),
-            (long long)sqlite3_column_int64(q, 1), (long long)sqlite3_column_int64(q, 2),
-            (long long)sqlite3_column_int64(q, 3), (long long)sqlite3_column_int64(q, 4),
-            (long long)sqlite3_column_int64(q, 5));
+            type, (long long)sqlite3_column_int64(q, 1),
+            (long long)sqlite3_column_int64(q, 2), (long long)sqlite3_column_int64(q, 3),
+            (long long)sqlite3_column_int64(q, 4), (long long)sqlite3_column_int64(q, 5));
+    }
     return rc;
 }
 
