@@ -14,6 +14,7 @@
  * become a second one; the panic function stays the application's. */
 #include "http.h"
 
+#include "err.h"
 #include "http_config.h"
 #include "http_guard.h"
 #include "http_reaper.h"
@@ -76,12 +77,10 @@ static enum http_peer peer_of(struct MHD_Connection *connection)
 static int run(struct bgmq_http *http, const struct http_route *route,
                struct MHD_Connection *connection)
 {
-    if (bgmqi_http_reply_changes(route)) {
-        const char *agent =
-            MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "User-Agent");
+    if (bgmqi_http_reply_changes(route))
         bgmqi_notice_log(http->mq, BGMQ_LOG_INFO, "admin: %s asked for by '%.256s'",
-                         bgmqi_http_reply_path(route), agent ? agent : "");
-    }
+                         bgmqi_http_reply_path(route),
+                         bgmqi_http_reply_agent(connection));
     return bgmqi_http_reply_run(route, http->mq, connection);
 }
 
@@ -238,11 +237,10 @@ static int start_threads(struct bgmq_http *http, const struct http_limits *l,
         http->daemon = start_daemon(http, l);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r < 0)
-        return bgmqi_http_config_error(error, r, "the HTTP threads did not start: %s",
-                                       bgmq_strerror(r));
+        return bgmqi_err_set(error, r, "the HTTP threads did not start: %s",
+                             bgmq_strerror(r));
     if (!http->daemon)
-        return bgmqi_http_config_error(error, BGMQ_EHTTP,
-                                       "the HTTP daemon did not start");
+        return bgmqi_err_set(error, BGMQ_EHTTP, "the HTTP daemon did not start");
     bgmqi_http_reaper_open(http->reaper, &(struct http_door){.fd = http->socket.fd,
                                                              .enter = enter,
                                                              .tell = tell,
@@ -272,12 +270,12 @@ static int make(struct bgmq_http **ret, struct bgmq *mq,
 {
     int r = mq ? bgmq_started(mq) : BGMQ_EINVAL;
     if (r < 0) {
-        bgmqi_http_config_error(error, r, "%s", bgmq_strerror(r));
+        bgmqi_err_set(error, r, "%s", bgmq_strerror(r));
         return r;
     }
     struct bgmq_http *http = calloc(1, sizeof(*http));
     if (!http) {
-        bgmqi_http_config_error(error, BGMQ_ENOMEM, "%s", bgmq_strerror(BGMQ_ENOMEM));
+        bgmqi_err_set(error, BGMQ_ENOMEM, "%s", bgmq_strerror(BGMQ_ENOMEM));
         return BGMQ_ENOMEM;
     }
     http->mq = mq;

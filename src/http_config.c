@@ -4,29 +4,13 @@
  * is read only.  It must never write the token anywhere, an error text included. */
 #include "http_config.h"
 
+#include "err.h"
 #include "http_token.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { HOST_MAX = 255 };
-
-int bgmqi_http_config_error(struct bgmq_error *error, int err, const char *format, ...)
-{
-    if (!error)
-        return err;
-    va_list args;
-    va_start(args, format);
-    vsnprintf(error->text, sizeof(error->text), format, args);
-    va_end(args);
-    /* A path may hold anything; the text is one line. */
-    for (char *p = error->text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = '?';
-    return err;
-}
 
 /* 1 when TEXT can be a host: visible ASCII characters, which a header value carries
  * unchanged. */
@@ -43,17 +27,16 @@ static int is_host(const char *text)
 static int check(const struct bgmq_http_options *o, struct bgmq_error *error)
 {
     if (o->port > 65535)
-        return bgmqi_http_config_error(error, BGMQ_EINVAL, "no such port: %u", o->port);
+        return bgmqi_err_set(error, BGMQ_EINVAL, "no such port: %u", o->port);
     if (o->port && o->unix_socket)
-        return bgmqi_http_config_error(error, BGMQ_EINVAL,
-                                       "a port and a unix socket: give one of them");
+        return bgmqi_err_set(error, BGMQ_EINVAL,
+                             "a port and a unix socket: give one of them");
     if (o->unix_socket && !*o->unix_socket)
-        return bgmqi_http_config_error(error, BGMQ_EINVAL,
-                                       "the path of the socket is empty");
+        return bgmqi_err_set(error, BGMQ_EINVAL, "the path of the socket is empty");
     for (size_t i = 0; o->hosts && o->hosts[i]; i++)
         if (!is_host(o->hosts[i]))
-            return bgmqi_http_config_error(
-                error, BGMQ_EINVAL, "host %zu of the list is not a host name", i + 1);
+            return bgmqi_err_set(error, BGMQ_EINVAL,
+                                 "host %zu of the list is not a host name", i + 1);
     return BGMQ_OK;
 }
 
@@ -88,7 +71,7 @@ static int copy(struct http_config *config, const struct bgmq_http_options *o,
         r = copy_hosts(config, o->hosts);
     if (r == 0)
         return BGMQ_OK;
-    return bgmqi_http_config_error(error, r, "%s", bgmq_strerror(r));
+    return bgmqi_err_set(error, r, "%s", bgmq_strerror(r));
 }
 
 int bgmqi_http_config_init(struct http_config *config,

@@ -22,8 +22,4 @@ int bgmqi_http_config_init(struct http_config *config,
 /* Wipes the token and frees the copies. */
 void bgmqi_http_config_fini(struct http_config *config);
 
-/* Writes the formatted line to ERROR, which may be NULL.  Returns ERR. */
-int bgmqi_http_config_error(struct bgmq_error *error, int err, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 #endif

@@ -103,11 +103,10 @@ static void log_line(struct http_refuse *r, struct MHD_Connection *connection,
                      unsigned status, const char *method, const char *url,
                      unsigned refused)
 {
-    const char *agent =
-        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "User-Agent");
     bgmqi_notice_log(r->mq, BGMQ_LOG_WARNING,
                      "admin: refused %u, the last with %u: %.16s '%.*s' from '%.*s'",
-                     refused, status, method, CUT, url, CUT, agent ? agent : "");
+                     refused, status, method, CUT, url, CUT,
+                     bgmqi_http_reply_agent(connection));
 }
 
 int bgmqi_http_refuse_answer(struct http_refuse *r, struct MHD_Connection *connection,

@@ -119,6 +119,13 @@ static int queue_line(struct MHD_Connection *connection, unsigned status,
     return queue(connection, &a);
 }
 
+const char *bgmqi_http_reply_agent(struct MHD_Connection *connection)
+{
+    const char *agent =
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "User-Agent");
+    return agent ? agent : "";
+}
+
 int bgmqi_http_reply_error(struct MHD_Connection *connection, unsigned status,
                            const char *text, const char *allow)
 {

@@ -19,6 +19,9 @@ int bgmqi_http_reply_changes(const struct http_route *route);
 const char *bgmqi_http_reply_refused(const struct http_route *route, const char *method,
                                      int strict);
 
+/* How who asks calls himself: "" when he does not. */
+const char *bgmqi_http_reply_agent(struct MHD_Connection *connection);
+
 /* Both queue an answer on CONNECTION and return an enum MHD_Result. */
 /* A line of text, which is borrowed for ever.  ALLOW: for a 405, else NULL. */
 int bgmqi_http_reply_error(struct MHD_Connection *connection, unsigned status,

@@ -9,6 +9,7 @@
  * it did not make. */
 #include "http_socket.h"
 
+#include "err.h"
 #include "http_config.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ static int fail_with(struct bgmq_error *error, const char *what, const char *nam
 {
     char buf[128];
     const char *words = strerror_r(errnum, buf, sizeof(buf));
-    return bgmqi_http_config_error(error, BGMQ_EHTTP, "%s %.150s: %s", what, name, words);
+    return bgmqi_err_set(error, BGMQ_EHTTP, "%s %.150s: %s", what, name, words);
 }
 
 int bgmqi_http_socket_tcp(struct http_socket *ret, unsigned port,
@@ -155,7 +156,7 @@ int bgmqi_http_socket_unix(struct http_socket *ret, const char *path,
         return BGMQ_OK;
     unlink(path);
     close(fd);
-    return bgmqi_http_config_error(error, BGMQ_ENOMEM, "%s", bgmq_strerror(BGMQ_ENOMEM));
+    return bgmqi_err_set(error, BGMQ_ENOMEM, "%s", bgmq_strerror(BGMQ_ENOMEM));
 }
 
 void bgmqi_http_socket_unlink(struct http_socket *s)

@@ -4,6 +4,7 @@
  * anywhere, an error text included, nor leave a copy of it behind. */
 #include "http_token.h"
 
+#include "err.h"
 #include "http_config.h"
 
 #include <errno.h>
@@ -53,20 +54,18 @@ static size_t bits(const char *text)
 static int check(char **ret, const char *text, struct bgmq_error *error)
 {
     if (bits(text) < BITS_MIN)
-        return bgmqi_http_config_error(
+        return bgmqi_err_set(
             error, BGMQ_EINVAL,
             "the token is not 22..%d visible ASCII characters, 32 if hexadecimal",
             TOKEN_MAX);
     *ret = keep(text);
     return *ret ? BGMQ_OK
-                : bgmqi_http_config_error(error, BGMQ_ENOMEM, "%s",
-                                          bgmq_strerror(BGMQ_ENOMEM));
+                : bgmqi_err_set(error, BGMQ_ENOMEM, "%s", bgmq_strerror(BGMQ_ENOMEM));
 }
 
 static int fail(struct bgmq_error *error, const char *path, const char *why)
 {
-    return bgmqi_http_config_error(error, BGMQ_EHTTP, "the token file %.150s: %s", path,
-                                   why);
+    return bgmqi_err_set(error, BGMQ_EHTTP, "the token file %.150s: %s", path, why);
 }
 
 /* Why the file behind FD is no place for a secret; NULL: it is. */
@@ -123,8 +122,7 @@ int bgmqi_http_token_load(char **ret, const struct bgmq_http_options *o,
 {
     *ret = NULL;
     if ((o->token != NULL) + (o->token_file != NULL) + (o->token_env != NULL) > 1)
-        return bgmqi_http_config_error(error, BGMQ_EINVAL,
-                                       "more than one token: give one of them");
+        return bgmqi_err_set(error, BGMQ_EINVAL, "more than one token: give one of them");
     if (o->token)
         return check(ret, o->token, error);
     if (o->token_file)
@@ -133,9 +131,8 @@ int bgmqi_http_token_load(char **ret, const struct bgmq_http_options *o,
         return BGMQ_OK;
     const char *value = getenv(o->token_env);
     if (!value)
-        return bgmqi_http_config_error(error, BGMQ_EINVAL,
-                                       "no token: %.150s is not in the environment",
-                                       o->token_env);
+        return bgmqi_err_set(error, BGMQ_EINVAL,
+                             "no token: %.150s is not in the environment", o->token_env);
     return check(ret, value, error);
 }
 

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 
 #include "err.h"
 #include "store_authorize.h"
+#include "store_file.h"
 #include "store_open.h"
 
 enum { TO_MAX = 480 };
@@ -39,14 +39,11 @@ static int failed(const char *to, struct bgmq_error *error)
 static int make_file(const char *to, char full[PATH_MAX], int *folder,
                      struct bgmq_error *error)
 {
-    char dir[PATH_MAX], real[PATH_MAX];
-    const char *slash = strrchr(to, '/');
-    const char *base = slash ? slash + 1 : to;
-    snprintf(dir, sizeof(dir), "%.*s/.", slash ? (int)(slash - to) : 1, slash ? to : ".");
-    if (!realpath(dir, real))
+    char real[PATH_MAX];
+    int len = bgmqi_store_file_locate(to, real, full);
+    if (len < 0)
         return failed(to, error);
-    int len = snprintf(full, PATH_MAX, "%s/%s", strcmp(real, "/") == 0 ? "" : real, base);
-    if (len > TO_MAX || !*base)
+    if (len == 0 || len > TO_MAX)
         return bgmqi_err_set(error, BGMQ_EINVAL, "%s: not the name of a file", to);
     *folder = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*folder < 0)

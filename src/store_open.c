@@ -1,7 +1,7 @@
-/* store_open.c - the database file: whether it may be used, and the connections to it.
+/* store_open.c - the connections to the database file.
  *
  * Called by store_sqlite.c on the thread that opens the service.  The order matters: the
- * file is looked at from outside (lstat), then through a connection that has changed
+ * file is looked at from outside (store_file.c), then through a connection that has changed
  * nothing, and only then written to.  The file is never opened but by SQLite: closing any
  * other descriptor of it would drop the locks that SQLite holds for the whole process.
  * The one exception is the moment of its making, when nobody can hold a lock on it.
@@ -15,26 +15,22 @@
 #include "store_open.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "err.h"
 #include "park.h"
 #include "store_authorize.h"
 #include "store_check.h"
+#include "store_file.h"
 #include "store_schema.h"
 #include "store_site.h"
 
 enum {
-    PATH_GIVEN_MAX = 480,
-    PATH_FULL_MAX = 500, /* SQLite adds "-journal" and stops at 512 */
     CACHE_KIB = 16384,
     CHECK_AT_ONCE = 1 << 30,
     PAGES_MOST = 0x3ffffffe, /* SQLite's own bound, less a little */
@@ -43,147 +39,12 @@ enum {
 #define BYTES_MOST  (INT64_C(16) << 30)
 #define SHORTAGE_NS INT64_C(10000000)
 
-/* ---- the file from outside --------------------------------------------------------- */
-
-/* S->path becomes the real directory of PATH and its last part. */
-static int find_path(struct sqlite_store *s, const char *path, struct bgmq_error *error)
-{
-    size_t len = path ? strnlen(path, PATH_GIVEN_MAX + 1) : 0;
-    if (len == 0 || len > PATH_GIVEN_MAX)
-        return bgmqi_err_set(error, BGMQ_EINVAL,
-                             "a database needs a name of 1 to %d bytes", PATH_GIVEN_MAX);
-    const char *slash = strrchr(path, '/');
-    const char *base = slash ? slash + 1 : path;
-    if (strcmp(path, ":memory:") == 0 || strncmp(path, "file:", 5) == 0 || !*base)
-        return bgmqi_err_set(error, BGMQ_EINVAL, "%s: not the name of a file", path);
-    char dir[PATH_GIVEN_MAX + 4]; /* "/." has realpath refuse what is no directory */
-    snprintf(dir, sizeof(dir), "%.*s/.", slash ? (int)(slash - path) : 1,
-             slash ? path : ".");
-    char *real = realpath(dir, NULL);
-    if (!real)
-        return bgmqi_err_system(error, errno == ENOMEM ? BGMQ_ENOMEM : BGMQ_EOPEN, errno,
-                                "%s: the directory", path);
-    if (faccessat(AT_FDCWD, real, W_OK | X_OK, AT_EACCESS) != 0) {
-        int why = errno;
-        free(real);
-        return bgmqi_err_system(error, BGMQ_EOPEN, why, "%s: the directory", path);
-    }
-    size_t size = strlen(real) + strlen(base) + 2;
-    s->path = size <= PATH_FULL_MAX ? malloc(size) : NULL;
-    if (s->path)
-        snprintf(s->path, size, "%s/%s", strcmp(real, "/") == 0 ? "" : real, base);
-    free(real);
-    if (!s->path)
-        return size > PATH_FULL_MAX
-                   ? bgmqi_err_set(error, BGMQ_EINVAL, "%s: the full path is too long",
-                                   path)
-                   : bgmqi_err_set(error, BGMQ_ENOMEM, "%s: no memory", path);
-    return 0;
-}
-
-static int unsafe(const char *path, const char *why, struct bgmq_error *error)
-{
-    return bgmqi_err_set(error, BGMQ_EUNSAFE, "%s: %s", path, why);
-}
-
-/* A file that somebody else can change, or that has a second name, is not safe: a second
- * name means a second log, and each would be lost on the other. */
-static int check_file(const char *path, const struct stat *st, struct bgmq_error *error)
-{
-    if (S_ISLNK(st->st_mode))
-        return unsafe(path, "is a symbolic link", error);
-    if (!S_ISREG(st->st_mode))
-        return unsafe(path, "is not a regular file", error);
-    if (st->st_uid != geteuid())
-        return unsafe(path, "belongs to another user", error);
-    if (st->st_mode & S_IWOTH)
-        return unsafe(path, "can be written by everybody", error);
-    if (st->st_nlink != 1)
-        return unsafe(path, "has more than one name", error);
-    return 0;
-}
-
-/* The log of PATH, its index and its journal; one that is not there is fine. */
-static int check_companions(const char *path, struct bgmq_error *error)
-{
-    static const char *const ends[] = {"-wal", "-shm", "-journal"};
-    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
-        char name[PATH_FULL_MAX + 16];
-        snprintf(name, sizeof(name), "%s%s", path, ends[i]);
-        struct stat st;
-        if (lstat(name, &st) != 0)
-            continue;
-        int err = check_file(name, &st, error);
-        if (err)
-            return err;
-    }
-    return 0;
-}
-
-static int make_file(const char *path, struct bgmq_error *error)
-{
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", path);
-    close(fd);
-    return 0;
-}
-
-static int check_path(const char *path, const struct log *log, struct bgmq_error *error)
-{
-    struct stat st;
-    int err = bgmqi_store_site_check(path, log, error);
-    if (err)
-        return err;
-    if (lstat(path, &st) != 0) {
-        if (errno != ENOENT)
-            return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", path);
-        err = make_file(path, error);
-        if (err)
-            return err;
-        if (lstat(path, &st) != 0)
-            return bgmqi_err_system(error, BGMQ_EOPEN, errno, "%s", path);
-    }
-    err = check_file(path, &st, error);
-    if (err)
-        return err;
-    /* Root may write what is marked read-only; whoever marked it meant something. */
-    if (!(st.st_mode & S_IWUSR) ||
-        faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) != 0)
-        return bgmqi_err_system(error, BGMQ_EOPEN, EACCES, "%s", path);
-    if (st.st_size == 1) /* SQLite would take it for an empty file, and write over it */
-        return bgmqi_err_set(error, BGMQ_ENOTDB, "%s: file is not a database", path);
-    return check_companions(path, error);
-}
-
-/* Asks for no times: looking at them was measured to make the next fdatasync, which publishers
- * wait for, 25 to 50 us slower on Linux 6.18 (a finer time stamp to be written, probably). */
-static void look_at(const char *path, const char *end, struct file_identity *ret)
-{
-    char name[PATH_FULL_MAX + 16]; /* looked at with each commit: no printf */
-    size_t len = strlen(path);
-    memcpy(name, path, len);
-    memcpy(name + len, end, strlen(end) + 1);
-    struct statx st;
-    *ret = (struct file_identity){
-        .there = statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW, STATX_INO, &st) == 0};
-    if (ret->there) {
-        ret->device = makedev(st.stx_dev_major, st.stx_dev_minor);
-        ret->inode = st.stx_ino;
-    }
-}
-
-static bool same(const struct file_identity *a, const struct file_identity *b)
-{
-    return a->there == b->there && a->device == b->device && a->inode == b->inode;
-}
-
 bool bgmqi_store_open_is_same(const struct sqlite_store *s)
 {
     struct file_identity file, log;
-    look_at(s->path, "", &file);
-    look_at(s->path, "-wal", &log);
-    return same(&file, &s->file) && same(&log, &s->log);
+    bgmqi_store_file_identify(s->path, "", &file);
+    bgmqi_store_file_identify(s->path, "-wal", &log);
+    return bgmqi_store_file_same(&file, &s->file) && bgmqi_store_file_same(&log, &s->log);
 }
 
 /* ---- connections ------------------------------------------------------------------- */
@@ -331,7 +192,7 @@ static int open_writer(struct sqlite_store *s, const struct store_options *optio
                        bool *later, struct bgmq_error *error)
 {
     struct file_identity log;
-    look_at(s->path, "-wal", &log);
+    bgmqi_store_file_identify(s->path, "-wal", &log);
     int rc = connect_to(s->path, SQLITE_OPEN_NOMUTEX, &s->w);
     if (rc != SQLITE_OK)
         return bgmqi_store_schema_error(s->w, rc, s->path, "opening it", error);
@@ -373,9 +234,9 @@ int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *op
                           struct bgmq_error *error)
 {
     bool later = false;
-    int err = find_path(s, options->path, error);
+    int err = bgmqi_store_file_find(&s->path, options->path, error);
     if (err == 0)
-        err = check_path(s->path, options->log, error);
+        err = bgmqi_store_file_check(s->path, options->log, error);
     if (err == 0)
         err = open_writer(s, options, &later, error);
     if (err == 0)
@@ -384,8 +245,8 @@ int bgmqi_store_open_file(struct sqlite_store *s, const struct store_options *op
         err = bgmqi_store_check_beside(s, error);
     if (err)
         return err;
-    look_at(s->path, "", &s->file);
-    look_at(s->path, "-wal", &s->log);
+    bgmqi_store_file_identify(s->path, "", &s->file);
+    bgmqi_store_file_identify(s->path, "-wal", &s->log);
     return 0;
 }
 
@@ -404,16 +265,6 @@ bool bgmqi_store_open_loses_spilled(void)
 }
 
 /* ---- visitors ---------------------------------------------------------------------- */
-
-static int check_there(const char *path, struct bgmq_error *error)
-{
-    struct stat st;
-    if (lstat(path, &st) != 0)
-        return bgmqi_err_system(error, errno == ENOENT ? BGMQ_ENOENT : BGMQ_EOPEN, errno,
-                                "%s", path);
-    int err = check_file(path, &st, error);
-    return err ? err : check_companions(path, error);
-}
 
 static int set_up_visitor(sqlite3 *db)
 {
@@ -455,12 +306,12 @@ static int check_tables(struct sqlite_store *s, struct bgmq_error *error)
 int bgmqi_store_open_visit(struct sqlite_store *s, const char *path,
                            struct bgmq_error *error)
 {
-    int err = find_path(s, path, error);
+    int err = bgmqi_store_file_find(&s->path, path, error);
     if (err == 0)
-        err = check_there(s->path, error);
+        err = bgmqi_store_file_check_there(s->path, error);
     if (err)
         return err;
-    look_at(s->path, "-wal", &s->log);
+    bgmqi_store_file_identify(s->path, "-wal", &s->log);
     int rc = connect_to(s->path, SQLITE_OPEN_FULLMUTEX, &s->w);
     if (rc == SQLITE_OK && s->log.there) /* as in open_writer */
         rc = keep_log(s->w);
@@ -476,8 +327,8 @@ int bgmqi_store_open_visit(struct sqlite_store *s, const char *path,
         rc = set_up_visitor(s->w);
     if (rc != SQLITE_OK)
         return bgmqi_store_schema_error(s->w, rc, s->path, "setting it up", error);
-    look_at(s->path, "", &s->file);
-    look_at(s->path, "-wal", &s->log);
+    bgmqi_store_file_identify(s->path, "", &s->file);
+    bgmqi_store_file_identify(s->path, "-wal", &s->log);
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /* store_sqlite.h - what the files of the SQLite store share: the object, its statements,
  * and the one way in which transactions begin, end and fail.
  *
- *   store_open.c    the file and the connections: checks, recipe
+ *   store_file.c    the file from outside: its name, whether it is safe
+ *   store_open.c    the connections: checks, recipe
  *   store_site.c    what the file stands on, and who else may get at it
  *   store_check.c   whether a file that was not closed is sound
  *   store_backup.c  a copy of a file in use

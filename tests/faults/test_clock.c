@@ -2,7 +2,10 @@
  * process of its own by libfaketime.
  *
  * T14 of the fault programme.  What is due goes by the wall clock, and nothing else does:
- * time-outs, stuck handlers and waits are measured by the other one, which nobody sets. */
+ * time-outs, stuck handlers and waits are measured by the other one, which nobody sets.
+ *
+ * Figures: how often the clock was set, the seconds in which a service was left alone with it, and
+ * the processor's time it took then (5 % are allowed). */
 #include "../harness/harness.h"
 
 #include "service.h"
@@ -66,6 +69,8 @@ static void let_it_turn(void)
 
 /* ---- handlers ----------------------------------------------------------------------- */
 
+static long jumps; /* so often the clock was set */
+
 static struct counter runs;
 static char order[256]; /* bodies, as they ran */
 static pthread_mutex_t order_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -96,6 +101,7 @@ static void begin(int durable, int64_t wall_ms)
 
 static void end(void)
 {
+    harness_figure("jumps", jumps);
     close_service();
     counter_fini(&runs);
     fake_clock_fini(&fake);
@@ -106,10 +112,16 @@ static void publish(const char *body, struct bgmq_message_options o)
     ok(bgmq_publish(mq, "T", body, strlen(body), &o, NULL));
 }
 
+static void jump(int64_t ms)
+{
+    fake_clock_set_wall(&fake, ms);
+    jumps++;
+}
+
 /* Somebody sets the clock, and the service looks at it at once, not just within a second. */
 static void set_wall(int64_t ms)
 {
-    fake_clock_set_wall(&fake, ms);
+    jump(ms);
     bgmqi_service_poke(mq);
 }
 
@@ -198,26 +210,26 @@ START_TEST(back_and_forth_runs_nothing_early_and_nothing_twice)
     publish("c", (struct bgmq_message_options){.run_at_ms = THEN_MS + 10 * YEAR_MS});
     publish("b", (struct bgmq_message_options){.run_at_ms = THEN_MS + 2 * HOUR_MS});
     publish("a", (struct bgmq_message_options){.run_at_ms = THEN_MS + HOUR_MS / 2});
-    fake_clock_set_wall(&fake, THEN_MS - 10 * YEAR_MS);
+    jump(THEN_MS - 10 * YEAR_MS);
     let_it_look();
     expect_ran("");
-    fake_clock_set_wall(&fake, THEN_MS + HOUR_MS);
+    jump(THEN_MS + HOUR_MS);
     let_it_look();
     counter_wait(&runs, 1);
     let_it_look();
     expect_ran("a");
     for (int i = 0; i < 5; i++) {
-        fake_clock_set_wall(&fake, i % 2 ? THEN_MS + HOUR_MS : THEN_MS - YEAR_MS);
+        jump(i % 2 ? THEN_MS + HOUR_MS : THEN_MS - YEAR_MS);
         let_it_look();
     }
     expect_ran("a");
-    fake_clock_set_wall(&fake, THEN_MS + 11 * YEAR_MS);
+    jump(THEN_MS + 11 * YEAR_MS);
     let_it_look();
     counter_wait(&runs, 3);
     let_it_look();
     expect_ran("abc");
     ck_assert_uint_eq(collection().delayed, 1);
-    fake_clock_set_wall(&fake, INT64_C(1) << 62);
+    jump(INT64_C(1) << 62);
     let_it_look();
     counter_wait(&runs, 4);
     let_it_look();
@@ -342,10 +354,15 @@ static double cpu_seconds(void)
 }
 
 /* The service is left alone for that long: what it does then is what is measured. */
-static void let_a_second_pass(void)
+static double cpu_of_rest(int seconds)
 {
-    int64_t until = harness_now() + 1000000000;
+    double before = cpu_seconds();
+    int64_t until = harness_now() + seconds * INT64_C(1000000000);
     WAIT_UNTIL(harness_now() >= until);
+    double used = cpu_seconds() - before;
+    harness_figure("rest_s", seconds);
+    harness_figure("cpu_us", (long long)(used * 1e6 / harness_scale()));
+    return used;
 }
 
 /* P7.  Wherever the clock stands, a service with delayed messages looks at it a few times a second
@@ -358,12 +375,10 @@ START_TEST(a_clock_that_was_set_makes_nobody_busy)
     publish("a", (struct bgmq_message_options){.delay_ms = HOUR_MS});
     publish("b", (struct bgmq_message_options){.delay_ms = 30 * YEAR_MS,
                                                .expire_ms = 40 * YEAR_MS});
-    fake_clock_set_wall(&fake, _i < PLACES ? places[_i] : INT64_MAX / 2);
+    jump(_i < PLACES ? places[_i] : INT64_MAX / 2);
     let_it_look();
     atomic_store(&looks, 0);
-    double before = cpu_seconds();
-    let_a_second_pass();
-    double used = cpu_seconds() - before;
+    double used = cpu_of_rest(1);
     long n = atomic_load(&looks);
     ck_assert_msg(n < 50, "%ld looks at the clock in a second", n);
     ck_assert_msg(used < 0.05 * harness_scale(), "%.3f s of processor in a second", used);
@@ -382,6 +397,7 @@ static const char *shift_file;
 static void shift(const char *by)
 {
     harness_write_file(shift_file, by, strlen(by));
+    jumps++;
 }
 
 static int64_t ran_ns;
@@ -434,10 +450,7 @@ START_TEST(the_clock_of_a_process_leaps)
                   (long long)((ran_ns - leapt_ns) / 1000000));
     shift("-3700");
     publish_in(HOUR_MS / 2);
-    double before = cpu_seconds();
-    let_a_second_pass();
-    let_a_second_pass();
-    double used = cpu_seconds() - before;
+    double used = cpu_of_rest(2);
     ck_assert_msg(used < 0.1, "%.3f s of processor in two seconds", used);
     ck_assert_int_eq(counter_value(&ran), 1);
     leapt_ns = harness_now();
@@ -456,6 +469,7 @@ START_TEST(the_clock_of_a_process_leaps)
     counter_wait(&slow_cancelled, 1);
     ck_assert_int_eq(counter_value(&slow_cancelled), 1);
     WAIT_UNTIL(processed("Slow") == 1);
+    harness_figure("jumps", jumps);
     close_service();
 }
 END_TEST

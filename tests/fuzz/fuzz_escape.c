@@ -53,8 +53,6 @@ static void check_errors(const char *text)
     struct bgmq_error error;
     CHECK(bgmqi_err_set(&error, BGMQ_EOPEN, "%s: no", text) == BGMQ_EOPEN);
     check_error(&error);
-    CHECK(bgmqi_http_config_error(&error, BGMQ_EHTTP, "%s: no", text) == BGMQ_EHTTP);
-    check_error(&error);
 }
 
 /* TEXT as the name of a type, which the library would refuse long before. */

@@ -1,5 +1,6 @@
 /* test_http_config.c - options of the admin: what is refused, with which words, and
  * that the rest is copied. */
+#include "err.h"
 #include "http_config.h"
 
 #include "admin.h"
@@ -96,10 +97,10 @@ END_TEST
 START_TEST(error_text_is_one_line)
 {
     struct bgmq_error error;
-    ck_assert_int_eq(bgmqi_http_config_error(&error, BGMQ_EHTTP, "a%sb", "\n\x1b[2J\x7f"),
+    ck_assert_int_eq(bgmqi_err_set(&error, BGMQ_EHTTP, "a%sb", "\n\x1b[2J\x7f"),
                      BGMQ_EHTTP);
-    ck_assert_str_eq(error.text, "a??[2J?b");
-    ck_assert_int_eq(bgmqi_http_config_error(NULL, BGMQ_EHTTP, "x"), BGMQ_EHTTP);
+    ck_assert_str_eq(error.text, "a  [2J b");
+    ck_assert_int_eq(bgmqi_err_set(NULL, BGMQ_EHTTP, "x"), BGMQ_EHTTP);
 }
 END_TEST
 

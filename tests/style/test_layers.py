@@ -44,7 +44,7 @@ LAYERS = [
     ('10', 'http'),
 ]
 # Families that include nothing of ours but the public header, and these.
-ALONE = {'http': {'notice'}}
+ALONE = {'http': {'err', 'notice'}}
 
 
 def family(module):
