@@ -48,9 +48,11 @@ static void with_store(struct bgmq *mq, bgmqi_journal_fn *fn)
     ck_assert_int_eq(asked, 1);
 }
 
+/* The library need not be allowed to ask what is asked here. */
 static int64_t number(sqlite3 *db, const char *sql)
 {
     sqlite3_stmt *q = NULL;
+    sqlite3_set_authorizer(db, NULL, NULL);
     ck_assert_msg(sqlite3_prepare_v2(db, sql, -1, &q, NULL) == SQLITE_OK, "%s: %s", sql,
                   sqlite3_errmsg(db));
     int64_t value = sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int64(q, 0) : -1;
