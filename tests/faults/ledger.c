@@ -226,6 +226,7 @@ static void judge_numbers(struct look *k, sqlite3 *db)
 static void judge_store(struct look *k, struct store *store)
 {
     sqlite3 *db = ((struct sqlite_store *)store)->w;
+    sqlite3_set_authorizer(db, NULL, NULL); /* the store asks for less */
     struct store_boot boot = {.flight = 1, .now_ms = 1};
     struct store_booted booted;
     int err = store->ops->recover(store, &boot, &booted);
