@@ -1,11 +1,12 @@
 /* test_fault_calls.c - what can only go wrong between two steps of one call: an attempt that is
- * given up, a store that fails, ids that run out.
+ * given up, a store that fails, ids that run out, a key that changes hands.
  *
  * The linker puts functions in the place of the library's that say so on order, to the thread that
  * ordered it. */
 #include "app.h"
 
 #include "journal.h"
+#include "service.h"
 #include "type.h"
 
 #include <errno.h>
@@ -43,6 +44,19 @@ uint64_t __wrap_bgmqi_journal_next_id(struct journal *j);
 uint64_t __wrap_bgmqi_journal_next_id(struct journal *j)
 {
     return refuses(NEXT_ID) ? 0 : __real_bgmqi_journal_next_id(j);
+}
+
+static void (*before_admit)(void); /* once */
+
+int __real_bgmqi_type_admit(struct type *t, struct admission *a);
+int __wrap_bgmqi_type_admit(struct type *t, struct admission *a);
+int __wrap_bgmqi_type_admit(struct type *t, struct admission *a)
+{
+    void (*fn)(void) = before_admit;
+    before_admit = NULL;
+    if (fn)
+        fn();
+    return __real_bgmqi_type_admit(t, a);
 }
 
 static _Thread_local int
@@ -122,6 +136,41 @@ START_TEST(store_that_fails_on_the_way_is_told)
     ck_assert_int_eq(flow_rows(), 0);
     app_close(db);
     flow_close(mq);
+}
+END_TEST
+
+/* ---- a key whose period ends ----------------------------------------------------------- */
+
+static struct bgmq *kept;
+static struct fake_clock fake;
+
+static const struct bgmq_message_options for_a_second = {.unique_key = "k",
+                                                         .unique = BGMQ_UNIQUE_PERIOD,
+                                                         .unique_period_ms = 1000,
+                                                         .on_conflict =
+                                                             BGMQ_CONFLICT_REPLACE};
+
+static void let_another_have_it(void)
+{
+    fake_clock_advance(&fake, 2000);
+    flow_publish_with(kept, "T", "another", for_a_second);
+}
+
+/* Who is about to replace the holder of a key finds that its period ends and somebody else gets
+ * it: that one is replaced, and the first stays. */
+START_TEST(key_that_changes_hands_is_taken_from_its_last_holder)
+{
+    fake_clock_init(&fake, 1000000);
+    OK(bgmqi_service_open(&kept, &SERVICE(0), &fake.clock, NULL));
+    flow_publish_with(kept, "T", "first", for_a_second);
+    before_admit = let_another_have_it;
+    flow_publish_with(kept, "T", "last", for_a_second);
+    ck_assert(before_admit == NULL);
+    flow_expect(kept, "mq:T.inq", "first");
+    flow_expect(kept, "mq:T.inq", "last");
+    flow_expect_empty(kept, "mq:T.inq");
+    flow_close(kept);
+    fake_clock_fini(&fake);
 }
 END_TEST
 
@@ -222,6 +271,7 @@ static Suite *suite(void)
     flow_add_both(tc, name_that_cannot_be_drawn_is_none);
     tcase_add_test(tc, without_an_id_nothing_is_accepted);
     tcase_add_test(tc, store_that_fails_on_the_way_is_told);
+    tcase_add_test(tc, key_that_changes_hands_is_taken_from_its_last_holder);
     tc = flow_case(s, "inside");
     tcase_add_test(tc, attempt_given_up_on_the_way_saves_nothing);
     tcase_add_test(tc, attempt_given_up_on_the_way_ends_nothing);
