@@ -12,8 +12,8 @@
 
 #include "err.h"
 #include "handle.h"
-#include "json.h"
 #include "park.h"
+#include "store_meta.h"
 #include "store_open.h"
 #include "store_sqlite.h"
 #include "thread.h"
@@ -161,22 +161,11 @@ static int enter(const struct bgmq_guest *g)
 
 /* ---- publish ----------------------------------------------------------------------- */
 
-/* META as the text of a JSON object, to free(); NULL: out of memory. */
-static char *meta_text(const char *const *meta)
-{
-    json_t *object = json_object();
-    bool ok = object != NULL;
-    for (size_t i = 0; ok && meta[i]; i += 2)
-        ok = json_object_set_new(object, meta[i], json_string(meta[i + 1])) == 0;
-    char *text = ok ? bgmqi_json_text(object, 0, NULL) : NULL;
-    json_decref(object);
-    return text;
-}
-
-/* What the owner would refuse for its form is refused here. */
+/* What the owner would refuse for its form is refused here.  *RET_META gets its meta as text, to
+ * free(), when it has any. */
 static int check(const char *type, const void *body, size_t len,
                  const struct bgmq_message_options *o, int64_t now_ms,
-                 int64_t *ret_due_ms)
+                 int64_t *ret_due_ms, char **ret_meta)
 {
     if (!body || !bgmqi_registry_valid(type) ||
         (o->channel && !bgmqi_registry_valid(o->channel)))
@@ -193,6 +182,9 @@ static int check(const char *type, const void *body, size_t len,
     struct message_ext *ext = NULL;
     if (!err)
         err = bgmqi_message_ext_new(o, NULL, NULL, 0, &ext);
+    if (!err && ext && ext->meta_len &&
+        !(*ret_meta = bgmqi_store_meta_text(ext->meta, ext->meta_len, NULL)))
+        err = BGMQ_ENOMEM;
     bgmqi_message_ext_free(ext);
     return err;
 }
@@ -316,18 +308,17 @@ int bgmq_guest_publish(struct bgmq_guest *g, const char *type, const void *body,
     static const struct bgmq_message_options none;
     const struct bgmq_message_options *o = options ? options : &none;
     int64_t now_ms = clock_wall_ms(&bgmqi_clock_system), due_ms = 0;
+    char *meta = NULL;
     int err = enter(g);
     if (!err)
-        err = check(type, body, len, o, now_ms, &due_ms);
+        err = check(type, body, len, o, now_ms, &due_ms, &meta);
     if (err)
         return err;
     if (!bgmqi_store_open_is_same(&g->visit)) {
         g->failed = true; /* what is written would be in a file that is gone */
+        free(meta);
         return BGMQ_ESTORE;
     }
-    char *meta = o->meta && o->meta[0] ? meta_text(o->meta) : NULL;
-    if (o->meta && o->meta[0] && !meta)
-        return BGMQ_ENOMEM;
     bool synced = o->durability == BGMQ_DEFAULT || o->durability == BGMQ_DISK;
     g->visit.patience_ms = o->wait_ms ? o->wait_ms : WAIT_MS;
     struct bgmq_receipt r = {.level = synced ? BGMQ_DISK : BGMQ_COMMIT};

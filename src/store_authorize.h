@@ -5,7 +5,7 @@
 #include <sqlite3.h>
 
 /* From here on DB compiles no statement that does more than ours have to.  In builds with
- * assertions only: all SQL here is constant, so a build that was tested has no other. */
+ * assertions, which the default one has: all SQL here is constant, so others do without. */
 void bgmqi_store_authorize(sqlite3 *db);
 /* DB, one of ours, reads every table there is: those of an application in the same file, too. */
 void bgmqi_store_authorize_all(sqlite3 *db);

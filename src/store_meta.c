@@ -42,7 +42,10 @@ int bgmqi_store_meta_read(const char *text, char to[META_MAX], size_t *len)
     json_t *object;
     size_t used = 0;
     *len = 0;
-    int err = bgmqi_json_parse(text, strlen(text), &object, NULL);
+    size_t given = strlen(text);
+    if (given > STORE_META_TEXT_MAX)
+        return BGMQ_ETOOBIG; /* before it asks for memory that nobody has: no row waits for that */
+    int err = bgmqi_json_parse(text, given, &object, NULL);
     if (err)
         return err;
     err = pack(object, to, &used);

@@ -166,7 +166,7 @@ struct sqlite_store {
     /* room for one batch; see store_batch.h */
     struct batch_room *room;
     size_t room_ops;
-    char meta[META_MAX]; /* of one row, packed; see store_meta.h */
+    char meta[META_MAX]; /* of one row, packed, until the next is read */
     char *saved;         /* a cursor and a text as they are written; see store_kept.c */
     size_t saved_size;
 };

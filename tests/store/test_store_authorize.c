@@ -25,7 +25,6 @@ static const char *const foreign[] = {
     "PRAGMA trusted_schema = ON",
     "SELECT * FROM pragma_database_list",
     "SELECT load_extension('x')",
-    "SELECT randomblob(9)",
 };
 enum { FOREIGN = sizeof(foreign) / sizeof(foreign[0]) };
 

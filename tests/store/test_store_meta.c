@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What jansson makes of TEXT, packed; EJSON. */
@@ -175,6 +176,22 @@ START_TEST(longer_than_4_kib_is_too_long)
 }
 END_TEST
 
+/* ... and what is far too long asks for no memory at all: no row waits for that. */
+START_TEST(text_without_end_is_not_parsed)
+{
+    char *text = malloc(STORE_META_TEXT_MAX + 2), to[META_MAX];
+    size_t len = 1;
+    ck_assert_ptr_nonnull(text);
+    memset(text, ' ', STORE_META_TEXT_MAX + 1);
+    memcpy(text + STORE_META_TEXT_MAX - 2, "{}", 3);
+    ck_assert_int_eq(bgmqi_store_meta_read(text, to, &len), 0);
+    memcpy(text + STORE_META_TEXT_MAX - 1, "{}", 3);
+    ck_assert_int_eq(bgmqi_store_meta_read(text, to, &len), BGMQ_ETOOBIG);
+    ck_assert_uint_eq(len, 0);
+    free(text);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("store_meta");
@@ -184,6 +201,7 @@ static Suite *suite(void)
     tcase_add_loop_test(c, whatever_else_is_none, 0, (int)(sizeof(bad) / sizeof(bad[0])));
     tcase_add_test(c, spoilt_text_is_what_it_is_for_jansson);
     tcase_add_loop_test(c, longer_than_4_kib_is_too_long, 0, 4);
+    tcase_add_test(c, text_without_end_is_not_parsed);
     return s;
 }
 
