@@ -417,9 +417,10 @@ BGMQ_API int bgmq_job_progress(struct bgmq_job *job, int64_t number, const char 
 BGMQ_API int bgmq_job_result(struct bgmq_job *job, const void *bytes, size_t len);
 
 /* Unpacks the body as JSON by FORMAT (jansson's json_unpack; strings are lent until the
- * handler returns).  EJSON notes position and reason as the job's error: return it. */
+ * handler returns).  EJSON notes position and reason as the job's error: return it; ENOMEM notes
+ * nothing. */
 BGMQ_API int bgmq_job_unpack(struct bgmq_job *job, const char *format, ...);
-/* Lends the body as JSON, parsed once; EJSON as above. */
+/* Lends the body as JSON, parsed once; EJSON, ENOMEM as above. */
 BGMQ_API int bgmq_job_json(struct bgmq_job *job, struct json_t **ret);
 
 /* Notes an error and returns VERDICT, for `return bgmq_job_fail(...)`.  Copies CODE (cut at 64

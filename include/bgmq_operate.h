@@ -34,7 +34,8 @@ BGMQ_API int bgmq_retry_dead(struct bgmq *mq, const char *type, uint64_t id);
 
 /* Re-queues every unfinished message that is neither queued nor running: those that wait out
  * a back-off run now.  Safe at any time.  *RET_IDS (free() it; NULL when there are none) gets
- * their ids; may be NULL.  Returns how many.  Open and start replay by themselves. */
+ * their ids; may be NULL.  Returns how many; fewer than there are when memory ends half-way,
+ * ENOMEM when it does at once.  Open and start replay by themselves. */
 BGMQ_API int bgmq_retry_pending(struct bgmq *mq, uint64_t **ret_ids);
 
 /* Abandons waiting and delayed messages: dead, code "cancelled", TEXT as its text (NULL: none).

@@ -60,7 +60,8 @@ void bgmqi_journal_checkpoint(struct journal *j, int64_t now, int force)
     int held = j->store->ops->checkpoint(j->store, force);
     if (held == BGMQ_EFULL && may_tell(&j->told_checkpoint_ns, now))
         bgmqi_log(j->options.log, BGMQ_LOG_WARNING,
-                  "no room to check-point the database: its log grows until there is");
+                  "no room or memory to check-point the database: its log grows until "
+                  "there is");
     watch_reader(j, held, now);
 }
 

@@ -31,9 +31,11 @@ int bgmqi_store_file_locate(const char *path, char folder[PATH_MAX], char full[P
     const char *base = slash ? slash + 1 : path;
     if (!*base)
         return 0;
-    snprintf(dir, sizeof(dir), "%.*s/.", slash ? (int)(slash - path) : 1,
-             slash ? path : ".");
-    if (!realpath(dir, folder))
+    int len = snprintf(dir, sizeof(dir), "%.*s/.", slash ? (int)(slash - path) : 1,
+                       slash ? path : ".");
+    if (len >= (int)sizeof(dir))
+        errno = ENAMETOOLONG;
+    if (len >= (int)sizeof(dir) || !realpath(dir, folder))
         return -1;
     return snprintf(full, PATH_MAX, "%s/%s", strcmp(folder, "/") == 0 ? "" : folder,
                     base);

@@ -7,6 +7,7 @@
  * The application restarts its service when the store has failed, as README tells it to. */
 #include "../harness/harness.h"
 #include "../harness/shim_vfs.h"
+#include "samples.h"
 
 #include <bgmq.h>
 #include <bgmq_sqlite.h>
@@ -23,13 +24,12 @@
 
 enum {
     PUBLISHERS = 3,
-    MESSAGES = 1 << 22,
-    TIMED = 1 << 20, /* publishes whose time is kept, of each publisher */
+    RATE_MOST = 8000, /* messages a second */
+    TIMED = 1 << 20,  /* publishes whose time is kept, of each publisher */
     CROWD = 1000,
     SECONDS = 60,
     SECONDS_QUICK = 4,
     WARM_LIVES = 30, /* before it is measured, in full */
-    SAMPLES = 1 << 16,
     LOG_MOST = 64 << 20,
     SECONDS_LONG = 3600,
     GROWTH_KIB = 1024,
@@ -42,7 +42,7 @@ enum { ACCEPTED = 1, HANDLED = 2 };
 struct publisher {
     pthread_t thread;
     uint64_t random;
-    size_t timed;
+    size_t done, timed;
     uint32_t us[TIMED];
 };
 
@@ -51,12 +51,15 @@ static struct bgmq *mq; /* protected by LIFE */
 static pthread_rwlock_t life = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static _Atomic int over;
 static _Atomic uint32_t numbers;
-static _Atomic unsigned char state[MESSAGES];
+static _Atomic unsigned char *state; /* by number */
+static uint32_t most_numbers;
+static size_t timed_each; /* the time of every so many publishes is kept */
+static int look_ms;
 static struct publisher publishers[PUBLISHERS];
 static pthread_key_t connection; /* of a worker, closed when it ends */
 static sqlite3 *app;             /* of the thread that makes the faults */
 static uint64_t seed, plan;
-static long lives, faults;
+static long lives, faults, log_most;
 
 static uint64_t roll(uint64_t *random, uint64_t n)
 {
@@ -227,7 +230,7 @@ static void publish(struct publisher *p, uint32_t n)
     int64_t took = harness_now() - begin;
     int crowded = is_crowded(type);
     pthread_rwlock_unlock(&life);
-    if (p->timed < TIMED)
+    if (p->done++ % timed_each == 0 && p->timed < TIMED)
         p->us[p->timed++] = (uint32_t)(took / 1000);
     if (!err)
         atomic_fetch_or(&state[n], ACCEPTED);
@@ -244,7 +247,7 @@ static void *publish_on(void *arg)
     struct publisher *p = arg;
     while (!atomic_load(&over)) {
         uint32_t n = atomic_fetch_add(&numbers, 1);
-        if (n >= MESSAGES)
+        if (n >= most_numbers)
             break;
         publish(p, n);
     }
@@ -338,7 +341,7 @@ static void guests(void)
     char sql[128];
     enum { ROWS = 200 };
     uint32_t first = atomic_fetch_add(&numbers, ROWS);
-    if (first >= MESSAGES - ROWS || run(app, "BEGIN IMMEDIATE") != SQLITE_OK)
+    if (first >= most_numbers - ROWS || run(app, "BEGIN IMMEDIATE") != SQLITE_OK)
         return;
     int rc = SQLITE_OK;
     for (uint32_t n = first; rc == SQLITE_OK && n < first + ROWS; n++) {
@@ -367,58 +370,6 @@ static void (*const kinds[])(void) = {
     long_reader, long_writer, guests,       more_and_fewer_threads};
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
-/* ---- what is watched --------------------------------------------------------------------- */
-
-enum { KIB, HEAP_KIB, FDS, THREADS, WATCHED };
-
-struct samples {
-    long of[WATCHED][SAMPLES];
-    size_t n;
-    long log_most;
-};
-
-static struct samples samples;
-
-static void sample(void)
-{
-    char name[600];
-    struct stat st;
-    if (samples.n < SAMPLES) {
-        samples.of[KIB][samples.n] = harness_resident_bytes() / 1024;
-        struct mallinfo2 heap = mallinfo2();
-        samples.of[HEAP_KIB][samples.n] = (long)((heap.uordblks + heap.hblkhd) / 1024);
-        samples.of[FDS][samples.n] = harness_count_fds();
-        samples.of[THREADS][samples.n] = harness_count_threads();
-        samples.n++;
-    }
-    snprintf(name, sizeof(name), "%s-wal", path);
-    if (stat(name, &st) == 0 && st.st_size > samples.log_most)
-        samples.log_most = st.st_size;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    long x = *(const long *)a, y = *(const long *)b;
-    return (x > y) - (x < y);
-}
-
-/* The middle one of the samples of WHAT in a QUARTER of the time. */
-static long middle(int what, size_t quarter)
-{
-    static long some[SAMPLES];
-    size_t from = samples.n * quarter / 4, to = samples.n * (quarter + 1) / 4;
-    ck_assert_uint_gt(to, from);
-    memcpy(some, samples.of[what] + from, (to - from) * sizeof(some[0]));
-    qsort(some, to - from, sizeof(some[0]), by_number);
-    return some[(to - from) / 2];
-}
-
-/* By how much the last quarter has more than the second: faults come and go in each. */
-static long more(int what)
-{
-    return middle(what, 3) - middle(what, 1);
-}
-
 /* Of the publishes from A to B, in quarters of all of them. */
 static long p99_us(size_t a, size_t b)
 {
@@ -431,7 +382,7 @@ static long p99_us(size_t a, size_t b)
             all[n++] = p->us[from++];
     }
     ck_assert_uint_gt(n, 0);
-    qsort(all, n, sizeof(all[0]), by_number);
+    qsort(all, n, sizeof(all[0]), samples_by_number);
     return all[n * 99 / 100];
 }
 
@@ -458,7 +409,7 @@ static void judge(void)
         poll(NULL, 0, 2);
     }
     ck_assert_msg(!left(), "%" PRIu64 " messages are left; " REPLAY, left(), seed);
-    for (uint32_t i = 0; i < MESSAGES; i++) {
+    for (uint32_t i = 0; i < most_numbers; i++) {
         unsigned char s = atomic_load(&state[i]);
         accepted += (s & ACCEPTED) != 0;
         lost += (s & ACCEPTED) && !(s & HANDLED);
@@ -477,34 +428,48 @@ static void tell(long seconds)
     for (size_t q = 0; q < 4; q++)
         printf("# quarter %zu: %ld KiB, %ld of them in use on the heap, %ld descriptors, "
                "%ld threads, p99 %ld us\n",
-               q, middle(KIB, q), middle(HEAP_KIB, q), middle(FDS, q), middle(THREADS, q),
+               q, samples_middle(SAMPLE_KIB, q), samples_middle(SAMPLE_HEAP_KIB, q),
+               samples_middle(SAMPLE_FDS, q), samples_middle(SAMPLE_THREADS, q),
                p99_us(q, q + 1));
     printf("# %ld lives\n", lives);
     fflush(stdout);
     harness_figure("faults", faults);
-    harness_figure("growth_kib", more(KIB));
-    harness_figure("heap_more_kib", more(HEAP_KIB));
-    harness_figure("fds_more", more(FDS));
-    harness_figure("threads_more", more(THREADS));
-    harness_figure("log_mib", samples.log_most >> 20);
+    harness_figure("growth_kib", samples_more(SAMPLE_KIB));
+    harness_figure("heap_more_kib", samples_more(SAMPLE_HEAP_KIB));
+    harness_figure("fds_more", samples_more(SAMPLE_FDS));
+    harness_figure("threads_more", samples_more(SAMPLE_THREADS));
+    harness_figure("log_mib", log_most >> 20);
     harness_figure("p99_us", p99_us(0, 4));
     harness_figure("p99_percent", 100 * p99_us(2, 4) / p99_us(0, 2));
-    ck_assert_int_lt(samples.log_most, LOG_MOST);
+    ck_assert_int_lt(log_most, LOG_MOST);
     /* A quarter of a few seconds shows what its own faults do. */
     long few = seconds < SECONDS ? FEW : 0;
-    ck_assert_msg(more(FDS) <= few, "%ld descriptors more; " REPLAY, more(FDS), seed);
-    ck_assert_msg(more(THREADS) <= few, "%ld threads more; " REPLAY, more(THREADS), seed);
+    ck_assert_msg(samples_more(SAMPLE_FDS) <= few, "%ld descriptors more; " REPLAY,
+                  samples_more(SAMPLE_FDS), seed);
+    ck_assert_msg(samples_more(SAMPLE_THREADS) <= few, "%ld threads more; " REPLAY,
+                  samples_more(SAMPLE_THREADS), seed);
     if (HARNESS_ASAN || HARNESS_TSAN)
         return;
-    ck_assert_msg(more(HEAP_KIB) <= GROWTH_KIB, "the heap grew by %ld KiB; " REPLAY,
-                  more(HEAP_KIB), seed);
-    ck_assert_msg(more(KIB) <= (seconds < SECONDS_LONG ? GROWTH_SHORT_KIB : GROWTH_KIB),
-                  "memory grew by %ld KiB; " REPLAY, more(KIB), seed);
+    ck_assert_msg(samples_more(SAMPLE_HEAP_KIB) <= GROWTH_KIB,
+                  "the heap grew by %ld KiB; " REPLAY, samples_more(SAMPLE_HEAP_KIB),
+                  seed);
+    ck_assert_msg(samples_more(SAMPLE_KIB) <=
+                      (seconds < SECONDS_LONG ? GROWTH_SHORT_KIB : GROWTH_KIB),
+                  "memory grew by %ld KiB; " REPLAY, samples_more(SAMPLE_KIB), seed);
 }
 
 static void ignore(int number)
 {
     (void)number;
+}
+
+static void watch_log(void)
+{
+    char name[600];
+    struct stat st;
+    snprintf(name, sizeof(name), "%s-wal", path);
+    if (stat(name, &st) == 0 && st.st_size > log_most)
+        log_most = st.st_size;
 }
 
 /* One fault each TURN_MS, and a look at what the process holds in between. */
@@ -516,8 +481,9 @@ static void make_faults(int64_t until, int turn_ms)
         faults++;
         mend();
         while (harness_now() < next) {
-            sample();
-            poll(NULL, 0, 20);
+            samples_take();
+            watch_log();
+            poll(NULL, 0, look_ms);
         }
     }
 }
@@ -532,8 +498,13 @@ static void warm_up(int wanted)
     }
 }
 
-static void begin(void)
+static void begin(long seconds)
 {
+    most_numbers = (uint32_t)(seconds + 60) * RATE_MOST;
+    timed_each = 1 + (size_t)seconds / 600;
+    look_ms = 20 + (int)(seconds * 1000 / SAMPLES_MOST);
+    state = malloc(most_numbers);
+    ck_assert_ptr_nonnull(state);
     struct sigaction act = {.sa_handler = ignore};
     ck_assert_int_eq(sigaction(SIGUSR1, &act, NULL), 0);
     ck_assert_int_eq(sigaction(SIGHUP, &act, NULL), 0);
@@ -542,10 +513,8 @@ static void begin(void)
     memset(publishers, 1,
            sizeof(publishers)); /* memory of the test is there from now on */
     memset(publishers, 0, sizeof(publishers));
-    memset(&samples, 1, sizeof(samples));
-    memset(&samples, 0, sizeof(samples));
-    for (size_t i = 0; i < MESSAGES; i++)
-        atomic_store(&state[i], 0);
+    samples_begin();
+    memset((void *)state, 0, most_numbers);
     snprintf(path, sizeof(path), "%s", harness_path("soak.db"));
     seed = harness_seed(1);
     plan = seed * 0x9e3779b97f4a7c15u + 1;
@@ -567,19 +536,21 @@ START_TEST(a_fault_a_second_leaves_nothing_behind)
                                     : SECONDS_QUICK;
     int turn_ms = seconds < SECONDS ? (int)(seconds * 1000 / (KINDS + 2)) : 1000;
     ck_assert(mallopt(M_ARENA_MAX, 2)); /* each one keeps what was freed in it */
-    begin();
-    int64_t now = harness_now();
+    begin(seconds);
     warm_up(seconds < SECONDS ? 2 : WARM_LIVES);
-    make_faults(now + INT64_C(1000000000) * seconds, turn_ms);
+    make_faults(harness_now() + INT64_C(1000000000) * seconds, turn_ms);
     atomic_store(&over, 1);
     for (int i = 0; i < PUBLISHERS; i++)
         harness_join(publishers[i].thread);
+    ck_assert_msg(atomic_load(&numbers) < most_numbers && !samples_full(),
+                  "it went on for longer than it looked");
     judge();
     close_service();
     close_connection(app);
     shim_vfs_remove();
     pthread_key_delete(connection);
     tell(seconds);
+    free(state);
 }
 END_TEST
 

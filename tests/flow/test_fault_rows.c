@@ -215,8 +215,7 @@ START_TEST(row_that_finds_no_memory_is_discarded_later)
     handle_with(mq, &starts);
     struct bgmq_select which = {.id = publish_many(mq)};
     struct bgmq_info info;
-    OK(bgmq_find(mq, "T", which.id,
-                 &info)); /* the store has room for meta from here on */
+    OK(bgmq_find(mq, "T", which.id, &info));
     int found = BGMQ_ENOMEM;
     for (long n = 1; found != 1; n++) {
         refuse_order(mq, n);

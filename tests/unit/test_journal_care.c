@@ -71,7 +71,8 @@ START_TEST(check_point_without_room_is_told_once)
         rig_add(&rig, id, BGMQ_COMMIT);
         rig_flush(&rig);
     }
-    WAIT_UNTIL(harness_log_has(&rig.log, "no room to check-point the database"));
+    WAIT_UNTIL(
+        harness_log_has(&rig.log, "no room or memory to check-point the database"));
     ck_assert_int_eq(harness_log_count(&rig.log, BGMQ_LOG_WARNING), 1);
     ck_assert_int_eq(rig_state(&rig), JOURNAL_GOOD);
     rig_close(&rig);

@@ -4,6 +4,8 @@
 #include "harness.h"
 
 #include <check.h>
+#include <langinfo.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -408,6 +410,32 @@ START_TEST(text_that_finds_no_memory_is_none)
 }
 END_TEST
 
+/* ---- numbers in any country ---------------------------------------------------------- */
+
+static int reals;
+
+double __real_strtod_l(const char *text, char **end, locale_t where);
+double __wrap_strtod_l(const char *text, char **end, locale_t where);
+double __wrap_strtod_l(const char *text, char **end, locale_t where)
+{
+    reals++;
+    ck_assert_str_eq(nl_langinfo_l(RADIXCHAR, where), ".");
+    return __real_strtod_l(text, end, where);
+}
+
+/* J3.  Whatever the application's locale, a real is read as the C locale has it. */
+START_TEST(reals_have_a_point_in_every_country)
+{
+    json_t *value;
+    reals = 0;
+    ck_assert_int_eq(parse("[1.5,-2e3]", &value), 0);
+    ck_assert_int_eq(reals, 2);
+    ck_assert_double_eq(json_real_value(json_array_get(value, 0)), 1.5);
+    ck_assert_double_eq(json_real_value(json_array_get(value, 1)), -2000);
+    json_decref(value);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("json");
@@ -439,6 +467,7 @@ static Suite *suite(void)
     tcase_add_test(c, refused_lengths_leak_no_value);
     tcase_add_test(c, deep_values_are_not_written);
     tcase_add_test(c, text_that_finds_no_memory_is_none);
+    tcase_add_test(c, reals_have_a_point_in_every_country);
     suite_add_tcase(s, c);
     return s;
 }
