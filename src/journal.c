@@ -278,7 +278,7 @@ int bgmqi_journal_open(struct journal **ret, struct store *store,
     bgmqi_fork_leave();
     if (err != 0) {
         free(j);
-        return BGMQ_ESTORE;
+        return err == BGMQ_ENOMEM ? err : BGMQ_ESTORE;
     }
     atomic_init(&j->next_id, first);
     atomic_init(&j->id_limit, first + ID_BLOCK);

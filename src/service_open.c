@@ -124,8 +124,8 @@ static int recover(struct bgmq *mq, struct store *store, struct known **types,
     if (n == BGMQ_ENOMEM)
         return bgmqi_err_set(error, n, "%s: out of memory", mq->config.database);
     if (n < 0)
-        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: cannot be read",
-                             mq->config.database);
+        return bgmqi_err_set(error, BGMQ_EOPEN, "%s: cannot be recovered: %s",
+                             mq->config.database, bgmq_strerror(n));
     bgmqi_flight_clear(mq->flight);
     mq->replayed = booted.unfinished;
     mq->deaths = booted.deaths;

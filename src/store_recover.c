@@ -172,9 +172,7 @@ static int recover_chunk(struct sqlite_store *s, const struct store_boot *boot,
         stage = STAGE_COMMIT;
         rc = bgmqi_store_sqlite_commit(s);
     }
-    if (rc != SQLITE_OK)
-        return bgmqi_store_sqlite_err(s, bgmqi_store_sqlite_fail(s, rc, stage, NULL));
-    return 0;
+    return rc == SQLITE_OK ? 0 : bgmqi_store_sqlite_failed(s, rc, stage);
 }
 
 int bgmqi_store_recover_all(struct store *store, const struct store_boot *boot,

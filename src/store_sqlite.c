@@ -80,9 +80,14 @@ bool bgmqi_store_sqlite_no_room(sqlite3 *db, int rc, bool log)
     return e == ENOSPC || e == EDQUOT || e == EFBIG;
 }
 
+bool bgmqi_store_sqlite_no_memory(int rc)
+{
+    return (rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM;
+}
+
 static int classify(int rc, enum stage stage)
 {
-    if (rc == SQLITE_IOERR_NOMEM)
+    if (bgmqi_store_sqlite_no_memory(rc))
         rc = SQLITE_NOMEM;
     switch (rc & 0xff) {
     case SQLITE_BUSY:
@@ -151,10 +156,10 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
 int bgmqi_store_sqlite_checkpoint_failed(struct sqlite_store *s, int rc)
 {
     /* Without memory nothing is written yet, and the log has it all. */
-    bool no_memory = rc == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM;
-    int failure = no_memory || bgmqi_store_sqlite_no_room(s->c, rc, false)
-                      ? STORE_FAIL_FULL
-                      : classify(rc, STAGE_COMMIT);
+    int failure =
+        bgmqi_store_sqlite_no_memory(rc) || bgmqi_store_sqlite_no_room(s->c, rc, false)
+            ? STORE_FAIL_FULL
+            : classify(rc, STAGE_COMMIT);
     if (failure == STORE_FAIL_DEAD)
         die(s, "check-pointing", rc, sqlite3_errmsg(s->c));
     return bgmqi_store_sqlite_err(s, failure);
@@ -172,6 +177,13 @@ int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure)
     default:
         return s->dead ? s->dead_err : BGMQ_ESTORE;
     }
+}
+
+int bgmqi_store_sqlite_failed(struct sqlite_store *s, int rc, enum stage stage)
+{
+    int failure = bgmqi_store_sqlite_fail(s, rc, stage, NULL);
+    return bgmqi_store_sqlite_no_memory(rc) ? BGMQ_ENOMEM
+                                            : bgmqi_store_sqlite_err(s, failure);
 }
 
 int bgmqi_store_sqlite_code(int rc)
@@ -203,7 +215,7 @@ int bgmqi_store_sqlite_code(int rc)
 
 int bgmqi_store_sqlite_read_failed(struct sqlite_store *s, int rc)
 {
-    if ((rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM)
+    if (bgmqi_store_sqlite_no_memory(rc))
         return BGMQ_ENOMEM;
     return bgmqi_store_sqlite_err(s, bgmqi_store_sqlite_fail(s, rc, STAGE_BODY, NULL));
 }

@@ -192,12 +192,16 @@ int bgmqi_store_sqlite_commit(struct sqlite_store *s);
 /* Whether the disk only lacked room for a write of DB's that SQLite calls an I/O error RC.  W
  * writes the log only (LOG), C the file only. */
 bool bgmqi_store_sqlite_no_room(sqlite3 *db, int rc, bool log);
+/* True: RC is for want of memory. */
+bool bgmqi_store_sqlite_no_memory(int rc);
 /* Rolls back whatever is open after RC came at STAGE, and says how bad it is: an enum
  * store_failure, never NONE.  DEAD sticks to S.  TEXT may be NULL. */
 int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
                             struct bgmq_error *text);
 /* The negative enum bgmq_err of an enum store_failure. */
 int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure);
+/* Both, of a transaction without which there is no store: ENOMEM, even if it is dead now. */
+int bgmqi_store_sqlite_failed(struct sqlite_store *s, int rc, enum stage stage);
 /* Likewise of a code of SQLite that a connection of one call's own came upon. */
 int bgmqi_store_sqlite_code(int rc);
 /* A check-point by C ended with RC, not OK: the error to return.  After a failed sync the

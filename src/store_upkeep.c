@@ -50,7 +50,7 @@ int bgmqi_store_upkeep_reserve_ids(struct store *store, uint64_t n, uint64_t *fi
         rc = bgmqi_store_sqlite_commit(s);
     }
     if (rc != SQLITE_OK)
-        return bgmqi_store_sqlite_err(s, bgmqi_store_sqlite_fail(s, rc, stage, NULL));
+        return bgmqi_store_sqlite_failed(s, rc, stage);
     *first = (uint64_t)got;
     return 0;
 }
