@@ -347,13 +347,13 @@ static int write_status(sqlite3_stmt *q, FILE *f)
     int rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
         const char *type = (const char *)sqlite3_column_text(q, 0);
-        if (!type)
-            return SQLITE_NOMEM; /* it is never NULL in the table */
+        if (!type && sqlite3_errcode(sqlite3_db_handle(q)) == SQLITE_NOMEM)
+            return SQLITE_NOMEM;
         fprintf(
             f,
             "%s: %lld waiting, %lld delayed, %lld dead, %lld in the inbox, %lld"
             " refused\n",
-            type, (long long)sqlite3_column_int64(q, 1),
+            type ? type : "", (long long)sqlite3_column_int64(q, 1),
             (long long)sqlite3_column_int64(q, 2), (long long)sqlite3_column_int64(q, 3),
             (long long)sqlite3_column_int64(q, 4), (long long)sqlite3_column_int64(q, 5));
     }

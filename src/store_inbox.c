@@ -108,7 +108,8 @@ static int read_row(struct sqlite_store *s, sqlite3_stmt *q, struct store_inbox_
     read_body(s, q, row);
     read_options(q, row);
     const char *meta = text(q, C_META);
-    if (sqlite3_errcode(s->w) == SQLITE_NOMEM || !row->type || !row->body)
+    if (sqlite3_errcode(s->w) == SQLITE_NOMEM ||
+        !row->body) /* its type may be NULL, too */
         return BGMQ_ENOMEM;
     int err = meta ? bgmqi_store_meta_read(meta, s->meta, &row->meta_len) : 0;
     row->meta = row->meta_len ? s->meta : NULL;

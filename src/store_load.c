@@ -38,8 +38,10 @@ int bgmqi_store_load_types(struct store *store, store_type_fn *fn, void *ctx)
         for (int lane = 0; lane < LANES; lane++)
             counts[lane] = (uint64_t)sqlite3_column_int64(q, 2 + lane);
         const char *name = (const char *)sqlite3_column_text(q, 1);
-        result = name ? fn(ctx, (uint32_t)sqlite3_column_int64(q, 0), name, counts)
-                      : BGMQ_ENOMEM;
+        if (name)
+            result = fn(ctx, (uint32_t)sqlite3_column_int64(q, 0), name, counts);
+        else /* else somebody has made it NULL */
+            result = sqlite3_errcode(s->w) == SQLITE_NOMEM ? BGMQ_ENOMEM : BGMQ_ECORRUPT;
         if (result != 0)
             break;
         n++;

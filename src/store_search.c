@@ -191,9 +191,11 @@ int bgmqi_store_search_errors(struct store *store, uint64_t id, store_error_fn *
     while (result == 0 && (rc = sqlite3_step(q)) == SQLITE_ROW) {
         const char *code = (const char *)sqlite3_column_text(q, 2);
         const char *text = (const char *)sqlite3_column_text(q, 3);
-        result = code && text ? fn(ctx, (unsigned)sqlite3_column_int64(q, 0),
-                                   sqlite3_column_int64(q, 1), code, text)
-                              : BGMQ_ENOMEM;
+        if (sqlite3_errcode(s->w) == SQLITE_NOMEM)
+            result = BGMQ_ENOMEM;
+        else
+            result = fn(ctx, (unsigned)sqlite3_column_int64(q, 0),
+                        sqlite3_column_int64(q, 1), code ? code : "", text ? text : "");
         n += result == 0;
     }
     sqlite3_reset(q);

@@ -143,7 +143,10 @@ void loop_wait_ready(struct loop *l, struct process p)
 
 void loop_expect_end(struct loop *l, struct process p, int ms)
 {
-    int heard = process_hear(p, ms);
+    int heard;
+    while ((heard = process_hear(p, ms)) == 1) {
+        /* It goes on with its work. */
+    }
     if (heard)
         kill(p.pid, SIGKILL);
     int status = process_reap(p);

@@ -60,7 +60,7 @@ void loop_expect_death(struct loop *l, struct process p, int status);
 void loop_kill_now(struct loop *l, struct process p);
 /* Fails the test unless P says that it begins. */
 void loop_wait_ready(struct loop *l, struct process p);
-/* Fails the test unless P, which has begun, ends well within MS. */
+/* Fails the test unless P, which has begun, ends well, and is never silent for MS until then. */
 void loop_expect_end(struct loop *l, struct process p, int ms);
 
 /* Killed while it opens and recovers, or soon after. */

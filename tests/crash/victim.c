@@ -208,14 +208,20 @@ static int64_t left(struct bgmq *mq)
     return n;
 }
 
-/* Ends when nothing is left; the parent's patience is the bound. */
+/* Ends when nothing is left; says when it is getting on, so that the parent's patience is for one
+ * that does not. */
 static int drain(struct victim *v)
 {
     if (bgmq_start(v->mq) || write(LOOP_READY_FD, "!", 1) != 1)
         return 11;
-    int64_t n;
-    while ((n = left(v->mq)) > 0 || bgmq_flush(v->mq) || (n = left(v->mq)) > 0)
+    int64_t n, before = INT64_MAX;
+    while ((n = left(v->mq)) > 0 || bgmq_flush(v->mq) || (n = left(v->mq)) > 0) {
+        if (n < before - 100 && write(LOOP_READY_FD, ".", 1) != 1)
+            return 12;
+        if (n < before - 100)
+            before = n;
         poll(NULL, 0, 2);
+    }
     if (n < 0)
         return 22;
     int err = tell_dead(v, "mq:Plain.dlq");

@@ -137,18 +137,22 @@ START_TEST(odd_value_makes_its_row_corrupt_and_no_other)
 }
 END_TEST
 
-/* As a flipped bit may leave it: the table is not STRICT while it is written. */
+/* As a flipped bit may leave it: the tables are not STRICT while they are written. */
 static void damage(const char *sql)
 {
+    static const char *const tables[] = {"bgmq_job", "bgmq_backlog", "bgmq_type",
+                                         "bgmq_inbox"};
+    enum { TABLES = sizeof(tables) / sizeof(tables[0]) };
     char all[1024];
     snprintf(all, sizeof(all),
              "PRAGMA writable_schema = ON;"
              "UPDATE sqlite_schema SET sql = replace(replace(sql, ') STRICT', ')'),"
-             " ' NOT NULL', '') WHERE name IN ('bgmq_job', 'bgmq_backlog');"
-             "PRAGMA writable_schema = RESET; %s",
+             " ' NOT NULL', '') WHERE name IN"
+             " ('bgmq_job', 'bgmq_backlog', 'bgmq_type', 'bgmq_inbox');"
+             "PRAGMA writable_schema = RESET; PRAGMA ignore_check_constraints = ON; %s",
              sql);
-    char *kept[2];
-    for (int i = 0; i < 2; i++) {
+    char *kept[TABLES];
+    for (int i = 0; i < TABLES; i++) {
         sqlite3 *db = NULL;
         sqlite3_stmt *q = NULL;
         ck_assert_int_eq(sqlite3_open(fixture_path(), &db), SQLITE_OK);
@@ -156,18 +160,18 @@ static void damage(const char *sql)
             sqlite3_prepare_v2(db, "SELECT sql FROM sqlite_schema WHERE name = ?1", -1,
                                &q, NULL),
             SQLITE_OK);
-        sqlite3_bind_text(q, 1, i ? "bgmq_backlog" : "bgmq_job", -1, SQLITE_STATIC);
+        sqlite3_bind_text(q, 1, tables[i], -1, SQLITE_STATIC);
         ck_assert_int_eq(sqlite3_step(q), SQLITE_ROW);
         kept[i] = strdup((const char *)sqlite3_column_text(q, 0));
         sqlite3_finalize(q);
         sqlite3_close(db);
     }
     meddle(fixture_path(), all);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < TABLES; i++) {
         char *back = sqlite3_mprintf("PRAGMA writable_schema = ON; UPDATE sqlite_schema"
                                      " SET sql = %Q WHERE name = %Q;"
                                      "PRAGMA writable_schema = RESET",
-                                     kept[i], i ? "bgmq_backlog" : "bgmq_job");
+                                     kept[i], tables[i]);
         meddle(fixture_path(), back);
         sqlite3_free(back);
         free(kept[i]);
@@ -192,6 +196,35 @@ START_TEST(value_of_another_kind_makes_its_row_corrupt_and_no_other)
     ck_assert_int_eq(recover(store, NULL, NULL, 0), 3);
     only_the_second_is_corrupt();
     meddle(fixture_path(), "DELETE FROM bgmq_backlog WHERE id = 2");
+}
+END_TEST
+
+static int no_type(void *ctx, uint32_t id, const char *name, const uint64_t counts[LANES])
+{
+    (void)ctx, (void)id, (void)name, (void)counts;
+    return 0;
+}
+
+static int row_without_type(void *ctx, const struct store_inbox_row *row)
+{
+    ++*(int *)ctx;
+    ck_assert_ptr_null(row->type);
+    return 0;
+}
+
+/* S7.  Who waits for memory would wait for ever. */
+START_TEST(name_that_is_none_is_damage_and_no_lack_of_memory)
+{
+    int rows = 0;
+    spill_three();
+    fixture_close(store);
+    damage("INSERT OR REPLACE INTO bgmq_type(id, name) VALUES(1, NULL);"
+           "INSERT INTO bgmq_inbox(type, body) VALUES(NULL, 'b')");
+    store = fixture_open();
+    ck_assert_int_eq(store->ops->types(store, no_type, NULL), BGMQ_ECORRUPT);
+    ck_assert_int_eq(store->ops->inbox(store, 0, 9, row_without_type, &rows), 1);
+    ck_assert_int_eq(rows, 1);
+    meddle(fixture_path(), "DELETE FROM bgmq_type; DELETE FROM bgmq_inbox");
 }
 END_TEST
 
@@ -297,6 +330,7 @@ static Suite *suite(void)
     tcase_add_loop_test(c, value_of_another_kind_makes_its_row_corrupt_and_no_other, 0,
                         ODD_KINDS);
     tcase_add_loop_test(c, value_of_another_kind_in_job_is_taken_over, 0, ODD_KINDS);
+    tcase_add_test(c, name_that_is_none_is_damage_and_no_lack_of_memory);
     tcase_add_test(c, row_that_is_in_both_tables_is_one_message);
     tcase_add_loop_test(c, row_at_no_place_of_ours_is_dead_and_says_where_it_was, 0, 5);
     tcase_add_test(c, row_of_a_type_without_a_name_is_not_invisible);
