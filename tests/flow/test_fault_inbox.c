@@ -303,10 +303,13 @@ static bool let_run(struct bgmq *mq, int n)
     return run_rows() >= n;
 }
 
-/* The shortage goes on for a while, or until the store has failed for good. */
+/* The shortage goes on for a while, on the real clock until it was met, or until the store has
+ * failed for good. */
 static void let_lack(struct bgmq *mq)
 {
-    for (int i = 0; i < 40 && !is_dead(mq); i++) {
+    bool real = clock_used == &bgmqi_clock_system;
+    for (int i = 0; (i < 40 || (real && atomic_load(&refusals) < 2)) && !is_dead(mq);
+         i++) {
         let_pass(mq);
         harness_pause(INT64_MAX, "the shortage", __FILE__, __LINE__);
     }
