@@ -248,6 +248,21 @@ START_TEST(not_a_file)
 }
 END_TEST
 
+/* SQLite would cut it. */
+START_TEST(name_that_is_too_long_in_full)
+{
+    char folder[201];
+    struct bgmq_error error = {.text = ""};
+    memset(folder, 'x', 200);
+    folder[200] = '\0';
+    ck_assert_int_eq(chdir(harness_tmpdir()), 0);
+    for (int i = 0; i < 3; i++)
+        ck_assert(mkdir(folder, 0700) == 0 && chdir(folder) == 0);
+    ck_assert_int_eq(fixture_open_fails(at("short.db"), &error), BGMQ_EINVAL);
+    ck_assert_ptr_nonnull(strstr(error.text, "too long"));
+}
+END_TEST
+
 /* S2. */
 START_TEST(file_of_another_user)
 {
@@ -562,6 +577,7 @@ static Suite *suite(void)
     tcase_add_test(c, file_that_may_only_be_read);
     c = harness_case(s, "unsafe");
     tcase_add_test(c, symbolic_link);
+    tcase_add_test(c, name_that_is_too_long_in_full);
     tcase_add_test(c, symbolic_link_on_the_way_is_followed_once);
     tcase_add_test(c, not_a_file);
     tcase_add_test(c, file_of_another_user);
