@@ -245,6 +245,7 @@ START_TEST(nothing_waits_for_a_stop_of_the_application)
     ck_assert_msg(status == 202, "%d", status);
     gate_open(&b.go_on);
     harness_join(thread);
+    ck_assert_int_eq(bgmq_stop(admin.mq, 60000), 0); /* the handler is out of the gate */
     gate_fini(&b.running);
     gate_fini(&b.go_on);
 }
