@@ -5,7 +5,6 @@
  * of mem.c by their hook, slabs by mmap), of SQLite and of jansson.  Each point is met in a service
  * of its own, on a thread of its own, so that no magazine is warm. */
 #include <errno.h>
-#include <jansson.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,8 +12,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "mem.h"
 #include "oom.h"
+#include "scarce.h"
 
 /* ---- the counter ------------------------------------------------------------------- */
 
@@ -28,12 +27,12 @@ static struct {
     _Atomic int for_good;
     _Atomic long met, refused;
 } point;
-static _Thread_local int is_caller, spared;
+static _Thread_local int is_caller;
 
 static bool refuse(enum what what)
 {
     int who = atomic_load(&point.who);
-    if (who == NOBODY || spared || (int)what != atomic_load(&point.what) ||
+    if (who == NOBODY || (int)what != atomic_load(&point.what) ||
         (who == CALLER && !is_caller))
         return false;
     long n = atomic_fetch_add(&point.met, 1) + 1;
@@ -41,7 +40,6 @@ static bool refuse(enum what what)
     if (!at || n < at || (n > at && !atomic_load(&point.for_good)))
         return false;
     atomic_fetch_add(&point.refused, 1);
-    errno = what == MEMORY ? ENOMEM : EAGAIN;
     return true;
 }
 
@@ -65,48 +63,28 @@ static void disarm(void)
     atomic_store(&point.who, NOBODY);
 }
 
-/* ---- where memory comes from ------------------------------------------------------- */
-
-/* REAL and WRAP are the linker's names for what is there and for what takes its place. */
-#define WRAP(type, name, params, args)                                                   \
-    type __real_##name params;                                                           \
-    type __wrap_##name params;                                                           \
-    type __wrap_##name params                                                            \
-    {                                                                                    \
-        return refuse(MEMORY) ? NULL : __real_##name args;                               \
-    }
-
-WRAP(void *, malloc, (size_t size), (size))
-WRAP(void *, calloc, (size_t n, size_t size), (n, size))
-WRAP(void *, realloc, (void *old, size_t size), (old, size))
-WRAP(void *, reallocarray, (void *old, size_t n, size_t size), (old, n, size))
-WRAP(void *, aligned_alloc, (size_t align, size_t size), (align, size))
-WRAP(char *, strdup, (const char *text), (text))
-WRAP(char *, strndup, (const char *text, size_t n), (text, n))
-WRAP(FILE *, open_memstream, (char **text, size_t *size), (text, size))
-
-/* The library closes texts in memory only: it is there that their last bytes find no room. */
-int __real_fclose(FILE *f);
-int __wrap_fclose(FILE *f);
-int __wrap_fclose(FILE *f)
+static bool refuse_memory(void)
 {
-    bool fails = refuse(MEMORY);
-    int err = __real_fclose(f);
-    return fails ? EOF : err;
+    return refuse(MEMORY);
 }
+
+/* ---- where memory comes from, apart from scarce.c ---------------------------------- */
+
+SCARCE_WRAP(void *, aligned_alloc, (size_t align, size_t size), (align, size))
+SCARCE_WRAP(char *, strndup, (const char *text, size_t n), (text, n))
 
 int __real_posix_memalign(void **ret, size_t align, size_t size);
 int __wrap_posix_memalign(void **ret, size_t align, size_t size);
 int __wrap_posix_memalign(void **ret, size_t align, size_t size)
 {
-    return refuse(MEMORY) ? ENOMEM : __real_posix_memalign(ret, align, size);
+    return scarce_refuses() ? ENOMEM : __real_posix_memalign(ret, align, size);
 }
 
 void *__real_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
 {
-    if (fd == -1 && refuse(MEMORY))
+    if (fd == -1 && scarce_refuses())
         return MAP_FAILED;
     return __real_mmap(at, len, prot, flags, fd, offset);
 }
@@ -121,55 +99,14 @@ int __wrap_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*fn
     return refuse(THREADS) ? EAGAIN : __real_pthread_create(ret, attr, fn, arg);
 }
 
-static bool refuse_block(size_t size)
-{
-    (void)size;
-    return refuse(MEMORY);
-}
-
-static void *json_new(size_t size)
-{
-    return refuse(MEMORY) ? NULL : __real_malloc(size);
-}
-
-static sqlite3_mem_methods sqlite;
-
-static void *sqlite_new(int size)
-{
-    return refuse(MEMORY) ? NULL : sqlite.xMalloc(size);
-}
-
-static void *sqlite_more(void *old, int size)
-{
-    return refuse(MEMORY) ? NULL : sqlite.xRealloc(old, size);
-}
-
 static void setup(void)
 {
     oom_refused = refused;
-    atomic_store(&bgmqi_mem_refuses, refuse_block);
-    json_set_alloc_funcs(json_new, free);
-    sqlite3_shutdown();
-    ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &sqlite), SQLITE_OK);
-    sqlite3_mem_methods ours = sqlite;
-    ours.xMalloc = sqlite_new;
-    ours.xRealloc = sqlite_more;
-    ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_MALLOC, &ours), SQLITE_OK);
-    ck_assert_int_eq(sqlite3_initialize(), SQLITE_OK);
+    scarce_setup(refuse_memory);
+    scarce_sqlite(refuse_memory);
 }
 
-/* ---- what Check takes -------------------------------------------------------------- */
-
-/* Check is in the program, too, and may have what it needs for its points and its words. */
-void __real__mark_point(const char *file, int line);
-void __wrap__mark_point(const char *file, int line);
-void __wrap__mark_point(const char *file, int line)
-{
-    spared++;
-    __real__mark_point(file, line);
-    spared--;
-}
-
+/* Check may have what it needs for its words. */
 void __real__ck_assert_failed(const char *file, int line, const char *expr,
                               const char *message, ...) CK_ATTRIBUTE_NORETURN;
 void __wrap__ck_assert_failed(const char *file, int line, const char *expr,

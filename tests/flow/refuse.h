@@ -1,6 +1,7 @@
 /* refuse.h - memory that is not to be had: an allocation of one thread is refused, in the library
- * and in the test.  For programs that wrap the allocators (tests/meson.build); the linker puts
- * those of refuse.c in the place of the system's. */
+ * and in the test.
+ *
+ * For programs that wrap the allocators and sqlite3_malloc64 (tests/meson.build). */
 #ifndef BGMQ_TEST_REFUSE_H
 #define BGMQ_TEST_REFUSE_H
 

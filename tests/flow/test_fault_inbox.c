@@ -5,94 +5,36 @@
  * One counter goes through the memory of the library, of SQLite and of jansson.  The test's own
  * thread, which also is the other program that writes the rows, is spared. */
 #include "flow.h"
+#include "scarce.h"
 
-#include "mem.h"
 #include "service.h"
 
 #include <bgmq_sqlite.h>
-#include <jansson.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- memory: the linker puts these in the place of the system's ------------------------- */
+/* ---- which allocation is refused ----------------------------------------------------- */
 
 static _Atomic long met, from; /* allocations, and the first to be refused; 0: none is */
 static _Atomic bool for_good;  /* and all that follow */
 static _Atomic long refusals;
-static _Thread_local bool spared;
 
 static bool refuse(void)
 {
-    long first = atomic_load(&from),
-         n = !spared && first ? atomic_fetch_add(&met, 1) + 1 : 0;
+    long first = atomic_load(&from), n = first ? atomic_fetch_add(&met, 1) + 1 : 0;
     if (n == 0 || n < first || (n > first && !atomic_load(&for_good)))
         return false;
     atomic_fetch_add(&refusals, 1);
     return true;
 }
 
-static bool refuse_block(size_t size)
-{
-    (void)size;
-    return refuse();
-}
-
-#define WRAP(type, name, params, args)                                                   \
-    type __real_##name params;                                                           \
-    type __wrap_##name params;                                                           \
-    type __wrap_##name params                                                            \
-    {                                                                                    \
-        return refuse() ? NULL : __real_##name args;                                     \
-    }
-
-WRAP(void *, malloc, (size_t size), (size))
-WRAP(void *, calloc, (size_t n, size_t size), (n, size))
-WRAP(void *, realloc, (void *old, size_t size), (old, size))
-WRAP(void *, reallocarray, (void *old, size_t n, size_t size), (old, n, size))
-WRAP(char *, strdup, (const char *text), (text))
-
-static void *json_new(size_t size)
-{
-    return refuse() ? NULL : __real_malloc(size);
-}
-
-static sqlite3_mem_methods sqlite;
-
-static void *sqlite_new(int size)
-{
-    return refuse() ? NULL : sqlite.xMalloc(size);
-}
-
-static void *sqlite_more(void *old, int size)
-{
-    return refuse() ? NULL : sqlite.xRealloc(old, size);
-}
-
-/* The clock of these tests is Check's, too, on whatever thread. */
-void __real__mark_point(const char *file, int line);
-void __wrap__mark_point(const char *file, int line);
-void __wrap__mark_point(const char *file, int line)
-{
-    bool was = spared;
-    spared = true;
-    __real__mark_point(file, line);
-    spared = was;
-}
-
 static void setup(void)
 {
-    spared = true;
-    atomic_store(&bgmqi_mem_refuses, refuse_block);
-    json_set_alloc_funcs(json_new, free);
-    sqlite3_shutdown();
-    ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &sqlite), SQLITE_OK);
-    sqlite3_mem_methods ours = sqlite;
-    ours.xMalloc = sqlite_new;
-    ours.xRealloc = sqlite_more;
-    ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_MALLOC, &ours), SQLITE_OK);
-    ck_assert_int_eq(sqlite3_initialize(), SQLITE_OK);
+    scarce_spared = 1;
+    scarce_setup(refuse);
+    scarce_sqlite(refuse);
 }
 
 static void arm(long n, bool all)

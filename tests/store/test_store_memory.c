@@ -1,5 +1,6 @@
 /* test_store_memory.c - SQLite runs out of memory, at every allocation in turn. */
 #include "fixture.h"
+#include "scarce.h"
 #include "shim_vfs.h"
 
 #include <sqlite3.h>
@@ -10,27 +11,16 @@
 
 enum { MOST = 20000 };
 
-/* ---- an allocator that fails on order ------------------------------------------------ */
+/* ---- an allocation that fails on order ----------------------------------------------- */
 
-static sqlite3_mem_methods real;
 static long allocations, fail_at, failed;
 
-static int fails(void)
+static bool fails(void)
 {
     if (++allocations != fail_at)
-        return 0;
+        return false;
     failed++;
-    return 1;
-}
-
-static void *memory_new(int size)
-{
-    return fails() ? NULL : real.xMalloc(size);
-}
-
-static void *memory_more(void *old, int size)
-{
-    return fails() ? NULL : real.xRealloc(old, size);
+    return true;
 }
 
 static void memory_begin(long at)
@@ -41,13 +31,7 @@ static void memory_begin(long at)
 
 static void setup(void)
 {
-    sqlite3_shutdown();
-    ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real), SQLITE_OK);
-    sqlite3_mem_methods mine = real;
-    mine.xMalloc = memory_new;
-    mine.xRealloc = memory_more;
-    ck_assert_int_eq(sqlite3_config(SQLITE_CONFIG_MALLOC, &mine), SQLITE_OK);
-    ck_assert_int_eq(sqlite3_initialize(), SQLITE_OK);
+    scarce_sqlite(fails);
 }
 
 /* Nor is there memory that was laid aside for what is small. */
