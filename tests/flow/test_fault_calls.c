@@ -25,10 +25,15 @@ static int refuses(enum doubt doubt)
     return refused_at[doubt] && --refused_at[doubt] == 0;
 }
 
+static void (*_Atomic before_hold)(void); /* once */
+
 bool __real_bgmqi_desk_hold(struct desk *d);
 bool __wrap_bgmqi_desk_hold(struct desk *d);
 bool __wrap_bgmqi_desk_hold(struct desk *d)
 {
+    void (*fn)(void) = atomic_exchange(&before_hold, NULL);
+    if (fn)
+        fn();
     return !refuses(HOLD) && __real_bgmqi_desk_hold(d);
 }
 
@@ -245,6 +250,47 @@ static void run(bgmq_handler_fn *handler)
     run_as(handler, SERVICE(0));
 }
 
+static struct counter attempts;
+
+static int look_who_runs(struct bgmq_job *job, void *ctx)
+{
+    (void)ctx;
+    ck_assert_uint_eq(bgmq_job_attempt(job), 2);
+    counter_add(&attempts, 1);
+    return BGMQ_DONE;
+}
+
+/* The worker's own thread: it had no time between its first step and its second. */
+static void let_it_be_given_up(void)
+{
+    fake_clock_advance(&fake, 2000);
+    bgmqi_ticker_poke(kept->ticker);
+    counter_wait(&attempts, 1);
+}
+
+START_TEST(attempt_given_up_before_its_handler_runs_is_made_again)
+{
+    fake_clock_init(&fake, 1000000);
+    counter_init(&attempts);
+    OK(bgmqi_service_open(&kept, &SERVICE(.database = flow_database()), &fake.clock,
+                          NULL));
+    OK(bgmq_register(
+        kept, "T", look_who_runs, NULL,
+        &TYPE(.timeout_ms = 1000, .stuck_ms = 1000, .backoff = BGMQ_BACKOFF_NONE)));
+    OK(bgmq_start(kept));
+    atomic_store(&before_hold, let_it_be_given_up);
+    flow_publish_with(kept, "T", "x", MESSAGE(.tag = "tag"));
+    flow_wait_ended(kept, "T", 2);
+    ck_assert_int_eq(counter_value(&attempts), 1);
+    ck_assert_uint_eq(flow_stats(kept, "T").processed, 1);
+    ck_assert_uint_eq(flow_stats(kept, "T").retries, 1);
+    flow_close(kept);
+    ck_assert_int_eq(flow_rows(), 0);
+    counter_fini(&attempts);
+    fake_clock_fini(&fake);
+}
+END_TEST
+
 START_TEST(attempt_given_up_on_the_way_saves_nothing)
 {
     run(save);
@@ -273,6 +319,7 @@ static Suite *suite(void)
     tcase_add_test(tc, store_that_fails_on_the_way_is_told);
     tcase_add_test(tc, key_that_changes_hands_is_taken_from_its_last_holder);
     tc = flow_case(s, "inside");
+    tcase_add_test(tc, attempt_given_up_before_its_handler_runs_is_made_again);
     tcase_add_test(tc, attempt_given_up_on_the_way_saves_nothing);
     tcase_add_test(tc, attempt_given_up_on_the_way_ends_nothing);
     tcase_add_test(tc, row_that_somebody_else_has_is_not_ended);

@@ -1,7 +1,7 @@
 /* test_fault_rows.c - the journal's thread has no memory for what it reads from the store, or
  * writes to it: a row that is not found now is found later, whole, and none is taken for a corrupt
  * one. */
-#include "flow.h"
+#include "app.h"
 #include "refuse.h"
 
 #include "handle.h"
@@ -9,6 +9,7 @@
 #include "type_impl.h"
 
 #include <bgmq_operate.h>
+#include <bgmq_sqlite.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -320,6 +321,35 @@ START_TEST(rows_that_find_no_memory_are_loaded_later)
 }
 END_TEST
 
+/* ---- the inbox ---- */
+
+static void insert_wrong_row(sqlite3 *db)
+{
+    app_sql(db, "INSERT INTO bgmq_inbox(type, body, run_at) VALUES('T', 'x', -1)");
+}
+
+START_TEST(row_that_no_memory_refuses_is_refused_later)
+{
+    struct bgmq *mq = flow_open_with(1, SERVICE(.share_database = 1));
+    sqlite3 *db = app_open();
+    OK(bgmq_sqlite_prepare(mq, db));
+    long n = 0, lacking = 0;
+    for (long refused = 1; refused; lacking += refused) {
+        refuse_order(mq, ++n);
+        insert_wrong_row(db);
+        WAIT_UNTIL(
+            flow_sql("SELECT count(*) FROM bgmq_inbox WHERE refused IS NOT NULL") == n);
+        refused = refuse_order(mq, 0);
+    }
+    ck_assert_int_ge(lacking, 2);
+    ck_assert_int_eq(flow_sql("SELECT count(*) FROM bgmq_inbox WHERE refused = "
+                              "'run_at is not a time'"),
+                     n);
+    app_close(db);
+    flow_close(mq);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("fault_rows");
@@ -333,6 +363,9 @@ static Suite *suite(void)
     tcase_add_test(tc, row_that_finds_no_memory_is_discarded_later);
     tcase_add_test(tc, rows_that_find_no_memory_are_found_later);
     tcase_add_test(tc, rows_that_find_no_memory_are_loaded_later);
+    tc = flow_case(s, "inbox");
+    tcase_add_checked_fixture(tc, refuse_setup, NULL);
+    tcase_add_test(tc, row_that_no_memory_refuses_is_refused_later);
     return s;
 }
 
