@@ -165,8 +165,9 @@ static void ignore_log(void *ctx, enum bgmq_level level, const char *text)
 
 static int open_service(struct tour *t)
 {
+    unsigned patience_ms = t->patient ? 30000 : 60 * harness_scale();
     struct bgmq_options options = {.database = path,
-                                   .publish_timeout_ms = 60 * harness_scale(),
+                                   .publish_timeout_ms = patience_ms,
                                    .flush_interval_ms = 1,
                                    .log = getenv("HARNESS_LOG") ? NULL : ignore_log};
     struct bgmq_error error = {""};

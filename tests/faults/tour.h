@@ -37,6 +37,7 @@ struct entry {
 struct tour {
     /* set before */
     int persistent; /* the fault does not end by itself */
+    int patient;    /* nothing is to be refused: a publish has all the time it needs */
     /* the service */
     struct bgmq *mq;
     int opened, failed; /* ever: the store has failed, or a close left something behind */
