@@ -141,7 +141,7 @@ MUTANTS = (
            'if (rc == SQLITE_OK && !(*found = true)) {', ('flow/tx_job',)),
     Mutant('change-of-a-lost-row-counts', 'store_write.c',
            'op->result = BGMQ_ELOST;', 'op->result = 0;', ('store/store_ops:rows',)),
-    Mutant('attempts-off-by-one', 'worker.c',
+    Mutant('attempts-off-by-one', 'worker_verdict.c',
            'job->attempt >= most_attempts(job)', 'job->attempt > most_attempts(job)',
            ('flow/retry',), quick=True),
 
