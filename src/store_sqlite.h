@@ -202,7 +202,8 @@ int bgmqi_store_sqlite_fail(struct sqlite_store *s, int rc, enum stage stage,
 int bgmqi_store_sqlite_err(const struct sqlite_store *s, int failure);
 /* Both, of a transaction without which there is no store: ENOMEM, even if it is dead now. */
 int bgmqi_store_sqlite_failed(struct sqlite_store *s, int rc, enum stage stage);
-/* Likewise of a code of SQLite that a connection of one call's own came upon. */
+/* The negative enum bgmq_err of RC, a code of SQLite that a connection of one call's own came upon;
+ * 0 for OK and DONE.  Changes nothing. */
 int bgmqi_store_sqlite_code(int rc);
 /* A check-point by C ended with RC, not OK: the error to return.  After a failed sync the
  * next one may succeed without the data, so that is the end. */

@@ -333,8 +333,9 @@ int bgmqi_type_discard(struct type *t, const struct bgmq_select *which);
 /* 0, EBUSY, ENOENT. */
 int bgmqi_type_change(struct type *t, uint64_t id, const struct bgmq_change *c);
 int bgmqi_type_find(struct type *t, uint64_t id, struct bgmq_info *ret);
-/* Makes those that wait out a back-off run now and tells FN their ids, in portions; nonzero
- * ends it.  Returns how many. */
+/* Makes those that wait out a back-off run now.  FN gets their ids, in portions, before anything
+ * moves: a portion it refuses, by an error, stays where it is, and that is the end.  Returns how
+ * many were moved, or, if none was, FN's error. */
 typedef int bgmqi_type_id_fn(void *ctx, const uint64_t *ids, size_t n);
 int bgmqi_type_retry_pending(struct type *t, bgmqi_type_id_fn *fn, void *ctx);
 

@@ -1,8 +1,7 @@
 /* worker.c - the thread of a worker: one turn is take, run, settle (see worker.h).
  *
  * Everything here runs on the worker's own thread with no lock held, but for what the ticker does
- * when it gives up a handler; the user's functions are called from here and from worker_verdict.c
- * alone.
+ * when it gives up a handler; handlers and filters are called from nowhere else.
  *
  * What a handler does to its thread.  pthread_exit unwinds to run_worker, whose clean-up settles
  * the attempt as failed; that is why the job is part of the worker, and not on the stack.
@@ -33,6 +32,28 @@ static THREAD_LOCAL struct bgmq_job *current;
 struct bgmq_job *bgmqi_worker_job(void)
 {
     return current;
+}
+
+void bgmqi_worker_note(struct bgmq_job *job, const char *code, const char *text)
+{
+    struct failure *f = bgmqi_failure_new(code, text, clock_wall_ms(job->env->clock));
+    bgmqi_failure_unref(job->failure);
+    job->failure = f;
+}
+
+void bgmqi_worker_keep_result(struct bgmq_job *job)
+{
+    if (!job->result)
+        return;
+    lock_take(&job->progress->lock);
+    void *old = job->progress->result;
+    job->progress->result = job->result;
+    job->progress->result_len = job->result_len;
+    bgmqi_progress_charge(job->progress, job->result_len);
+    lock_drop(&job->progress->lock);
+    free(old);
+    job->result = NULL;
+    job->result_len = 0;
 }
 
 /* ---- the user's functions ----------------------------------------------------------- */

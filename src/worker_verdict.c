@@ -5,19 +5,11 @@
 #include "worker_verdict.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "retry.h"
 
 /* ---- verdicts ---------------------------------------------------------------------- */
-
-void bgmqi_worker_note(struct bgmq_job *job, const char *code, const char *text)
-{
-    struct failure *f = bgmqi_failure_new(code, text, clock_wall_ms(job->env->clock));
-    bgmqi_failure_unref(job->failure);
-    job->failure = f;
-}
 
 static void note_no_reason(struct bgmq_job *job)
 {
@@ -150,21 +142,6 @@ struct settlement bgmqi_worker_plan_unrun(struct bgmq_job *job, enum fate fate)
 static int64_t due_in(const struct bgmq_job *job, int64_t delay_ms)
 {
     return delay_ms > 0 ? clock_plus(clock_wall_ms(job->env->clock), delay_ms) : 0;
-}
-
-void bgmqi_worker_keep_result(struct bgmq_job *job)
-{
-    if (!job->result)
-        return;
-    lock_take(&job->progress->lock);
-    void *old = job->progress->result;
-    job->progress->result = job->result;
-    job->progress->result_len = job->result_len;
-    bgmqi_progress_charge(job->progress, job->result_len);
-    lock_drop(&job->progress->lock);
-    free(old);
-    job->result = NULL;
-    job->result_len = 0;
 }
 
 /* Sends the answer that goes with an end, unless a transaction has; true: it was one. */
