@@ -424,7 +424,7 @@ BGMQ_API int bgmq_job_unpack(struct bgmq_job *job, const char *format, ...);
 BGMQ_API int bgmq_job_json(struct bgmq_job *job, struct json_t **ret);
 
 /* Notes an error and returns VERDICT, for `return bgmq_job_fail(...)`.  Copies CODE (cut at 64
- * bytes) and the formatted text (cut at 1 KiB on a UTF-8 border). */
+ * bytes) and the formatted text (cut at 1 KiB); bytes that are no UTF-8 become '?'. */
 BGMQ_API int bgmq_job_fail(struct bgmq_job *job, enum bgmq_verdict verdict,
                            const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

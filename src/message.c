@@ -258,8 +258,10 @@ struct failure *bgmqi_failure_new(const char *code, const char *text, int64_t at
     char *c = (char *)(f + 1), *t = c + code_len + 1;
     memcpy(c, code, code_len);
     c[code_len] = '\0';
+    bgmqi_utf8_mend(c, code_len);
     memcpy(t, text, text_len);
     t[text_len] = '\0';
+    bgmqi_utf8_mend(t, text_len);
     atomic_init(&f->refs, 1);
     f->at_ms = at_ms;
     f->code = c;

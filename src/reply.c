@@ -32,18 +32,21 @@ static char *error_body(const struct failure *f)
     return text;
 }
 
-/* A reply that is dropped went somewhere, too. */
-static int send_reply(struct bgmq *mq, const struct publication *p, void *ctx)
+static void drop(struct bgmq *mq, const struct bgmq_job *job, const char *to, int err)
 {
-    const struct bgmq_job *job = ctx;
-    int err = bgmqi_publish(mq, p, NULL);
-    if (!err)
-        return 0;
     atomic_fetch_add(&mq->replies_dropped, 1);
     bgmqi_log(&mq->config.log, err == BGMQ_ENOENT ? BGMQ_LOG_DEBUG : BGMQ_LOG_WARNING,
               "%s: the reply of message %llu to %s was dropped: %s",
-              bgmqi_type_name(job->type), (unsigned long long)job->message->id,
-              p->queue ? p->queue : p->type, bgmq_strerror(err));
+              bgmqi_type_name(job->type), (unsigned long long)job->message->id, to,
+              bgmq_strerror(err));
+}
+
+/* A reply that is dropped went somewhere, too. */
+static int send_reply(struct bgmq *mq, const struct publication *p, void *ctx)
+{
+    int err = bgmqi_publish(mq, p, NULL);
+    if (err)
+        drop(mq, ctx, p->queue ? p->queue : p->type, err);
     return 0;
 }
 
@@ -103,5 +106,8 @@ int bgmqi_reply_by(struct bgmq *mq, struct bgmq_job *job, bool failed, bgmqi_rep
 
 bool bgmqi_reply_send(void *ctx, struct bgmq_job *job, bool failed)
 {
-    return bgmqi_reply_by(ctx, job, failed, send_reply, job) == 0;
+    int err = bgmqi_reply_by(ctx, job, failed, send_reply, job);
+    if (err) /* what it would say has found no memory */
+        drop(ctx, job, message_ext(job->message)->reply_to, err);
+    return err == 0;
 }

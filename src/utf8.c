@@ -53,3 +53,13 @@ size_t bgmqi_utf8_cut(const char *s, size_t len, size_t max)
     }
     return pos;
 }
+
+void bgmqi_utf8_mend(char *s, size_t len)
+{
+    for (size_t pos = 0; pos < len;) {
+        size_t n = bgmqi_utf8_char(s + pos, len - pos);
+        if (n == 0)
+            s[pos] = '?';
+        pos += n > 0 ? n : 1;
+    }
+}

@@ -15,4 +15,7 @@ int bgmqi_utf8_valid(const char *s, size_t len);
  * byte that belongs to no character counts as one. */
 size_t bgmqi_utf8_cut(const char *s, size_t len, size_t max);
 
+/* Makes UTF-8 of the LEN bytes at S: each that belongs to no character becomes a '?'. */
+void bgmqi_utf8_mend(char *s, size_t len);
+
 #endif

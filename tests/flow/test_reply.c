@@ -307,6 +307,29 @@ START_TEST(request_that_fails_gets_the_error)
 }
 END_TEST
 
+static int fail_in_another_charset(struct bgmq_job *job, void *ctx)
+{
+    (void)ctx;
+    return bgmq_job_fail(job, BGMQ_PERMANENT, "\xff", "M\xfcller \xe4 %s", "\xc3\xa4");
+}
+
+/* What people say is no reason to leave the asker without an answer. */
+START_TEST(error_that_is_not_utf8_is_sent_all_the_same)
+{
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(mq, "Ask", fail_in_another_charset, NULL, NULL));
+    OK(bgmq_start(mq));
+    struct bgmq_message *m = NULL;
+    OK(bgmq_request(mq, "Ask", "x", 1, NULL, flow_patience(), &m));
+    ck_assert_str_eq(bgmq_message_error_code(m), "?");
+    ck_assert_str_eq(bgmq_message_error_text(m), "M?ller ? \xc3\xa4");
+    flow_expect_body(m, "{\"error\":{\"code\":\"?\",\"message\":\"M?ller ? \\u00E4\"}}");
+    bgmq_message_free(m);
+    ck_assert_uint_eq(flow_counters(mq).replies_dropped, 0);
+    flow_close(mq);
+}
+END_TEST
+
 START_TEST(late_reply_is_dropped_and_counted)
 {
     struct gate gate;
@@ -394,6 +417,7 @@ static Suite *suite(void)
     tc = flow_case(s, "request");
     flow_add_both(tc, request_waits_for_its_reply);
     flow_add_both(tc, request_that_fails_gets_the_error);
+    flow_add_both(tc, error_that_is_not_utf8_is_sent_all_the_same);
     flow_add_both(tc, late_reply_is_dropped_and_counted);
     flow_add_both(tc, request_in_a_handler_of_the_same_type_is_a_deadlock);
     flow_add_both(tc, request_in_a_handler_of_another_type_works);

@@ -138,6 +138,18 @@ START_TEST(cut_of_any_bytes_is_bounded)
 }
 END_TEST
 
+START_TEST(mended_is_what_belongs_to_no_character)
+{
+    char text[] = "a\xff\xc3\xa4\xe2\x82z\x80";
+    bgmqi_utf8_mend(text, strlen(text));
+    ck_assert_str_eq(text, "a?\xc3\xa4??z?");
+    char good[] = "\xe2\x82\xac";
+    bgmqi_utf8_mend(good, strlen(good));
+    ck_assert_str_eq(good, "\xe2\x82\xac");
+    bgmqi_utf8_mend(good, 0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("utf8");
@@ -152,6 +164,7 @@ static Suite *suite(void)
     tcase_add_test(c, cut_keeps_characters_whole);
     tcase_add_test(c, cut_takes_bad_bytes_one_by_one);
     tcase_add_test(c, cut_of_any_bytes_is_bounded);
+    tcase_add_test(c, mended_is_what_belongs_to_no_character);
     suite_add_tcase(s, c);
     return s;
 }
