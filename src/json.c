@@ -7,6 +7,7 @@
 
 #include "err.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,6 +109,14 @@ static int dump(json_t *value, char **ret_text, size_t *ret_len, struct bgmq_err
     return 0;
 }
 
+/* Whether E, of a pack that failed, is for want of memory.  2.14 has no words for a string that
+ * finds none, and then its own for a value that is not there; of a NULL argument it has others. */
+static bool lacked_memory(const json_error_t *e)
+{
+    return e->text[0] == '\0' || json_error_code(e) == json_error_out_of_memory ||
+           strcmp(e->text, "NULL object value") == 0;
+}
+
 int bgmqi_json_pack(char **ret_text, size_t *ret_len, struct bgmq_error *error,
                     const char *format, va_list args)
 {
@@ -121,13 +130,13 @@ int bgmqi_json_pack(char **ret_text, size_t *ret_len, struct bgmq_error *error,
         va_end(copy);
         return bgmqi_err_set(error, BGMQ_EJSON, "a length in the format is negative");
     }
-    json_error_t e;
+    json_error_t e = {.text = ""};
     va_copy(copy, args);
     json_t *value = json_vpack_ex(&e, 0, format, copy);
     va_end(copy);
     if (value)
         return dump(value, ret_text, ret_len, error);
-    if (json_error_code(&e) == json_error_out_of_memory)
+    if (lacked_memory(&e))
         return bgmqi_err_set(error, BGMQ_ENOMEM, "out of memory");
     return bgmqi_err_set(error, BGMQ_EJSON, "format column %d: %s", e.column, e.text);
 }

@@ -19,7 +19,8 @@ int bgmqi_json_parse(const void *text, size_t len, json_t **ret,
 char *bgmqi_json_text(const json_t *value, size_t flags, size_t *ret_len);
 
 /* Packs by FORMAT and writes one compact line, a NUL after it, to *RET_TEXT: free() it.
- * EJSON: FORMAT does not fit its arguments, or a string is not UTF-8.  ENOMEM. */
+ * EJSON: FORMAT does not fit its arguments, or a string is not UTF-8.  ENOMEM; but a
+ * value that FORMAT may leave out (*) is left out when there is no memory for it (jansson 2.14). */
 int bgmqi_json_pack(char **ret_text, size_t *ret_len, struct bgmq_error *error,
                     const char *format, va_list args);
 

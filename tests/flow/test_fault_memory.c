@@ -214,6 +214,53 @@ START_TEST(body_that_finds_no_memory_is_still_json)
 }
 END_TEST
 
+static int unpack_pair(struct bgmq_job *job, const char *format)
+{
+    const char *name = "", *text = "";
+    int err = bgmq_job_unpack(job, format, "name", &name, "text", &text);
+    if (!err && (strcmp(name, "n") != 0 || strcmp(text, "t") != 0))
+        return BGMQ_ESTORE;
+    return err;
+}
+
+/* What is noted is the job's error, and kept for people: of memory nothing is. */
+static int unpack_and_pack(struct bgmq_job *job, void *ctx)
+{
+    int err;
+    EACH(err, unpack_pair(job, "{s:s, s:s}"));
+    OK(err);
+    EACH(err, unpack_pair(job, "{s:s, s:s!}"));
+    OK(err);
+    EACH(err, bgmq_job_respond_json(job, "Done", "{s:s, s:[s, i]}", "name", "n", "list",
+                                    "text", 1));
+    OK(err);
+    EACH(err, bgmq_publish_json(bgmq_job_service(job), "Done", NULL, NULL,
+                                "{s:s, s:[s, i]}", "name", "n", "list", "text", 1));
+    OK(err);
+    EACH(err, bgmq_publish_json(bgmq_job_service(job), "Done", NULL, NULL, "s", "text"));
+    OK(err);
+    ++*(int *)ctx;
+    return bgmq_job_attempt(job) == 1 ? BGMQ_RETRY : BGMQ_DONE;
+}
+
+/* J6. */
+START_TEST(json_that_finds_no_memory_is_not_badly_made)
+{
+    int runs = 0;
+    struct bgmq *mq = flow_open(_i);
+    OK(bgmq_register(mq, "T", unpack_and_pack, &runs,
+                     &TYPE(.backoff = BGMQ_BACKOFF_NONE)));
+    OK(bgmq_start(mq));
+    flow_publish(mq, "T", "{\"name\":\"n\",\"text\":\"t\"}");
+    flow_wait_ended(mq, "T", 2);
+    ck_assert_int_eq(runs, 2);
+    struct bgmq_message *m = flow_take(mq, "mq:Done.inq");
+    flow_expect_body(m, "{\"name\":\"n\",\"list\":[\"text\",1]}");
+    flow_done(m);
+    flow_close(mq);
+}
+END_TEST
+
 static void expect_cursor(const struct bgmq_job *job, const char *text)
 {
     size_t len = 0;
@@ -389,6 +436,7 @@ static Suite *suite(void)
     tc = flow_case(s, "handler");
     tcase_add_checked_fixture(tc, refuse_setup, NULL);
     flow_add_both(tc, body_that_finds_no_memory_is_still_json);
+    flow_add_both(tc, json_that_finds_no_memory_is_not_badly_made);
     flow_add_both(tc, handler_without_memory_is_told_and_goes_on);
     flow_add_both(tc, failure_that_finds_no_memory_for_its_reply_is_a_failure);
     return s;
