@@ -10,6 +10,7 @@
 
 #include "err.h"
 #include "park.h"
+#include "store_authorize.h"
 #include "store_open.h"
 #include "store_schema.h"
 #include "thread.h"
@@ -20,8 +21,8 @@ struct store_check {
     pthread_t thread;
     struct sqlite_store visit;
     struct park end; /* woken once it has ended */
-    _Atomic bool quit, ended, damaged;
-    struct bgmq_error why; /* set before damaged is */
+    _Atomic bool quit, ended, damaged, given_up;
+    struct bgmq_error why; /* set before damaged or given_up is */
     bool given_up_told;    /* used by the store's thread only */
 };
 
@@ -31,22 +32,42 @@ static bool is_value(const char *line)
     return strstr(line, " value in ") || strncmp(line, "CHECK constraint", 16) == 0;
 }
 
+/* The code of SQLite when LINE, which may be many, says that a page was not read; else 0.  What
+ * follows then of pages that nothing leads to is no damage. */
+static int not_read(const char *line)
+{
+    static const char get[] = "unable to get the page. error code=";
+    const char *at = strstr(line, get);
+    if (!at)
+        return strstr(line, "failed to get page ") ? SQLITE_IOERR : SQLITE_OK;
+    int rc = (int)strtol(at + strlen(get), NULL, 10);
+    bool sound = bgmqi_store_sqlite_no_memory(rc) || (rc & 0xff) == SQLITE_IOERR;
+    return sound ? rc : SQLITE_OK;
+}
+
 /* WHY gets the first line that tells of damage; true: there is one.  RC: a code of SQLite. */
 static bool look(sqlite3 *db, struct bgmq_error *why, int *rc)
 {
     sqlite3_stmt *q = NULL;
     bool damaged = false;
+    int unread = SQLITE_OK;
+    bgmqi_store_authorize_all(db); /* it may ask about an application's virtual tables */
     *rc = sqlite3_prepare_v2(db, "PRAGMA main.quick_check(100)", -1, &q, NULL);
     while (*rc == SQLITE_OK && !damaged && sqlite3_step(q) == SQLITE_ROW) {
         const char *line = (const char *)sqlite3_column_text(q, 0);
         if (!line || strcmp(line, "ok") == 0 || is_value(line))
             continue;
+        unread = not_read(line);
+        if (unread != SQLITE_OK)
+            break;
         const char *tree = strchr(line, '\n'); /* behind "*** in database main ***" */
         bgmqi_err_set(why, 0, "%.160s", tree ? tree + 1 : line);
         damaged = true;
     }
     int end = sqlite3_finalize(q);
-    *rc = *rc == SQLITE_OK && !damaged ? end : *rc;
+    bgmqi_store_authorize(db);
+    if (*rc == SQLITE_OK && !damaged)
+        *rc = end != SQLITE_OK ? end : unread;
     return damaged;
 }
 
@@ -104,8 +125,15 @@ static void *run(void *arg)
         damaged = true;
     }
     /* An interrupted look takes what it has not come to for damage. */
-    if (!atomic_load(&c->quit))
-        atomic_store(&c->damaged, damaged);
+    if (atomic_load(&c->quit)) {
+        bgmqi_err_set(&c->why, 0, "the log grows while it reads");
+        atomic_store(&c->given_up, true);
+    } else if (damaged) {
+        atomic_store(&c->damaged, true);
+    } else if (rc != SQLITE_OK) {
+        bgmqi_err_set(&c->why, 0, "%s (%d)", sqlite3_errstr(rc), rc);
+        atomic_store(&c->given_up, true);
+    }
     atomic_store(&c->ended, true);
     bgmqi_park_wake(&c->end);
     return NULL;
@@ -157,14 +185,13 @@ void bgmqi_store_check_give_up(struct sqlite_store *s)
 int bgmqi_store_check_given_up(struct sqlite_store *s, struct bgmq_error *text)
 {
     struct store_check *c = s->check;
-    if (!c || !atomic_load(&c->quit) || c->given_up_told)
+    if (!c || !atomic_load(&c->given_up) || c->given_up_told)
         return 0;
     c->given_up_told = true;
-    bgmqi_err_set(
-        text, 0,
-        "our own check of the file is given up, as the log grows while it reads: "
-        "it is made when the file is next opened after a crash: %s",
-        s->path);
+    bgmqi_err_set(text, 0,
+                  "our own check of the file is given up: %s: "
+                  "it is made when the file is next opened after a crash: %s",
+                  c->why.text, s->path);
     return 1;
 }
 

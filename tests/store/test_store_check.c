@@ -144,6 +144,85 @@ START_TEST(odd_values_in_rows_are_no_damage)
 }
 END_TEST
 
+/* Nor is a page that the disk did not give, or what nobody leads to as it was not read. */
+START_TEST(page_that_cannot_be_read_is_no_damage)
+{
+    int refused = 0;
+    make(0);
+    shim_vfs_install();
+    for (long n = 1;; n += harness_step()) {
+        struct store_options options = fixture_options();
+        struct bgmq_error error = {.text = ""};
+        struct store *s = NULL;
+        shim_vfs_arm(&(struct shim_fault){.calls = SHIM_READ,
+                                          .files = SHIM_DB | SHIM_WAL,
+                                          .kind = SHIM_IOERR,
+                                          .nth = n,
+                                          .times = 1});
+        int err = bgmqi_store_sqlite_open(&s, &options, &error);
+        bool fired = shim_vfs_fired() > 0;
+        shim_vfs_disarm();
+        if (err == 0)
+            fixture_close(s);
+        ck_assert_msg(err != BGMQ_ECORRUPT, "%ld: %s", n, error.text);
+        refused += err != 0;
+        if (!fired)
+            break;
+    }
+    ck_assert_int_gt(refused, 3);
+    shim_vfs_remove();
+    fixture_close(fixture_open());
+}
+END_TEST
+
+/* Beside the service that is told, and ends nothing. */
+START_TEST(check_beside_that_cannot_read_is_given_up)
+{
+    int given_up = 0;
+    make(0);
+    shim_vfs_install();
+    for (long n = 1;; n += harness_step()) {
+        struct store_options options = fixture_options();
+        struct bgmq_error text = {.text = ""};
+        struct store *s = NULL;
+        options.check_at_once = 1;
+        shim_vfs_arm(&(struct shim_fault){.calls = SHIM_READ,
+                                          .files = SHIM_DB | SHIM_WAL,
+                                          .kind = SHIM_IOERR,
+                                          .nth = n,
+                                          .times = 1});
+        int err = bgmqi_store_sqlite_open(&s, &options, NULL);
+        if (err == 0)
+            WAIT_UNTIL(!s->ops->checks(s));
+        bool fired = shim_vfs_fired() > 0;
+        shim_vfs_disarm();
+        if (err == 0) {
+            int told = s->ops->look(s, &text);
+            ck_assert_msg(told == 0 || told == 1, "%ld: %s", n, text.text);
+            given_up += told;
+            fixture_close(s);
+        }
+        if (!fired)
+            break;
+    }
+    ck_assert_int_gt(given_up, 3);
+    shim_vfs_remove();
+}
+END_TEST
+
+/* Its own module looks at it, when SQLite asks that. */
+START_TEST(virtual_table_of_an_application_is_looked_at)
+{
+    make(0);
+    meddle(fixture_path(), "CREATE VIRTUAL TABLE docs USING fts5(text);"
+                           "INSERT INTO docs VALUES('a'), ('b')");
+    struct store_options options = fixture_options();
+    options.share = 1;
+    fixture_close(fixture_open_with(options));
+    fixture_close(fixture_open_with(options));
+}
+END_TEST
+
 START_TEST(great_file_opens_at_once_and_is_checked_beside)
 {
     struct bgmq_error why = {.text = ""};
@@ -282,6 +361,9 @@ static Suite *suite(void)
     tcase_add_test(c, what_was_closed_is_not_looked_at);
     tcase_add_test(c, sound_file_that_nobody_closed_opens);
     tcase_add_test(c, odd_values_in_rows_are_no_damage);
+    tcase_add_test(c, page_that_cannot_be_read_is_no_damage);
+    tcase_add_test(c, check_beside_that_cannot_read_is_given_up);
+    tcase_add_test(c, virtual_table_of_an_application_is_looked_at);
     tcase_add_test(c, great_file_opens_at_once_and_is_checked_beside);
     tcase_add_test(c, sound_great_file_goes_on_and_closes_at_any_time);
     tcase_add_test(c, great_file_that_cannot_be_checked_is_not_opened);

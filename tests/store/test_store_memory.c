@@ -78,6 +78,33 @@ START_TEST(open_fails_and_leaves_nothing_behind)
 }
 END_TEST
 
+/* Nobody closed it, so that all of it is looked at: what found no memory is not damaged. */
+START_TEST(lack_of_memory_in_the_check_is_no_damage)
+{
+    struct store_options options = fixture_options();
+    forget_file();
+    struct store *s = fixture_open();
+    struct batch_of *b = batch_new();
+    for (uint64_t id = 1; id <= 1000; id++)
+        batch_spill(b, id, LANE_INQ, 0);
+    batch_apply(s, b);
+    fixture_close(s);
+    long n = 1, step = harness_full() ? 1 : 25 * harness_step();
+    for (int done = 0; !done && n < MOST; n += step) {
+        struct bgmq_error error = {.text = ""};
+        memory_begin(n);
+        int err = bgmqi_store_sqlite_open(&s, &options, &error);
+        done = !failed;
+        memory_begin(0);
+        ck_assert_msg(err == 0 || err == BGMQ_ENOMEM, "%ld: %d %s", n, err, error.text);
+        if (err == 0)
+            s->ops->close(s);
+    }
+    ck_assert_int_gt(n, 100);
+    ck_assert_int_lt(n, MOST);
+}
+END_TEST
+
 static void fill(struct batch_of *b)
 {
     static const char *const meta[] = {"a", "b", NULL};
@@ -409,6 +436,7 @@ static Suite *suite(void)
     TCase *c = harness_case(s, "memory");
     tcase_set_timeout(c, 120);
     tcase_add_checked_fixture(c, setup, NULL);
+    tcase_add_test(c, lack_of_memory_in_the_check_is_no_damage);
     tcase_add_test(c, open_fails_and_leaves_nothing_behind);
     tcase_add_test(c, batch_is_there_or_it_is_not);
     tcase_add_test(c, commit_that_lacks_memory_is_the_end);
