@@ -142,7 +142,7 @@ BGMQ_API int bgmq_purge(struct bgmq *mq);
  * into the new file PATH, of mode 0600, and syncs it: a database to be opened like any other.  A
  * plain copy of a file in use may be damaged.  Publishing and handlers go on; the log grows while
  * it copies.  Blocks as long.  ERROR may be NULL.  EEXIST: PATH is there, and stays as it is.
- * EOPEN; EFULL: the disk is; EBUSY, ECORRUPT, ESTORE; EINVAL: also no database. */
+ * EOPEN; EFULL: the disk is; EBUSY, ECORRUPT, ESTORE, ENOMEM; EINVAL: also no database. */
 BGMQ_API int bgmq_backup(struct bgmq *mq, const char *path, struct bgmq_error *error);
 
 #ifdef __cplusplus

@@ -1,6 +1,7 @@
 /* test_store_migrate.c - tables of version 1 become today's, also when the process dies in the
  * middle; and the views that people and guests read. */
 #include "fixture.h"
+#include "scarce.h"
 #include "shim_vfs.h"
 
 #include <stdio.h>
@@ -233,6 +234,105 @@ START_TEST(disk_full_anywhere_in_a_migration_changes_nothing)
 }
 END_TEST
 
+/* ---- faults -------------------------------------------------------------------------- */
+
+static long to_fail; /* allocations of SQLite until one fails; 0: none does */
+static int lacked, refused;
+
+static bool allocation_fails(void)
+{
+    if (to_fail == 0 || --to_fail > 0)
+        return false;
+    lacked++;
+    return true;
+}
+
+/* Migrates with what is armed, in the N-th turn; false: it was not met.  As soon as nothing fails
+ * every row is there. */
+static bool migrate(long n)
+{
+    struct store_options options = fixture_options();
+    struct bgmq_error error = {.text = ""};
+    struct store *s = NULL;
+    lacked = 0;
+    int err = bgmqi_store_sqlite_open(&s, &options, &error);
+    bool met = lacked || shim_vfs_fired() > 0;
+    to_fail = 0;
+    shim_vfs_disarm();
+    refused += err != 0;
+    ck_assert_msg(err <= 0 && err != BGMQ_ECORRUPT && err != BGMQ_ESCHEMA &&
+                      err != BGMQ_EVERSION,
+                  "%ld: %s", n, error.text);
+    ck_assert_msg(err == 0 || error.text[0] != '\0', "%ld: no words", n);
+    if (err == 0)
+        fixture_close(s);
+    s = fixture_open();
+    check_rows(s);
+    fixture_close(s);
+    return met;
+}
+
+/* _i: the kinds of calls. */
+START_TEST(disk_that_fails_in_a_migration_changes_nothing_or_all)
+{
+    static const struct {
+        unsigned calls;
+        enum shim_kind kind;
+    } plans[] = {
+        {SHIM_READ, SHIM_IOERR}, {SHIM_WRITE, SHIM_IOERR},
+        {SHIM_SYNC, SHIM_IOERR}, {SHIM_OPEN | SHIM_SIZE | SHIM_TRUNCATE, SHIM_IOERR},
+        {SHIM_LOCK, SHIM_IOERR}, {SHIM_SHM | SHIM_SHMLOCK, SHIM_IOERR},
+        {SHIM_WRITE, SHIM_FULL},
+    };
+    shim_vfs_install();
+    for (long n = 1, met = 1; met; n += harness_step()) {
+        make_version_1();
+        shim_vfs_arm(&(struct shim_fault){.calls = plans[_i].calls,
+                                          .files = SHIM_ANY,
+                                          .kind = plans[_i].kind,
+                                          .nth = n,
+                                          .times = 1});
+        met = migrate(n);
+        ck_assert_int_lt(n, MOST);
+    }
+    ck_assert_int_gt(refused, 0);
+    shim_vfs_remove();
+}
+END_TEST
+
+START_TEST(memory_that_is_lacking_in_a_migration_changes_nothing_or_all)
+{
+    long step = harness_full() ? 1 : 60 * harness_step();
+    for (long n = 1, met = 1; met; n += step) {
+        make_version_1();
+        to_fail = n;
+        met = migrate(n);
+        ck_assert_int_lt(n, 10 * MOST);
+    }
+    ck_assert_int_gt(refused, 10);
+}
+END_TEST
+
+/* Each read and write of the system is interrupted, and does a part of what was asked only. */
+START_TEST(interrupted_migration_is_one_all_the_same)
+{
+    make_version_1();
+    shim_vfs_interrupt(2);
+    struct store *s = fixture_open();
+    fixture_close(s);
+    shim_vfs_interrupt(0);
+    ck_assert_int_gt(shim_vfs_interrupted(), 20);
+    s = fixture_open();
+    check_rows(s);
+    fixture_close(s);
+}
+END_TEST
+
+static void setup_memory(void)
+{
+    scarce_sqlite(allocation_fails);
+}
+
 /* ---- views --------------------------------------------------------------------------- */
 
 /* The rows of SQL, columns by '|', as a careful reader gets them. */
@@ -354,6 +454,14 @@ static Suite *suite(void)
     tcase_add_loop_test(c, version_1_that_is_not_whole_is_left_alone, 0, 5);
     tcase_add_test(c, killed_anywhere_in_a_migration_it_is_of_one_version_or_the_other);
     tcase_add_test(c, disk_full_anywhere_in_a_migration_changes_nothing);
+    c = harness_case(s, "faults");
+    tcase_set_timeout(c, 180);
+    tcase_add_loop_test(c, disk_that_fails_in_a_migration_changes_nothing_or_all, 0, 7);
+    tcase_add_test(c, interrupted_migration_is_one_all_the_same);
+    c = harness_case(s, "memory");
+    tcase_set_timeout(c, 180);
+    tcase_add_checked_fixture(c, setup_memory, NULL);
+    tcase_add_test(c, memory_that_is_lacking_in_a_migration_changes_nothing_or_all);
     c = harness_case(s, "views");
     tcase_add_test(c, views_tell_people_what_there_is);
     tcase_add_test(c, views_of_an_empty_database_are_empty);
