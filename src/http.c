@@ -27,6 +27,7 @@
 #include <microhttpd.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -42,6 +43,7 @@ struct bgmq_http {
     struct http_socket socket;
     struct http_reaper *reaper;
     struct http_refuse refuse;
+    struct http_throttle asked[2]; /* to stop, to start */
     struct MHD_Daemon *daemon;
     int told; /* 1: the service was told that it serves */
     /* used by the reaper's thread, and after its end by who stops */
@@ -74,13 +76,25 @@ static enum http_peer peer_of(struct MHD_Connection *connection)
 }
 
 /* Who starts and stops is in the log: it is asked for when all have forgotten. */
+static void log_change(struct bgmq_http *http, const struct http_route *route,
+                       struct MHD_Connection *connection)
+{
+    char before[48] = "";
+    struct http_strain s = bgmqi_http_throttle_note(
+        &http->asked[bgmqi_http_reply_starts(route)], bgmqi_http_throttle_now_ns(), 0);
+    if (s.silent)
+        snprintf(before, sizeof(before), ", and %u times since the last line", s.silent);
+    if (s.log)
+        bgmqi_notice_log(http->mq, BGMQ_LOG_INFO, "admin: %s asked for by '%.256s'%s",
+                         bgmqi_http_reply_path(route), bgmqi_http_reply_agent(connection),
+                         before);
+}
+
 static int run(struct bgmq_http *http, const struct http_route *route,
                struct MHD_Connection *connection)
 {
     if (bgmqi_http_reply_changes(route))
-        bgmqi_notice_log(http->mq, BGMQ_LOG_INFO, "admin: %s asked for by '%.256s'",
-                         bgmqi_http_reply_path(route),
-                         bgmqi_http_reply_agent(connection));
+        log_change(http, route, connection);
     return bgmqi_http_reply_run(route, http->mq, connection);
 }
 
@@ -282,6 +296,8 @@ static int make(struct bgmq_http **ret, struct bgmq *mq,
     http->pid = getpid();
     http->socket.fd = -1;
     bgmqi_http_refuse_init(&http->refuse, mq);
+    for (int i = 0; i < 2; i++)
+        bgmqi_http_throttle_init(&http->asked[i]);
     r = bgmqi_http_config_init(&http->config, options, error);
     if (r < 0) {
         bgmq_http_stop(http);
@@ -372,6 +388,8 @@ void bgmq_http_stop(struct bgmq_http *http)
     if (http->socket.fd >= 0)
         close(http->socket.fd);
     bgmqi_http_refuse_fini(&http->refuse);
+    for (int i = 0; i < 2; i++)
+        bgmqi_http_throttle_fini(&http->asked[i]);
     bgmqi_http_reaper_free(http->reaper);
     bgmqi_http_socket_unlink(&http->socket);
     bgmqi_http_config_fini(&http->config);

@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -65,13 +64,6 @@ void bgmqi_http_refuse_fini(struct http_refuse *r)
     bgmqi_http_throttle_fini(&r->throttle);
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static int fd_of(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info =
@@ -113,7 +105,8 @@ int bgmqi_http_refuse_answer(struct http_refuse *r, struct MHD_Connection *conne
                              struct http_verdict v, const char *method, const char *url)
 {
     int guess = v.status == MHD_HTTP_UNAUTHORIZED;
-    struct http_strain s = bgmqi_http_throttle_note(&r->throttle, now_ns(), guess);
+    struct http_strain s =
+        bgmqi_http_throttle_note(&r->throttle, bgmqi_http_throttle_now_ns(), guess);
     if (s.log)
         log_line(r, connection, v.status, method, url, s.silent + 1);
     if (s.wait_ms && r->reaper)

@@ -57,6 +57,11 @@ int bgmqi_http_reply_changes(const struct http_route *route)
     return route->run != NULL;
 }
 
+int bgmqi_http_reply_starts(const struct http_route *route)
+{
+    return route->run == bgmq_start;
+}
+
 const char *bgmqi_http_reply_refused(const struct http_route *route, const char *method,
                                      int strict)
 {

@@ -14,6 +14,8 @@ const struct http_route *bgmqi_http_reply_find(const char *path);
 const char *bgmqi_http_reply_path(const struct http_route *route);
 /* 1 when the route changes something. */
 int bgmqi_http_reply_changes(const struct http_route *route);
+/* Of one that does: 1 when it starts the queues, 0 when it stops them. */
+int bgmqi_http_reply_starts(const struct http_route *route);
 /* NULL when METHOD is one of the route's, else the value of Allow.  STRICT: GET changes
  * nothing. */
 const char *bgmqi_http_reply_refused(const struct http_route *route, const char *method,

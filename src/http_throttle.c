@@ -1,10 +1,19 @@
-/* http_throttle.c - counts refused requests (see http_throttle.h).
+/* http_throttle.c - counts requests (see http_throttle.h).
  *
  * Called by http.c for each, on the thread of the daemon, or on any thread of an application's
  * own.  It only says how long to wait: its lock is held for the counting alone. */
 #include "http_throttle.h"
 
+#include <time.h>
+
 static const int64_t SECOND_NS = 1000000000;
+
+int64_t bgmqi_http_throttle_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 void bgmqi_http_throttle_init(struct http_throttle *t)
 {

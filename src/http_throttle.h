@@ -1,4 +1,4 @@
-/* http_throttle.h - what a flood of refused requests is held to: a guesser of the token waits,
+/* http_throttle.h - what a flood of requests of one kind is held to: a guesser of the token waits,
  * and the log gets one line a second. */
 #ifndef BGMQI_HTTP_THROTTLE_H
 #define BGMQI_HTTP_THROTTLE_H
@@ -16,7 +16,7 @@ struct http_throttle {
     int64_t second_ns; /* monotonic: when the second began that is counted */
     unsigned failures; /* in it */
     int64_t logged_ns; /* when a line was written last; 0: never */
-    unsigned silent;   /* refused since, without a line */
+    unsigned silent;   /* others since, without a line */
 };
 
 /* What is to be done about one more. */
@@ -26,10 +26,13 @@ struct http_strain {
     unsigned silent;  /* in that line: how many more there were since the last one */
 };
 
+/* The monotonic clock. */
+int64_t bgmqi_http_throttle_now_ns(void);
+
 void bgmqi_http_throttle_init(struct http_throttle *t);
 void bgmqi_http_throttle_fini(struct http_throttle *t);
-/* Counts a request refused at NOW_NS; GUESS: 1 for want of the right token.  Any thread; does
- * not wait. */
+/* Counts a request at NOW_NS; GUESS: 1 when it is refused for want of the right token.  Any thread;
+ * does not wait. */
 struct http_strain bgmqi_http_throttle_note(struct http_throttle *t, int64_t now_ns,
                                             int guess);
 

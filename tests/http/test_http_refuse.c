@@ -223,6 +223,24 @@ START_TEST(who_starts_and_stops_is_in_the_log)
 }
 END_TEST
 
+START_TEST(many_who_start_and_stop_are_one_line_a_second)
+{
+    enum { MANY = 50 };
+    for (int i = 0; i < MANY; i++) {
+        ck_assert_int_eq(client_status(admin.port, "POST", "/mq/start", ""), 200);
+        ck_assert_int_eq(
+            client_status(admin.port, "POST", "/mq/stop", "Content-Length: 0\r\n"), 200);
+    }
+    int lines = 0;
+    for (const char *at = kept.text; (at = strstr(at, "asked for by")) != NULL; at++)
+        lines++;
+    ck_assert_int_ge(lines, 2);
+    ck_assert_int_lt(lines, MANY);
+    while (!harness_log_has(&kept, "times since the last line"))
+        ck_assert_int_eq(client_status(admin.port, "POST", "/mq/start", ""), 200);
+}
+END_TEST
+
 /* ---- status ---- */
 
 static int shown(struct bgmq *mq)
@@ -310,6 +328,7 @@ static Suite *suite(void)
     tcase_add_test(tc, h14_what_a_client_says_is_one_printable_line);
     tcase_add_test(tc, h14_words_of_a_client_are_cut);
     tcase_add_test(tc, who_starts_and_stops_is_in_the_log);
+    tcase_add_test(tc, many_who_start_and_stop_are_one_line_a_second);
     tc = harness_case(s, "status");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, admin_that_fails_leaves_the_queue_alone);
