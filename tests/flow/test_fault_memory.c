@@ -243,7 +243,7 @@ static int unpack_and_pack(struct bgmq_job *job, void *ctx)
     return bgmq_job_attempt(job) == 1 ? BGMQ_RETRY : BGMQ_DONE;
 }
 
-/* J6. */
+/* J10. */
 START_TEST(json_that_finds_no_memory_is_not_badly_made)
 {
     int runs = 0;
