@@ -32,15 +32,21 @@ static bool is_value(const char *line)
     return strstr(line, " value in ") || strncmp(line, "CHECK constraint", 16) == 0;
 }
 
-/* The code of SQLite when LINE, which may be many, says that a page was not read; else 0.  What
- * follows then of pages that nothing leads to is no damage. */
-static int not_read(const char *line)
+/* The code of SQLite when the first line of TEXT says that a page was not read; else 0.  What other
+ * lines say then, of pages that nothing leads to, is no damage.  Of a page on a list there is no
+ * code, and it may have been for want of memory. */
+static int not_read(const char *text)
 {
     static const char get[] = "unable to get the page. error code=";
-    const char *at = strstr(line, get);
-    if (!at)
-        return strstr(line, "failed to get page ") ? SQLITE_IOERR : SQLITE_OK;
+    const char *end = strchrnul(text, '\n'), *at = strstr(text, get);
+    if (!at || at > end) {
+        at = strstr(text, "failed to get page ");
+        return at && at < end ? SQLITE_IOERR : SQLITE_OK;
+    }
     int rc = (int)strtol(at + strlen(get), NULL, 10);
+    if (rc == SQLITE_IOERR_SHORT_READ || rc == SQLITE_IOERR_DATA ||
+        rc == SQLITE_IOERR_CORRUPTFS)
+        return SQLITE_OK; /* what is there is wrong */
     bool sound = bgmqi_store_sqlite_no_memory(rc) || (rc & 0xff) == SQLITE_IOERR;
     return sound ? rc : SQLITE_OK;
 }
@@ -57,11 +63,12 @@ static bool look(sqlite3 *db, struct bgmq_error *why, int *rc)
         const char *line = (const char *)sqlite3_column_text(q, 0);
         if (!line || strcmp(line, "ok") == 0 || is_value(line))
             continue;
-        unread = not_read(line);
+        const char *tree = strchr(line, '\n'); /* behind "*** in database main ***" */
+        const char *first = tree ? tree + 1 : line;
+        unread = not_read(first);
         if (unread != SQLITE_OK)
             break;
-        const char *tree = strchr(line, '\n'); /* behind "*** in database main ***" */
-        bgmqi_err_set(why, 0, "%.160s", tree ? tree + 1 : line);
+        bgmqi_err_set(why, 0, "%.160s", first);
         damaged = true;
     }
     int end = sqlite3_finalize(q);

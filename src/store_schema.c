@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "err.h"
+#include "store_sqlite.h"
 #include "store_tables.h"
 
 #define APPLICATION_ID 1111969105 /* 0x42474D51, "BGMQ" */
@@ -48,8 +49,8 @@ int bgmqi_store_schema_error(sqlite3 *db, int rc, const char *path, const char *
         err = BGMQ_ENOTDB;
     else if ((rc & 0xff) == SQLITE_CORRUPT)
         err = BGMQ_ECORRUPT;
-    else if ((rc & 0xff) == SQLITE_NOMEM ||
-             (db && (sqlite3_errcode(db) & 0xff) == SQLITE_NOMEM))
+    else if (bgmqi_store_sqlite_no_memory(rc) ||
+             (db && bgmqi_store_sqlite_no_memory(sqlite3_extended_errcode(db))))
         err = BGMQ_ENOMEM;
     else if (rc == SQLITE_CANTOPEN_SYMLINK)
         err = BGMQ_EUNSAFE;

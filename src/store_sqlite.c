@@ -188,6 +188,8 @@ int bgmqi_store_sqlite_failed(struct sqlite_store *s, int rc, enum stage stage)
 
 int bgmqi_store_sqlite_code(int rc)
 {
+    if (bgmqi_store_sqlite_no_memory(rc))
+        return BGMQ_ENOMEM;
     switch (rc & 0xff) {
     case SQLITE_OK:
     case SQLITE_DONE:
@@ -197,8 +199,6 @@ int bgmqi_store_sqlite_code(int rc)
         return BGMQ_EBUSY;
     case SQLITE_FULL:
         return BGMQ_EFULL;
-    case SQLITE_NOMEM:
-        return BGMQ_ENOMEM;
     case SQLITE_CONSTRAINT:
         return BGMQ_EINVAL; /* the table's own checks */
     case SQLITE_TOOBIG:

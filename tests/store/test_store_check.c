@@ -191,7 +191,8 @@ START_TEST(check_beside_that_cannot_read_is_given_up)
                                           .kind = SHIM_IOERR,
                                           .nth = n,
                                           .times = 1});
-        int err = bgmqi_store_sqlite_open(&s, &options, NULL);
+        int err = bgmqi_store_sqlite_open(&s, &options, &text);
+        ck_assert_msg(err != BGMQ_ECORRUPT, "%ld: %s", n, text.text);
         if (err == 0)
             WAIT_UNTIL(!s->ops->checks(s));
         bool fired = shim_vfs_fired() > 0;
@@ -199,7 +200,7 @@ START_TEST(check_beside_that_cannot_read_is_given_up)
         if (err == 0) {
             int told = s->ops->look(s, &text);
             ck_assert_msg(told == 0 || told == 1, "%ld: %s", n, text.text);
-            given_up += told;
+            given_up += told && strstr(text.text, "given up");
             fixture_close(s);
         }
         if (!fired)
@@ -210,9 +211,11 @@ START_TEST(check_beside_that_cannot_read_is_given_up)
 }
 END_TEST
 
-/* Its own module looks at it, when SQLite asks that. */
+/* Its own module looks at it, when SQLite asks that: from 3.44 on. */
 START_TEST(virtual_table_of_an_application_is_looked_at)
 {
+    if (!sqlite3_compileoption_used("ENABLE_FTS5"))
+        HARNESS_SKIP("this SQLite has no FTS5");
     make(0);
     meddle(fixture_path(), "CREATE VIRTUAL TABLE docs USING fts5(text);"
                            "INSERT INTO docs VALUES('a'), ('b')");
