@@ -346,7 +346,8 @@ BGMQ_API int bgmq_publish(struct bgmq *mq, const char *type, const void *body, s
                           const struct bgmq_message_options *options,
                           struct bgmq_receipt *receipt);
 
-/* Publishes a JSON body packed by FORMAT and what follows (jansson's json_pack).  EJSON. */
+/* Publishes a JSON body packed by FORMAT and what follows (jansson's json_pack; a member that may be
+ * left out, by *, also is when there is no memory for it).  EJSON, ENOMEM; the rest as above. */
 BGMQ_API int bgmq_publish_json(struct bgmq *mq, const char *type,
                                const struct bgmq_message_options *options,
                                struct bgmq_receipt *receipt, const char *format, ...);
@@ -555,7 +556,7 @@ BGMQ_API int bgmq_description_map(struct bgmq *mq, const char *type,
 /* Counts of the service as a whole that no type owns. */
 struct bgmq_counters {
     uint64_t replayed;        /* unfinished messages found at open */
-    uint64_t replies_dropped; /* replies to a queue that is gone */
+    uint64_t replies_dropped; /* their queue is gone or full, or no memory */
     uint64_t lost;            /* outcomes refused, the message was no longer theirs */
     uint64_t commits;         /* transactions of the journal */
     uint64_t journal_waiting; /* changes accepted, not yet committed */

@@ -125,9 +125,11 @@ int bgmq_job_unpack(struct bgmq_job *job, const char *format, ...)
         return err;
     json_error_t why = {.text = ""};
     bool bad = true;
-    /* A strict format takes a key it had no memory to remember for one that is left (jansson 2.14):
-     * what is really left is so twice. */
-    for (int i = 0; bad && i < 2; i++) {
+    /* A strict format takes a key it had no memory to remember for one that is left (jansson 2.14),
+     * and is asked again, unless that would count references (O) twice.  One lack of memory is
+     * told so from a bad body; two in a row, with some in between, are not. */
+    int times = strchr(format, 'O') ? 1 : 2;
+    for (int i = 0; bad && i < times; i++) {
         va_list args;
         va_start(args, format);
         bad = json_vunpack_ex(root, &why, 0, format, args) != 0;

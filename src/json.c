@@ -109,6 +109,13 @@ static int dump(json_t *value, char **ret_text, size_t *ret_len, struct bgmq_err
     return 0;
 }
 
+/* A whole that may be left out is nothing to be written. */
+static bool is_optional(const char *format)
+{
+    format += strspn(format, " \t\n,:");
+    return *format && strchr("soO", *format) && strchr(format, '*');
+}
+
 /* Whether E, of a pack that failed, is for want of memory.  2.14 has no words for a string that
  * finds none, and then its own for a value that is not there; of a NULL argument it has others. */
 static bool lacked_memory(const json_error_t *e)
@@ -124,11 +131,13 @@ int bgmqi_json_pack(char **ret_text, size_t *ret_len, struct bgmq_error *error,
     va_copy(copy, args);
     int negative = negative_length(format, copy, 0);
     va_end(copy);
-    if (negative) {
+    if (negative || is_optional(format)) {
         va_copy(copy, args);
         negative_length(format, copy, 1);
         va_end(copy);
-        return bgmqi_err_set(error, BGMQ_EJSON, "a length in the format is negative");
+        return bgmqi_err_set(error, BGMQ_EJSON, "%s",
+                             negative ? "a length in the format is negative"
+                                      : "the whole is optional in the format");
     }
     json_error_t e = {.text = ""};
     va_copy(copy, args);

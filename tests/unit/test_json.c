@@ -326,6 +326,8 @@ START_TEST(bad_formats_are_refused)
     check_unpackable(pack(&text, &len, "[i", 1), text);
     check_unpackable(pack(&text, &len, ""), text);
     check_unpackable(pack(&text, &len, "[x]"), text);
+    check_unpackable(pack(&text, &len, "s*", NULL), text);
+    check_unpackable(pack(&text, &len, " o*", json_integer(5)), text);
     ck_assert_uint_eq(len, 0);
 }
 END_TEST
