@@ -2,8 +2,8 @@
  * routes mounted in an application's daemon.
  *
  * The public functions are called by the application; handle also by our own daemon, on
- * its one thread.  Everything a request reads here is set once, so a mounted admin may be
- * used from all threads of a daemon.
+ * its one thread.  What a request reads here is set once or has its own lock, so a mounted admin
+ * may be used from all threads of a daemon.
  *
  * It must never stop the daemon from a request (that aborts the process), answer later
  * than in the call (the daemon's suspend and resume are not used), or use more of the
@@ -42,10 +42,11 @@ struct bgmq_http {
     int own; /* 1: with a daemon; 0: mounted */
     struct http_socket socket;
     struct http_reaper *reaper;
-    struct http_refuse refuse;
-    struct http_throttle asked[2]; /* to stop, to start */
     struct MHD_Daemon *daemon;
     int told; /* 1: the service was told that it serves */
+    /* with locks of their own */
+    struct http_refuse refuse;
+    struct http_throttle asked[2]; /* to stop, to start */
     /* used by the reaper's thread, and after its end by who stops */
     int shut; /* 1: the service was told that it cannot answer for now */
 };
@@ -75,7 +76,8 @@ static enum http_peer peer_of(struct MHD_Connection *connection)
     return info ? bgmqi_http_socket_peer(info->connect_fd) : PEER_REMOTE;
 }
 
-/* Who starts and stops is in the log: it is asked for when all have forgotten. */
+/* Who starts and stops is in the log: it is asked for when all have forgotten.  Of many in a second
+ * the first is named, and the others are counted in the next line. */
 static void log_change(struct bgmq_http *http, const struct http_route *route,
                        struct MHD_Connection *connection)
 {
