@@ -24,7 +24,7 @@ START_TEST(file_that_is_gone_is_noticed_at_rest)
     int64_t begun = harness_now();
     atomic_store(&rig.store.gone, 1);
     counter_wait(&rig.failed, 1);
-    ck_assert_int_le(harness_now() - begun, 2000 * INT64_C(1000000) * harness_scale());
+    ck_assert_int_le(harness_now() - begun, 3000 * INT64_C(1000000) * harness_scale());
     ck_assert_int_eq(rig_state(&rig), JOURNAL_FAILED);
     ck_assert(harness_log_has(&rig.log, "the fake file is gone"));
     ck_assert_int_eq(rig_await(rig_publish(&rig, 1, 1)), BGMQ_ESTORE);
