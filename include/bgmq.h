@@ -346,8 +346,8 @@ BGMQ_API int bgmq_publish(struct bgmq *mq, const char *type, const void *body, s
                           const struct bgmq_message_options *options,
                           struct bgmq_receipt *receipt);
 
-/* Publishes a JSON body packed by FORMAT and what follows (jansson's json_pack; a member that may be
- * left out, by *, also is when there is no memory for it).  EJSON, ENOMEM; the rest as above. */
+/* Publishes a JSON body packed by FORMAT and what follows (jansson's json_pack; a member that may
+ * be left out, by *, also is when there is no memory for it).  EJSON, ENOMEM, and as above. */
 BGMQ_API int bgmq_publish_json(struct bgmq *mq, const char *type,
                                const struct bgmq_message_options *options,
                                struct bgmq_receipt *receipt, const char *format, ...);

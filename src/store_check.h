@@ -5,8 +5,8 @@
 #include "store_sqlite.h"
 
 /* Looks at the whole file when nobody has closed it, unless it has AT_ONCE bytes or more: *LATER.
- * S->w is open, and its tables are ours.  ECORRUPT, with what is damaged in ERROR; ENOMEM, EOPEN: it
- * could not be read; nothing is changed. */
+ * S->w is open, and its tables are ours.  ECORRUPT, with what is damaged in ERROR; ENOMEM, EOPEN:
+ * it could not be read; nothing is changed. */
 int bgmqi_store_check_now(struct sqlite_store *s, uint64_t at_once, bool *later,
                           struct bgmq_error *error);
 /* Does so on a thread of its own, beside the service.  S is set up. */
