@@ -3,6 +3,10 @@
  * Called wherever text comes in or is cut, by any thread.  Pure. */
 #include "utf8.h"
 
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
 static size_t char_len(const unsigned char *s, size_t len)
 {
     if (s[0] < 0x80)
@@ -54,8 +58,27 @@ size_t bgmqi_utf8_cut(const char *s, size_t len, size_t max)
     return pos;
 }
 
+/* Most text is, and is looked at by eights. */
+static bool is_ascii(const char *s, size_t len)
+{
+    uint64_t all = 0, word;
+    if (len < sizeof(word)) {
+        for (size_t i = 0; i < len; i++)
+            all |= (unsigned char)s[i];
+        return all < 0x80;
+    }
+    for (size_t pos = 0; pos + sizeof(word) <= len; pos += sizeof(word)) {
+        memcpy(&word, s + pos, sizeof(word));
+        all |= word;
+    }
+    memcpy(&word, s + len - sizeof(word), sizeof(word));
+    return ((all | word) & UINT64_C(0x8080808080808080)) == 0;
+}
+
 void bgmqi_utf8_mend(char *s, size_t len)
 {
+    if (is_ascii(s, len))
+        return;
     for (size_t pos = 0; pos < len;) {
         size_t n = bgmqi_utf8_char(s + pos, len - pos);
         if (n == 0)

@@ -147,6 +147,16 @@ START_TEST(mended_is_what_belongs_to_no_character)
     bgmqi_utf8_mend(good, strlen(good));
     ck_assert_str_eq(good, "\xe2\x82\xac");
     bgmqi_utf8_mend(good, 0);
+    for (size_t len = 1; len < 30; len++)
+        for (size_t bad = 0; bad < len; bad++) {
+            char plain[32] = "abcdefghijklmnopqrstuvwxyzabcd", mended[32];
+            plain[len] = '\0';
+            memcpy(mended, plain, sizeof(mended));
+            mended[bad] = '\x80';
+            plain[bad] = '?';
+            bgmqi_utf8_mend(mended, len);
+            ck_assert_str_eq(mended, plain);
+        }
 }
 END_TEST
 
